@@ -1,0 +1,106 @@
+"""Who belongs to the cluster, and what a quorum of it is.
+
+A configuration with outgoing voters is *joint*: votes and commits then need a majority of both halves (BUG-68).
+A member is a name *and* the incarnation of its store: what another incarnation says never counts (BUG-62).
+
+Paper: §6. Thesis: chapter 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["NO_CONFIGURATION", "Configuration", "Member", "agreed_index", "decode", "encode", "has_quorum"]
+
+
+class Member(Struct, frozen=True, array_like=True):
+    """One peer of a cluster.
+
+    Attributes:
+        name: its registered name.
+        incarnation: identity of its store, drawn when the store was made.
+        address: where it is reached, ``""`` in this process; an attribute, not its identity.
+    """
+
+    name: str
+    incarnation: str
+    address: str = ""
+
+
+class Configuration(Struct, frozen=True, array_like=True):
+    """The members of a cluster, in the order in which the user gave them.
+
+    Attributes:
+        voters: members whose majority decides.
+        outgoing: the other half while a change is under way, else empty.
+        learners: members that receive the log and count for nothing.
+    """
+
+    voters: tuple[Member, ...] = ()
+    outgoing: tuple[Member, ...] = ()
+    learners: tuple[Member, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether a cluster was formed at all."""
+        return bool(self.voters)
+
+    def members(self) -> dict[str, Member]:
+        """Every member by name: voters of both halves and learners."""
+        return {member.name: member for member in (*self.voters, *self.outgoing, *self.learners)}
+
+    def is_voter(self, name: str) -> bool:
+        """Whether ``name`` votes in either half."""
+        return any(member.name == name for member in (*self.voters, *self.outgoing))
+
+
+NO_CONFIGURATION = Configuration()
+"""The configuration of a peer that belongs to no cluster yet."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Configuration)
+
+
+def encode(configuration: Configuration) -> bytes:
+    """The bytes of a configuration entry."""
+    return _encoder.encode(configuration)
+
+
+def decode(data: bytes) -> Configuration:
+    """The configuration in an entry's bytes.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no configuration.
+    """
+    return _decoder.decode(data)
+
+
+def has_quorum(configuration: Configuration, names: Collection[str]) -> bool:
+    """Whether ``names`` hold a majority of each half. An empty configuration has no quorum."""
+    if not configuration.voters:
+        return False
+    return all(
+        2 * sum(member.name in names for member in half) > len(half)
+        for half in (configuration.voters, configuration.outgoing)
+        if half
+    )
+
+
+def agreed_index(configuration: Configuration, match: Mapping[str, int]) -> int:
+    """The highest index that a majority of each half has: sorted descending, the middle one.
+
+    Paper: Figure 2 ("a majority of matchIndex[i] >= N"), §6 for joint configurations.
+
+    Args:
+        configuration: the active configuration.
+        match: durable and matching index by voter; a missing voter has 0.
+    """
+    if not configuration.voters:
+        return 0
+    return min(
+        sorted((match.get(member.name, 0) for member in half), reverse=True)[len(half) // 2]
+        for half in (configuration.voters, configuration.outgoing)
+        if half
+    )

@@ -1,0 +1,119 @@
+"""What can happen to a peer: the inputs of ``step``.
+
+Requests of callers carry a *token*: an opaque number under which the shell keeps their futures. The core never sees a
+future, and answers with effects that name the token.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from raft_actors.protocol.entry import Entry
+from raft_actors.protocol.messages import Message
+from raft_actors.protocol.types import Ballot, LogPosition
+
+__all__ = [
+    "Applied",
+    "ClusterRequested",
+    "EntriesLoaded",
+    "Event",
+    "PeerDown",
+    "Persisted",
+    "ReadsRequested",
+    "Received",
+    "StopRequested",
+    "Tick",
+    "WritesRequested",
+]
+
+
+class Tick(Struct, frozen=True):
+    """A deadline may have passed. Sent only after everything in the inbox was handled."""
+
+
+class Received(Struct, frozen=True):
+    """A message of another peer."""
+
+    message: Message
+
+
+class Persisted(Struct, frozen=True):
+    """The disk has everything up to a batch.
+
+    Attributes:
+        ballot: the newest ballot on disk.
+        last: the end of the newest batch on disk; confirms nothing if it was overwritten in memory since.
+    """
+
+    ballot: Ballot
+    last: LogPosition
+
+
+class EntriesLoaded(Struct, frozen=True):
+    """Entries read from the store, for a follower that is behind (``reader``: its name) or the own machine (``""``)."""
+
+    reader: str
+    first: int
+    entries: tuple[Entry, ...]
+
+
+class Applied(Struct, frozen=True):
+    """The machine applied everything up to ``index``."""
+
+    index: int
+
+
+class WritesRequested(Struct, frozen=True):
+    """Commands that arrived together, in order; ``token`` stands for all of them."""
+
+    token: int
+    commands: tuple[bytes, ...]
+
+
+class ReadsRequested(Struct, frozen=True):
+    """Reads that arrived together. ``lease``: a valid lease is enough where there is one."""
+
+    token: int
+    lease: bool = False
+
+
+class PeerDown(Struct, frozen=True):
+    """A peer of this process died, or the connection to it broke. Only a hint: it proves nothing about its log."""
+
+    name: str
+
+
+class ClusterRequested(Struct, frozen=True):
+    """Form a new cluster of these peers, which are all unconfigured.
+
+    Attributes:
+        token: whom to answer.
+        proposal: a fresh cluster id.
+        names: the members-to-be, this peer among them.
+        timeout: seconds until the attempt is given up.
+    """
+
+    token: int
+    proposal: str
+    names: tuple[str, ...]
+    timeout: float
+
+
+class StopRequested(Struct, frozen=True):
+    """Stop gracefully: hand leadership over first if anybody can take it, within ``timeout`` seconds."""
+
+    timeout: float
+
+
+Event = (
+    Tick
+    | Received
+    | Persisted
+    | EntriesLoaded
+    | Applied
+    | WritesRequested
+    | ReadsRequested
+    | PeerDown
+    | ClusterRequested
+    | StopRequested
+)

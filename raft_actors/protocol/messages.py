@@ -1,0 +1,168 @@
+"""What peers say to each other: one frozen struct per message, named as in the paper.
+
+Every message says which cluster it belongs to, who sends it and from which incarnation of its store, and which
+incarnation of the receiver it means: a message that means a store that is gone is dropped, and an answer of a replaced
+store never counts (BUG-62). An unconfigured sender has the cluster ``""``.
+
+Paper: Figure 2. Thesis: §3.10 (TimeoutNow), §6.4 (ReadIndex), §9.6 (PreVote).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from raft_actors.protocol.configuration import Configuration
+from raft_actors.protocol.entry import Entry
+from raft_actors.protocol.types import NOWHERE, LogPosition
+
+__all__ = [
+    "AppendEntries",
+    "AppendEntriesReply",
+    "FormCluster",
+    "FormClusterReply",
+    "Message",
+    "PreVote",
+    "PreVoteReply",
+    "ReadIndex",
+    "ReadIndexReply",
+    "RequestVote",
+    "RequestVoteReply",
+    "TimeoutNow",
+]
+
+
+class Header(Struct, frozen=True, gc=False, kw_only=True):
+    """What every message carries.
+
+    Attributes:
+        cluster: id of the sender's cluster, ``""`` if it has none.
+        sender: the sender's name.
+        incarnation: identity of the sender's store.
+        receiver: identity of the store that is meant, ``""`` where the sender cannot know it yet.
+        term: the sender's term (of a PreVote and its granting reply: the term it asks for).
+    """
+
+    cluster: str
+    sender: str
+    incarnation: str
+    receiver: str
+    term: int
+
+
+class PreVote(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Would you vote for me in ``term``? Changes nothing at the receiver. Thesis: §9.6."""
+
+    last: LogPosition
+
+
+class PreVoteReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """The answer; ``term`` is the asked one if granted, else the voter's own."""
+
+    granted: bool
+
+
+class RequestVote(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Vote for me. ``transfer``: the leader itself asked for this election (thesis §3.10)."""
+
+    last: LogPosition
+    transfer: bool = False
+
+
+class RequestVoteReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """The answer; leaves only when the vote is on disk."""
+
+    granted: bool
+
+
+class AppendEntries(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Replicates entries, carries commit news, and is the heartbeat when empty.
+
+    Attributes:
+        previous: position just before ``entries``.
+        entries: to be appended after it.
+        commit_index: the leader's.
+        round: number of the newest ReadIndex round of this leadership.
+        sent: the leader's monotonic clock, returned in the reply for leases.
+    """
+
+    previous: LogPosition
+    entries: tuple[Entry, ...] = ()
+    commit_index: int = 0
+    round: int = 0
+    sent: float = 0.0
+
+
+class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """What the follower has.
+
+    Attributes:
+        success: the log holds ``previous``.
+        match_index: on success, up to where the log equals the leader's *and* is durable (BUG-34).
+        previous: index of the request's ``previous``, to tell a late refusal.
+        hint: on refusal, the newest position that could match.
+        round: copied from the request.
+        sent: copied from the request.
+        promise: seconds, from receipt, for which this voter grants no vote; 0 without lease reads.
+    """
+
+    success: bool
+    match_index: int = 0
+    previous: int = 0
+    hint: LogPosition = NOWHERE
+    round: int = 0
+    sent: float = 0.0
+    promise: float = 0.0
+
+
+class TimeoutNow(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Stand for election at once: the leader hands over. Thesis: §3.10."""
+
+
+class ReadIndex(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """A follower asks the leader from which index its reads are linearizable. Thesis: §6.4."""
+
+    request: int
+
+
+class ReadIndexReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """The answer: serve the reads of ``request`` once ``index`` is applied; ``None`` if the sender cannot say."""
+
+    request: int
+    index: int | None
+
+
+class FormCluster(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Is the receiver free to become a member of the new cluster ``proposal``? Asked of all before anything is stored.
+
+    Attributes:
+        proposal: id of the cluster to be.
+        names: all its members-to-be.
+        until: seconds for which the receiver keeps itself free for it; 0 withdraws the question.
+    """
+
+    proposal: str
+    names: tuple[str, ...]
+    until: float
+
+
+class FormClusterReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Free (``refusal == ""``) or why not; a member of a cluster tells its configuration."""
+
+    proposal: str
+    refusal: str = ""
+    configuration: Configuration | None = None
+
+
+Message = (
+    PreVote
+    | PreVoteReply
+    | RequestVote
+    | RequestVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+    | TimeoutNow
+    | ReadIndex
+    | ReadIndexReply
+    | FormCluster
+    | FormClusterReply
+)

@@ -1,0 +1,206 @@
+"""Everything the rules know about one peer. Roles are types, not flags: what belongs to a role dies with it.
+
+Deadlines are plain numbers on the monotonic clock; ``behaviours.deadlines.next_deadline`` tells the shell when to wake.
+
+Paper: Figure 2 ("State"), Figure 4 (roles).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
+from raft_actors.protocol.log import Log
+from raft_actors.protocol.progress import Progress
+from raft_actors.protocol.types import Ballot, Settings
+
+__all__ = [
+    "NEVER",
+    "Candidate",
+    "Follower",
+    "Forming",
+    "Leader",
+    "PeerState",
+    "PendingRead",
+    "PreCandidate",
+    "ReadRound",
+    "Reserved",
+    "Role",
+    "Transfer",
+]
+
+NEVER = float("inf")
+"""A deadline that does not come."""
+LONG_AGO = float("-inf")
+"""A time before all contact."""
+
+
+class Follower(Struct, frozen=True):
+    """Follows a leader, or waits for one.
+
+    Attributes:
+        election_deadline: when to stand, unless a leader is heard before. ``NEVER`` while unconfigured or a learner.
+        forgiven: one late wake-up was put down to a busy process instead of a dead leader.
+    """
+
+    election_deadline: float = NEVER
+    forgiven: bool = False
+
+
+class PreCandidate(Struct, frozen=True):
+    """Asks whether an election could be won before it disturbs anybody. Thesis: §9.6."""
+
+    votes: frozenset[str]
+    refusals: frozenset[str]
+    election_deadline: float
+
+
+class Candidate(Struct, frozen=True):
+    """Stands for election in its term; its own vote counts only when it is on disk."""
+
+    votes: frozenset[str]
+    refusals: frozenset[str]
+    election_deadline: float
+    transfer: bool = False
+
+
+class ReadRound(Struct, frozen=True):
+    """A ReadIndex round under way: the reads it will answer when a quorum confirmed ``number``."""
+
+    number: int
+    index: int
+    reads: tuple[PendingRead, ...]
+
+
+class PendingRead(Struct, frozen=True):
+    """Reads that wait together. ``token`` for callers of this peer; ``request`` of ``peer`` for those of a follower."""
+
+    token: int = 0
+    peer: str = ""
+    request: int = 0
+    lease: bool = False
+
+
+class Transfer(Struct, frozen=True):
+    """Leadership is being handed to ``target`` until ``deadline``; no new writes meanwhile."""
+
+    target: str
+    deadline: float
+    sent: bool = False
+
+
+class Leader(Struct, frozen=True):
+    """Leads its term.
+
+    Attributes:
+        progress: of every other member, by name.
+        first_index: index of this term's no-op; reads wait until it is committed (paper §8, BUG-22).
+        heartbeat_deadline: when the next heartbeats leave.
+        quorum_deadline: when contact with a quorum is checked next.
+        news_deadline: when followers are told a commit index that no entry carried to them.
+        told: the commit index that was sent last.
+        round: number of the newest ReadIndex round that left.
+        reading: the rounds under way, oldest first.
+        queued_reads: reads that wait for the next round.
+        unsynced: newest index of the oldest batch the disk still owes us, 0 if none.
+        unsynced_since: when the disk began to owe it.
+        transfer: a hand-over under way.
+        lease_given_up: a hand-over was tried: no lease reads for the rest of the term.
+    """
+
+    progress: dict[str, Progress]
+    first_index: int
+    heartbeat_deadline: float
+    quorum_deadline: float
+    news_deadline: float = NEVER
+    told: int = 0
+    round: int = 0
+    reading: tuple[ReadRound, ...] = ()
+    queued_reads: tuple[PendingRead, ...] = ()
+    unsynced: int = 0
+    unsynced_since: float = NEVER
+    transfer: Transfer | None = None
+    lease_given_up: bool = False
+
+
+Role = Follower | PreCandidate | Candidate | Leader
+
+
+class Forming(Struct, frozen=True):
+    """This peer asks others to form ``proposal`` with it; ``free`` maps who is free to its incarnation."""
+
+    token: int
+    proposal: str
+    names: tuple[str, ...]
+    free: dict[str, str]
+    deadline: float
+    retry: float
+
+
+class Reserved(Struct, frozen=True):
+    """This unconfigured peer keeps itself free for ``proposal`` until ``deadline``."""
+
+    proposal: str
+    deadline: float
+
+
+class PeerState(Struct, frozen=True, kw_only=True):
+    """One peer.
+
+    Attributes:
+        name: its registered name.
+        incarnation: identity of its store.
+        settings: timeouts and bounds.
+        cluster: id of its cluster, ``""`` while unconfigured.
+        ballot: current term and vote; on disk before anything that depends on it leaves.
+        log: its log.
+        configurations: ``(index, configuration)`` ascending; the last one counts, from the moment it is appended.
+        commit_index: highest index known to be committed.
+        handed: highest index handed to the machine; never above what is committed and locally durable (BUG-03).
+        last_applied: highest index the machine reported back.
+        time: replicated time of the newest entry.
+        leader: whom it believes to lead the current term.
+        heard_at: when it last heard from that leader (stickiness; thesis §4.2.3).
+        no_vote_until: it has promised to grant no vote before (lease reads).
+        role: follower, pre-candidate, candidate or leader.
+        loading: a read of entries for the machine is under way.
+        forwarded: reads sent to the leader, by request number, in order.
+        next_request: number of the next such request.
+        confirmed_reads: ``(index, token)`` of reads that wait only for ``handed``.
+        formation: a formation of a new cluster it takes part in.
+        formed: token of the caller to tell when the first configuration commits, 0 if none.
+        stopping: when a graceful stop gives up handing over; ``NEVER`` if none was asked for.
+    """
+
+    name: str
+    incarnation: str
+    settings: Settings
+    cluster: str = ""
+    ballot: Ballot = Ballot()
+    log: Log = Log()
+    configurations: tuple[tuple[int, Configuration], ...] = ()
+    commit_index: int = 0
+    handed: int = 0
+    last_applied: int = 0
+    time: float = 0.0
+    leader: str | None = None
+    heard_at: float = LONG_AGO
+    no_vote_until: float = LONG_AGO
+    role: Role = Follower()
+    loading: bool = False
+    forwarded: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    next_request: int = 1
+    confirmed_reads: tuple[tuple[int, int], ...] = ()
+    formation: Forming | Reserved | None = None
+    formed: int = 0
+    stopping: float = NEVER
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration that counts: the newest in the log, committed or not. Paper: §6."""
+        return self.configurations[-1][1] if self.configurations else NO_CONFIGURATION
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self.ballot.term

@@ -1,0 +1,67 @@
+"""The smallest values: a position in a log, a ballot, one reading of clock and dice.
+
+Term and index never travel apart when logs are compared: ``LogPosition`` orders by term first and by index second,
+so ``candidate.last >= ours`` *is* the election restriction.
+
+Paper: §5.4.1 ("up-to-date"), Figure 2 (persistent state).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+__all__ = ["NOWHERE", "Ballot", "LogPosition", "Moment", "Settings"]
+
+
+class LogPosition(Struct, frozen=True, order=True, gc=False, array_like=True):
+    """Where a log ends, or the entry before an append; ``>=`` is the paper's "at least as up-to-date".
+
+    Attributes:
+        term: term of the entry, 0 for the empty log.
+        index: index of the entry, counted from 1; 0 for the empty log.
+    """
+
+    term: int = 0
+    index: int = 0
+
+
+NOWHERE = LogPosition(0, 0)
+"""The position of an empty log."""
+
+
+class Ballot(Struct, frozen=True, gc=False, array_like=True):
+    """A peer's current term and whom it voted for in it: one value, so that they can never be stored apart (BUG-09)."""
+
+    term: int = 0
+    voted_for: str | None = None
+
+
+class Moment(Struct, frozen=True, gc=False):
+    """One reading of clock and dice, taken by the shell after it took the messages of the step.
+
+    Attributes:
+        now: seconds on the monotonic clock.
+        wall: seconds since the epoch; only ever used as replicated time in entries, never for a timeout (BUG-74).
+        jitter: a random number in [0, 1).
+    """
+
+    now: float
+    wall: float
+    jitter: float
+
+
+class Settings(Struct, frozen=True, gc=False, kw_only=True):
+    """What of ``Config`` the rules need; seconds and bytes."""
+
+    min_election_timeout: float = 0.3
+    max_election_timeout: float = 0.6
+    heartbeat_interval: float = 0.05
+    pre_vote: bool = True
+    check_quorum: bool = True
+    lease_reads: bool = False
+    max_batch_bytes: int = 1 << 20
+    max_inflight: int = 64
+
+    def election_timeout(self, jitter: float) -> float:
+        """A fresh random timeout in [min, max): drawn anew each time it is armed. Paper: §5.2."""
+        return self.min_election_timeout + jitter * (self.max_election_timeout - self.min_election_timeout)
