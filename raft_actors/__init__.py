@@ -2,5 +2,75 @@
 
 from __future__ import annotations
 
+import logging
+
+from raft_actors.errors import (
+    AlreadyStarted,
+    CommandFailed,
+    ConfigurationChanged,
+    ConfigurationInProgress,
+    CorruptLog,
+    ElectionInProgress,
+    Incompatible,
+    InvalidCommand,
+    InvalidConfig,
+    InvalidConfiguration,
+    InvalidName,
+    InvariantViolated,
+    MissingExtra,
+    NotApplied,
+    NotConfigured,
+    NotInConfiguration,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    PeerFailed,
+    RaftError,
+    Refused,
+    RemoteError,
+    Restarting,
+    SessionExpired,
+    StorageFailed,
+    StoreInUse,
+    Timeout,
+    Unauthorized,
+    UnknownPeer,
+)
+
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+
+__all__ = [
+    # errors
+    "RaftError",
+    "NotApplied",
+    "NotLeader",
+    "ElectionInProgress",
+    "Overloaded",
+    "UnknownPeer",
+    "NotConfigured",
+    "NotInConfiguration",
+    "Restarting",
+    "OutcomeUnknown",
+    "Timeout",
+    "Refused",
+    "InvalidConfig",
+    "InvalidName",
+    "InvalidCommand",
+    "InvalidConfiguration",
+    "ConfigurationChanged",
+    "ConfigurationInProgress",
+    "AlreadyStarted",
+    "SessionExpired",
+    "Unauthorized",
+    "Incompatible",
+    "StoreInUse",
+    "MissingExtra",
+    "CommandFailed",
+    "RemoteError",
+    "PeerFailed",
+    "StorageFailed",
+    "CorruptLog",
+    "InvariantViolated",
+]
+
+logging.getLogger("raft_actors").addHandler(logging.NullHandler())

@@ -1,0 +1,397 @@
+"""Every error of the library, sorted by one question: may I retry?
+
+``NotApplied`` was certainly without effect, ``OutcomeUnknown`` may have been applied, ``Refused`` can never succeed,
+``CommandFailed`` is a recorded result of the user's own machine, ``PeerFailed`` says that the peer stopped itself.
+Every message ends with what to do about it: each class has its advice, and the raiser may give a better one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback as _traceback
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+
+import pykka
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "RaftError",
+    "NotApplied",
+    "NotLeader",
+    "ElectionInProgress",
+    "Overloaded",
+    "UnknownPeer",
+    "NotConfigured",
+    "NotInConfiguration",
+    "Restarting",
+    "OutcomeUnknown",
+    "Timeout",
+    "Refused",
+    "InvalidConfig",
+    "InvalidName",
+    "InvalidCommand",
+    "InvalidConfiguration",
+    "ConfigurationChanged",
+    "ConfigurationInProgress",
+    "AlreadyStarted",
+    "SessionExpired",
+    "Unauthorized",
+    "Incompatible",
+    "StoreInUse",
+    "MissingExtra",
+    "CommandFailed",
+    "RemoteError",
+    "PeerFailed",
+    "StorageFailed",
+    "CorruptLog",
+    "InvariantViolated",
+]
+
+_Error = TypeVar("_Error", bound="RaftError")
+
+
+class RaftError(Exception):
+    """The root of all errors of this library.
+
+    Args:
+        message: what happened, naming the peer or the field; the class's own summary if empty.
+        advice: what to do about it; the class's own advice if empty.
+    """
+
+    summary: ClassVar[str] = "something went wrong in raft_actors"
+    advice: ClassVar[str] = "see the log of the logger 'raft_actors'"
+
+    def __init__(self, message: str = "", *, advice: str = "") -> None:
+        super().__init__(f"{message or self.summary}: {advice or self.advice}")
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else self.summary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are rebuilt from their attributes, not by their constructors: the text is composed only once.
+        return _rebuild, (type(self), self.args, self.__dict__.copy(), _portable(self.__cause__))
+
+    def __copy__(self) -> Self:
+        """Return an equal error with the same cause and traceback, to be raised in another place."""
+        copied = _rebuild(type(self), self.args, self.__dict__, self.__cause__)
+        copied.__suppress_context__ = self.__suppress_context__
+        return copied.with_traceback(self.__traceback__)
+
+
+def _rebuild(
+    kind: type[_Error], args: tuple[object, ...], attributes: dict[str, object], cause: BaseException | None
+) -> _Error:
+    """Make an error of ``kind`` without running its constructor."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    if cause is not None:
+        error.__cause__ = cause
+    return error
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """Return ``cause`` if it survives a pickle, else a description of it that does."""
+    if cause is None:
+        return None
+    try:
+        pickle.loads(pickle.dumps(cause))
+    except Exception:  # noqa: BLE001 - a user's exception may fail in any way
+        return RemoteError.of(cause)
+    return cause
+
+
+class NotApplied(RaftError):
+    """The request had certainly no effect: it is safe to send it again."""
+
+    summary = "the request was not applied"
+    advice = "it is safe to retry"
+
+
+class NotLeader(NotApplied):
+    """A write was sent to a follower.
+
+    Attributes:
+        leader: the name of the leader as the follower knows it.
+    """
+
+    summary = "this peer is not the leader"
+
+    def __init__(self, leader: str, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message, advice=advice or f"send the request to {leader!r}, or use a Client, which follows it")
+        self.leader = leader
+
+
+class ElectionInProgress(NotApplied):
+    """No leader is known at the moment."""
+
+    summary = "no leader is known, an election is in progress"
+    advice = "retry after raft_actors.leader(peer) names one, or use a Client, which waits for it"
+
+
+class Overloaded(NotApplied):
+    """The peer holds as much unfinished work as its ``Config`` allows."""
+
+    summary = "the peer has too much unfinished work"
+    advice = "retry later with fewer requests in flight, or raise Config.max_pending_writes or max_pending_bytes"
+
+
+class UnknownPeer(NotApplied):
+    """No peer of this name is running where it was looked for.
+
+    Attributes:
+        name: the name that nobody answers to.
+    """
+
+    advice = "start it with start_peer, or check the spelling of the name"
+
+    def __init__(self, name: str, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message or f"no peer named {name!r} is running in this process", advice=advice)
+        self.name = name
+
+
+class NotConfigured(NotApplied):
+    """The peer belongs to no cluster yet."""
+
+    summary = "the peer is not part of a cluster yet"
+    advice = "form one with set_configuration(peer, peers), or start the peer with join="
+
+
+class NotInConfiguration(NotApplied):
+    """The peer is not, or no longer, a member of its cluster."""
+
+    summary = "the peer is not a member of the cluster"
+    advice = "ask a member; configuration(member) names them"
+
+
+class Restarting(NotApplied):
+    """The peer died and its supervisor is about to start it again.
+
+    Attributes:
+        name: the peer.
+    """
+
+    advice = "retry in a moment, or cancel the restart with stop_peer"
+
+    def __init__(self, name: str, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message or f"peer {name!r} is restarting after a failure", advice=advice)
+        self.name = name
+
+
+class OutcomeUnknown(RaftError):
+    """The request may or may not have been applied, now or later; ``__cause__`` says why nobody knows."""
+
+    summary = "it is not known whether the request was applied"
+    advice = "read the state to find out, and repeat only what is idempotent"
+
+
+class Timeout(OutcomeUnknown, TimeoutError, pykka.Timeout):
+    """No answer came in time; what was asked may still happen."""
+
+    summary = "no answer in time"
+
+
+class Refused(RaftError):
+    """The same call can never succeed."""
+
+    summary = "the call was refused"
+    advice = "do not repeat the same call"
+
+
+class InvalidConfig(Refused):
+    """Settings that are wrong or do not go together.
+
+    Attributes:
+        fields: the names of the fields that are wrong.
+    """
+
+    summary = "invalid Config"
+    advice = "see the docstring of raft_actors.Config for types and bounds"
+
+    def __init__(self, message: str = "", *, fields: Iterable[str] = (), advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.fields = tuple(fields)
+
+
+class InvalidName(Refused):
+    """A name that no peer can have."""
+
+    summary = "invalid name of a peer"
+    advice = "use 1 to 64 of the letters a-z and A-Z, digits, '_', '-' and '.', not starting with '.'"
+
+
+class InvalidCommand(Refused):
+    """A command that cannot be encoded, cannot be decoded again, or is too large."""
+
+    summary = "the command cannot be stored"
+    advice = "send values that the peer's codec can encode and decode, within Config.max_command_bytes"
+
+
+class InvalidConfiguration(Refused):
+    """A list of members that cannot be a cluster."""
+
+    summary = "this cannot be the configuration of a cluster"
+    advice = "give a non-empty list of different names of running peers"
+
+
+class ConfigurationChanged(Refused):
+    """The configuration that was ``expected`` is no longer the current one."""
+
+    summary = "the configuration has changed meanwhile"
+    advice = "look at configuration(peer) and decide again"
+
+
+class ConfigurationInProgress(Refused):
+    """Another change of the configuration is still under way."""
+
+    summary = "another change of the configuration is under way"
+    advice = "wait until configuration(peer).committed is true, then call again"
+
+
+class AlreadyStarted(Refused):
+    """The name belongs to a running (or restarting) peer of this process.
+
+    Attributes:
+        name: the name in use.
+    """
+
+    advice = "stop that peer first with stop_peer, or take another name"
+
+    def __init__(self, name: str, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message or f"a peer named {name!r} is already started in this process", advice=advice)
+        self.name = name
+
+
+class SessionExpired(Refused):
+    """The session of this client was forgotten by the cluster."""
+
+    summary = "the session has expired"
+    advice = "make a new Client, and check what the unanswered writes of the old one did"
+
+
+class Unauthorized(Refused):
+    """The key in use may not do this."""
+
+    summary = "not allowed with this key"
+    advice = "ask the operator to add the key with the needed role to the cluster's 'allowed' file"
+
+
+class Incompatible(Refused):
+    """A format, cluster, peer or version that does not belong here."""
+
+    summary = "this does not fit together"
+    advice = "use the store, the version and the codec that belong to this peer"
+
+
+class StoreInUse(Refused):
+    """Another peer or process has the store open.
+
+    Attributes:
+        path: the store.
+        pid: the process that has it open, or ``None`` if it cannot be told.
+    """
+
+    def __init__(self, path: str, *, pid: int | None, advice: str = "") -> None:
+        owner = f"process {pid}" if pid is not None else "another process"
+        super().__init__(
+            f"the store {path} is in use by {owner}",
+            advice=advice or f"stop {owner} first, or use another data_dir or name",
+        )
+        self.path = path
+        self.pid = pid
+
+
+class MissingExtra(Refused):
+    """An optional package is needed that is not installed.
+
+    Attributes:
+        extra: the name of the extra that brings it.
+    """
+
+    def __init__(self, extra: str, message: str = "", *, advice: str = "") -> None:
+        super().__init__(
+            message or f"this needs the extra {extra!r}, which is not installed",
+            advice=advice or f"pip install 'raft-actors[{extra}]'",
+        )
+        self.extra = extra
+
+
+class CommandFailed(RaftError):
+    """``handle_write`` or ``handle_read`` raised; ``__cause__`` is the exception.
+
+    This is a recorded result, the same on every replica: the cluster goes on.
+    """
+
+    summary = "the state machine raised an exception"
+    advice = "the exception is the __cause__; correct the command or the state machine"
+
+    @classmethod
+    def because(cls, cause: BaseException) -> Self:
+        """Return the error for an exception of the user's machine, with the exception as its cause."""
+        text = cause if isinstance(cause, RemoteError) else f"{type(cause).__name__}: {_text(cause)}"
+        error = cls(f"{cls.summary}: {text}")
+        error.__cause__ = cause
+        return error
+
+
+class RemoteError(RaftError):
+    """An exception of another process, described: it is only ever the ``__cause__`` of another error.
+
+    Attributes:
+        type_name: the name of its class.
+        message: its text.
+        traceback: its formatted traceback, possibly empty.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str = "") -> None:
+        super().__init__()
+        self.args = (f"{type_name}: {message}",)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, exception: BaseException) -> RemoteError:
+        """Return the description of ``exception``."""
+        if isinstance(exception, RemoteError):
+            return exception
+        lines = _traceback.format_exception(type(exception), exception, exception.__traceback__)
+        return cls(type(exception).__name__, _text(exception), "".join(lines))
+
+
+def _text(exception: BaseException) -> str:
+    """Return ``str(exception)``, also of one whose own ``__str__`` fails."""
+    try:
+        return str(exception)
+    except Exception:  # noqa: BLE001 - a user's exception may fail in any way
+        return "<its text cannot be shown>"
+
+
+class PeerFailed(RaftError):
+    """The peer stopped itself; every call to it fails with this until it is started again."""
+
+    summary = "the peer has stopped itself"
+    advice = "look at status(peer).failure, mend the cause and call start_peer again"
+
+
+class StorageFailed(PeerFailed):
+    """The disk, or what lies between, reported an error."""
+
+    summary = "the peer's storage failed"
+    advice = "check the disk (space, permissions, health), then call start_peer again"
+
+
+class CorruptLog(PeerFailed):
+    """The stored log is damaged where it was known to be durable."""
+
+    summary = "the peer's log is damaged"
+    advice = "keep the folder, look at it with 'raft-actors verify', and take the data from the other peers"
+
+
+class InvariantViolated(PeerFailed):
+    """A rule of the protocol was found broken; going on could lose data."""
+
+    summary = "an invariant of the protocol does not hold"
+    advice = "keep the folder and report this as a bug; the other peers go on without this one"
