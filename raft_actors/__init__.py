@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from raft_actors.codec import Codec, register
+from raft_actors.config import Config, Restart
 from raft_actors.errors import (
     AlreadyStarted,
     CommandFailed,
@@ -40,6 +42,11 @@ from raft_actors.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    # values
+    "Config",
+    "Restart",
+    "Codec",
+    "register",
     # errors
     "RaftError",
     "NotApplied",
