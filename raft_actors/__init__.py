@@ -38,6 +38,7 @@ from raft_actors.errors import (
     Unauthorized,
     UnknownPeer,
 )
+from raft_actors.state_machine import StateMachine
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "Restart",
     "Codec",
     "register",
+    "StateMachine",
     # errors
     "RaftError",
     "NotApplied",
