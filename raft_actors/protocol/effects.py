@@ -23,6 +23,7 @@ __all__ = [
     "Apply",
     "ClusterFormed",
     "ClusterRefused",
+    "Discard",
     "Effect",
     "Load",
     "Persist",
@@ -129,6 +130,13 @@ class ClusterRefused(Struct, frozen=True):
     configuration: Configuration | None = None
 
 
+class Discard(Struct, frozen=True):
+    """A message was refused; counted by the shell, never answered."""
+
+    sender: str
+    reason: str
+
+
 class ReadyToStop(Struct, frozen=True):
     """Nothing more to hand over: the shell may stop the peer."""
 
@@ -143,5 +151,6 @@ Effect = (
     | ServeReads
     | ClusterFormed
     | ClusterRefused
+    | Discard
     | ReadyToStop
 )

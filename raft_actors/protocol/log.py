@@ -177,9 +177,7 @@ class Log(Struct, frozen=True):
         return self.first <= index < self.tail_first
 
 
-def _extended(
-    runs: tuple[tuple[int, int], ...], term: int, entries: tuple[Entry, ...]
-) -> tuple[tuple[int, int], ...]:
+def _extended(runs: tuple[tuple[int, int], ...], term: int, entries: tuple[Entry, ...]) -> tuple[tuple[int, int], ...]:
     """``runs`` with those that begin in ``entries``."""
     added = []
     for entry in entries:

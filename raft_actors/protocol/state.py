@@ -98,9 +98,8 @@ class Leader(Struct, frozen=True):
         heartbeat_deadline: when the next heartbeats leave.
         quorum_deadline: when contact with a quorum is checked next.
         news_deadline: when followers are told a commit index that no entry carried to them.
-        told: the commit index that was sent last.
         round: number of the newest ReadIndex round that left.
-        reading: the rounds under way, oldest first.
+        reading: the round under way.
         queued_reads: reads that wait for the next round.
         unsynced: newest index of the oldest batch the disk still owes us, 0 if none.
         unsynced_since: when the disk began to owe it.
@@ -113,9 +112,8 @@ class Leader(Struct, frozen=True):
     heartbeat_deadline: float
     quorum_deadline: float
     news_deadline: float = NEVER
-    told: int = 0
     round: int = 0
-    reading: tuple[ReadRound, ...] = ()
+    reading: ReadRound | None = None
     queued_reads: tuple[PendingRead, ...] = ()
     unsynced: int = 0
     unsynced_since: float = NEVER
@@ -163,6 +161,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
         heard_at: when it last heard from that leader (stickiness; thesis §4.2.3).
         no_vote_until: it has promised to grant no vote before (lease reads).
         role: follower, pre-candidate, candidate or leader.
+        applying: last index of each batch that the machine has and did not report back.
         loading: a read of entries for the machine is under way.
         forwarded: reads sent to the leader, by request number, in order.
         next_request: number of the next such request.
@@ -187,6 +186,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
     heard_at: float = LONG_AGO
     no_vote_until: float = LONG_AGO
     role: Role = Follower()
+    applying: tuple[int, ...] = ()
     loading: bool = False
     forwarded: tuple[tuple[int, tuple[int, ...]], ...] = ()
     next_request: int = 1

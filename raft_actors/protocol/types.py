@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["NOWHERE", "Ballot", "LogPosition", "Moment", "Settings"]
+__all__ = ["NOWHERE", "Ballot", "LogPosition", "Moment", "Settings", "Violation"]
 
 
 class LogPosition(Struct, frozen=True, order=True, gc=False, array_like=True):
@@ -23,6 +23,10 @@ class LogPosition(Struct, frozen=True, order=True, gc=False, array_like=True):
 
     term: int = 0
     index: int = 0
+
+
+class Violation(Exception):
+    """A rule that must hold does not: the peer stops rather than go on (the shell raises ``InvariantViolated``)."""
 
 
 NOWHERE = LogPosition(0, 0)

@@ -1,0 +1,41 @@
+"""Which messages are heard at all: those of our cluster, meant for our store, from a store that was not replaced.
+
+A peer that belongs to no cluster yet hears only a cluster that knows its incarnation, and while it keeps itself free
+for one proposal, only that one. Everything else is refused and counted, never answered, never a crash (BUG-76).
+"""
+
+from __future__ import annotations
+
+from raft_actors.protocol.messages import FormCluster, FormClusterReply, Message
+from raft_actors.protocol.state import Forming, PeerState, Reserved
+
+__all__ = ["why_refused"]
+
+
+def why_refused(state: PeerState, message: Message) -> str:
+    """Why ``message`` must be ignored; ``""`` if it may be heard."""
+    if message.receiver and message.receiver != state.incarnation:
+        return "meant for another incarnation"
+    if isinstance(message, FormCluster | FormClusterReply):
+        return ""
+    if not message.cluster:
+        return "no cluster"
+    if not state.cluster:
+        return _why_not_joined(state, message)
+    if message.cluster != state.cluster:
+        return "foreign cluster"
+    member = state.configuration.members().get(message.sender)
+    if member is not None and member.incarnation != message.incarnation:
+        return "replaced incarnation"
+    return ""
+
+
+def _why_not_joined(state: PeerState, message: Message) -> str:
+    if not message.receiver:
+        return "not meant for this store"
+    formation = state.formation
+    if isinstance(formation, Forming):
+        return "forming a cluster of its own"
+    if isinstance(formation, Reserved) and formation.proposal != message.cluster:
+        return "kept free for another cluster"
+    return ""

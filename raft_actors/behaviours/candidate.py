@@ -1,0 +1,152 @@
+"""Standing for election: ask whether it could be won, then ask for votes.
+
+::
+
+    Follower --timeout--> PreCandidate --quorum would--> Candidate --quorum did--> Leader
+                 ^             | refused: try again soon     | refused or timeout
+                 +-------------+-----------------------------+
+
+A candidate's own vote counts only when its ballot is on disk, and its requests leave only then (``step.seal``).
+
+Paper: §5.2. Thesis: §9.6 (pre-vote), §3.10 (TimeoutNow).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.leader import become_leader
+from raft_actors.behaviours.transition import Transition, election_deadline, forget_leader, other_voters
+from raft_actors.protocol.configuration import has_quorum
+from raft_actors.protocol.effects import Effect, Send
+from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply, TimeoutNow
+from raft_actors.protocol.state import Candidate, Follower, PeerState, PreCandidate
+from raft_actors.protocol.types import Ballot, Moment
+
+__all__ = ["campaign", "on_own_ballot", "on_pre_vote_reply", "on_timeout_now", "on_vote_reply"]
+
+
+def campaign(state: PeerState, moment: Moment) -> Transition:
+    """The election timeout has passed: no leader is known; ask for pre-votes, or at once for votes."""
+    state, effects = forget_leader(state)
+    if not state.configuration.is_voter(state.name):
+        return Transition(replace(state, role=Follower()), effects)
+    state, asked = _ask_for_pre_votes(state, moment) if state.settings.pre_vote else start_election(state, moment)
+    return Transition(state, effects + asked)
+
+
+def _ask_for_pre_votes(state: PeerState, moment: Moment) -> Transition:
+    own = frozenset((state.name,))
+    state = replace(state, role=PreCandidate(own, frozenset(), election_deadline(state, moment)))
+    if has_quorum(state.configuration, own):
+        return start_election(state, moment)
+    return Transition(
+        state,
+        tuple(
+            Send(
+                voter.name,
+                PreVote(
+                    cluster=state.cluster,
+                    sender=state.name,
+                    incarnation=state.incarnation,
+                    receiver=voter.incarnation,
+                    term=state.term + 1,
+                    last=state.log.last,
+                ),
+            )
+            for voter in other_voters(state)
+        ),
+    )
+
+
+def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> Transition:
+    """Count who would vote for us. When it cannot be a quorum any more, try again soon: the others may only have heard
+    a leader a little longer than we did.
+    """
+    role = state.role
+    if not isinstance(role, PreCandidate):
+        return Transition(state)
+    if reply.granted:
+        if reply.term != state.term + 1:
+            return Transition(state)
+        votes = role.votes | {reply.sender}
+        state = replace(state, role=replace(role, votes=votes))
+        return start_election(state, moment) if has_quorum(state.configuration, votes) else Transition(state)
+    refusals = role.refusals | {reply.sender}
+    if _can_win(state, refusals):
+        return Transition(replace(state, role=replace(role, refusals=refusals)))
+    return Transition(replace(state, role=Follower(_soon(state, moment))))
+
+
+def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) -> Transition:
+    """Move to a new term, vote for ourselves, ask the others. Paper: §5.2, Figure 2 ("Candidates")."""
+    state, effects = forget_leader(state)
+    state = replace(
+        state,
+        ballot=Ballot(state.term + 1, state.name),
+        role=Candidate(frozenset(), frozenset(), election_deadline(state, moment), transfer),
+    )
+    requests = tuple(
+        Send(
+            voter.name,
+            RequestVote(
+                cluster=state.cluster,
+                sender=state.name,
+                incarnation=state.incarnation,
+                receiver=voter.incarnation,
+                term=state.term,
+                last=state.log.last,
+                transfer=transfer,
+            ),
+        )
+        for voter in other_voters(state)
+    )
+    return Transition(state, effects + requests)
+
+
+def on_own_ballot(state: PeerState, ballot: Ballot, moment: Moment) -> Transition:
+    """Our vote for ourselves is on disk: it counts from now on, and so does the timeout (a slow disk costs no term)."""
+    role = state.role
+    if not isinstance(role, Candidate) or ballot != state.ballot or state.name in role.votes:
+        return Transition(state)
+    return _counted(state, replace(role, election_deadline=election_deadline(state, moment)), state.name, moment)
+
+
+def on_vote_reply(state: PeerState, reply: RequestVoteReply, moment: Moment) -> Transition:
+    """Count a vote of our term; each voter once. Paper: §5.2."""
+    role = state.role
+    if not isinstance(role, Candidate) or reply.term != state.term:
+        return Transition(state)
+    if reply.granted:
+        return _counted(state, role, reply.sender, moment)
+    role = replace(role, refusals=role.refusals | {reply.sender})
+    if not _can_win(state, role.refusals):
+        role = replace(role, election_deadline=min(role.election_deadline, _soon(state, moment)))
+    return Transition(replace(state, role=role))
+
+
+def _counted(state: PeerState, role: Candidate, voter: str, moment: Moment) -> Transition:
+    role = replace(role, votes=role.votes | {voter})
+    state = replace(state, role=role)
+    if state.name in role.votes and has_quorum(state.configuration, role.votes):
+        return become_leader(state, moment)
+    return Transition(state)
+
+
+def _can_win(state: PeerState, refusals: frozenset[str]) -> bool:
+    return has_quorum(state.configuration, state.configuration.members().keys() - refusals)
+
+
+def _soon(state: PeerState, moment: Moment) -> float:
+    return max(moment.now + state.settings.heartbeat_interval * (0.5 + moment.jitter), state.no_vote_until)
+
+
+def on_timeout_now(state: PeerState, message: TimeoutNow, moment: Moment) -> Transition:
+    """The leader hands over to us: stand at once, without pre-vote. Thesis: §3.10."""
+    effects: tuple[Effect, ...] = ()
+    if message.sender != state.leader or not state.configuration.is_voter(state.name):
+        return Transition(state)
+    if not isinstance(state.role, Follower):
+        return Transition(state)
+    state, effects = start_election(state, moment, transfer=True)
+    return Transition(state, effects)

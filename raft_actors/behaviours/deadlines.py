@@ -1,0 +1,27 @@
+"""Timers are data: when does this peer have to be woken if nothing else happens?"""
+
+from __future__ import annotations
+
+from raft_actors.protocol.state import NEVER, Forming, Leader, PeerState
+
+__all__ = ["next_deadline"]
+
+
+def next_deadline(state: PeerState) -> float:
+    """The earliest deadline of ``state``, on the monotonic clock; ``NEVER`` if there is none."""
+    return min(_role_deadline(state), _formation_deadline(state), state.stopping)
+
+
+def _role_deadline(state: PeerState) -> float:
+    role = state.role
+    if isinstance(role, Leader):
+        transfer = role.transfer.deadline if role.transfer else NEVER
+        return min(role.heartbeat_deadline, role.news_deadline, role.quorum_deadline, transfer)
+    return role.election_deadline
+
+
+def _formation_deadline(state: PeerState) -> float:
+    formation = state.formation
+    if formation is None:
+        return NEVER
+    return min(formation.deadline, formation.retry) if isinstance(formation, Forming) else formation.deadline

@@ -1,0 +1,187 @@
+"""Forming a cluster of unconfigured peers, once.
+
+::
+
+    coordinator                    every other named peer
+        | FormCluster(proposal) ------> | free: keeps itself free for this proposal for a while
+        | <----- free, incarnation ---- |   (in memory only)
+        | all are free: configuration entry 1 of term 1, cluster id = proposal; on disk; stands for election
+        | RequestVote, AppendEntries of that cluster -> | joins it: the first thing that it stores
+
+Nothing is stored anywhere until all have answered, so a refusal leaves no trace. Of two coordinators that meet, the
+lower name goes on. A peer that is free for one proposal answers no other until its time is up, and the coordinator's
+time is up before that of anybody who answered it. The configuration names each member's incarnation, so a store
+that was wiped in between is not the member that answered.
+
+Thesis: §4.4 discusses bootstrapping; the danger is BUG-69 (two clusters that later merge).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.candidate import campaign
+from raft_actors.behaviours.transition import Transition
+from raft_actors.protocol.configuration import Configuration, Member, encode
+from raft_actors.protocol.effects import ClusterRefused, Effect, Persist, Refusal, Send
+from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.events import ClusterRequested
+from raft_actors.protocol.messages import FormCluster, FormClusterReply
+from raft_actors.protocol.state import Forming, PeerState, Reserved
+from raft_actors.protocol.types import Ballot, Moment
+
+__all__ = ["on_form_cluster", "on_form_cluster_reply", "on_formation_tick", "request"]
+
+RETRY = 0.1
+"""Seconds after which a peer that did not answer is asked again."""
+MARGIN = 1.0
+"""Seconds for which a peer stays free beyond the coordinator's own deadline."""
+
+
+def request(state: PeerState, event: ClusterRequested, moment: Moment) -> Transition:
+    """A caller wants a cluster: ask every named peer whether it is free."""
+    refused = _refuse_caller(state, event, moment)
+    if refused is not None:
+        return Transition(state, (refused,))
+    forming = Forming(
+        event.token,
+        event.proposal,
+        event.names,
+        {state.name: state.incarnation},
+        moment.now + event.timeout,
+        moment.now + RETRY,
+    )
+    return _ask_or_form(replace(state, formation=forming), forming, moment)
+
+
+def _refuse_caller(state: PeerState, event: ClusterRequested, moment: Moment) -> ClusterRefused | None:
+    if state.cluster:
+        return ClusterRefused(event.token, Refusal.CONFIGURED, state.name, state.configuration)
+    if state.name not in event.names:
+        return ClusterRefused(event.token, Refusal.NOT_A_MEMBER, state.name)
+    if state.formation is not None and moment.now < state.formation.deadline:
+        return ClusterRefused(event.token, Refusal.FORMING, state.name)
+    return None
+
+
+def _ask_or_form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
+    missing = [name for name in forming.names if name not in forming.free]
+    if not missing:
+        return _form(state, forming, moment)
+    until = forming.deadline - moment.now + MARGIN
+    return Transition(state, tuple(_ask(state, forming, name, until) for name in missing))
+
+
+def _ask(state: PeerState, forming: Forming, name: str, until: float) -> Send:
+    message = FormCluster(
+        cluster="",
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=forming.free.get(name, ""),
+        term=state.term,
+        proposal=forming.proposal,
+        names=forming.names,
+        until=until,
+    )
+    return Send(name, message)
+
+
+def _form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
+    """All are free: the configuration is the first entry of the new cluster's log. Stand for election at once."""
+    members = tuple(Member(name, forming.free[name]) for name in forming.names)
+    configuration = Configuration(voters=members)
+    entry = Entry(1, 1, EntryKind.CONFIGURATION, max(state.time, moment.wall), encode(configuration))
+    state = replace(
+        state,
+        cluster=forming.proposal,
+        ballot=Ballot(1, None),
+        log=state.log.append((entry,)),
+        time=entry.time,
+        configurations=((1, configuration),),
+        formation=None,
+        formed=forming.token,
+    )
+    state, effects = campaign(state, moment)
+    return Transition(state, (Persist(entries=(entry,)), *effects))
+
+
+def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> Transition:
+    """Somebody wants us in a new cluster: say whether we are free, and keep free if so."""
+    if message.until <= 0:
+        return _withdraw(state, message)
+    if state.cluster:
+        return _answer(state, message, "configured")
+    formation = state.formation
+    effects: tuple[Effect, ...] = ()
+    if formation is not None and formation.proposal != message.proposal and moment.now < formation.deadline:
+        if not isinstance(formation, Forming) or formation.names != message.names or message.sender > state.name:
+            return _answer(state, message, "forming")
+        state, effects = _give_up(state, formation, Refusal.FORMING, message.sender)
+    state = replace(state, formation=Reserved(message.proposal, moment.now + message.until))
+    state, answered = _answer(state, message, "")
+    return Transition(state, effects + answered)
+
+
+def _withdraw(state: PeerState, message: FormCluster) -> Transition:
+    formation = state.formation
+    if isinstance(formation, Reserved) and formation.proposal == message.proposal:
+        state = replace(state, formation=None)
+    return Transition(state)
+
+
+def _answer(state: PeerState, message: FormCluster, refusal: str) -> Transition:
+    reply = FormClusterReply(
+        cluster=state.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=message.incarnation,
+        term=state.term,
+        proposal=message.proposal,
+        refusal=refusal,
+        configuration=state.configuration if refusal == "configured" else None,
+    )
+    return Transition(state, (Send(message.sender, reply),))
+
+
+def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Moment) -> Transition:
+    """Another peer is free, or is not."""
+    forming = state.formation
+    if not isinstance(forming, Forming) or forming.proposal != reply.proposal or reply.sender not in forming.names:
+        return Transition(state)
+    if reply.refusal:
+        refusal = Refusal.CONFIGURED if reply.refusal == "configured" else Refusal.FORMING
+        return _give_up(state, forming, refusal, reply.sender, reply.configuration)
+    if forming.free.get(reply.sender, reply.incarnation) != reply.incarnation:
+        return _give_up(state, forming, Refusal.FORMING, reply.sender)
+    forming = replace(forming, free={**forming.free, reply.sender: reply.incarnation})
+    state = replace(state, formation=forming)
+    if len(forming.free) < len(forming.names) or moment.now >= forming.deadline:
+        return Transition(state)
+    return _form(state, forming, moment)
+
+
+def _give_up(
+    state: PeerState, forming: Forming, refusal: Refusal, peer: str, configuration: Configuration | None = None
+) -> Transition:
+    """Tell the caller, and let go those who keep themselves free for us."""
+    withdrawn = tuple(_ask(state, forming, name, 0.0) for name in forming.free if name != state.name)
+    refused = ClusterRefused(forming.token, refusal, peer, configuration)
+    return Transition(replace(state, formation=None), (refused, *withdrawn))
+
+
+def on_formation_tick(state: PeerState, moment: Moment) -> Transition:
+    """Ask again who did not answer; give up when the time is over."""
+    formation = state.formation
+    if isinstance(formation, Reserved) and moment.now >= formation.deadline:
+        return Transition(replace(state, formation=None))
+    if not isinstance(formation, Forming):
+        return Transition(state)
+    if moment.now >= formation.deadline:
+        silent = next(name for name in formation.names if name not in formation.free)
+        return _give_up(state, formation, Refusal.UNREACHABLE, silent)
+    if moment.now < formation.retry:
+        return Transition(state)
+    formation = replace(formation, retry=moment.now + RETRY)
+    effects: tuple[Effect, ...]
+    state, effects = _ask_or_form(replace(state, formation=formation), formation, moment)
+    return Transition(state, effects)

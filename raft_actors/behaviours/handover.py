@@ -1,0 +1,82 @@
+"""Handing leadership over: pick the best successor, bring it up to date, tell it to stand.
+
+Thesis: §3.10. Used by a graceful stop.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.transition import Transition, other_voters
+from raft_actors.protocol.effects import Effect, ReadyToStop, Send
+from raft_actors.protocol.events import StopRequested
+from raft_actors.protocol.messages import TimeoutNow
+from raft_actors.protocol.state import NEVER, Leader, PeerState, Transfer
+from raft_actors.protocol.types import Moment
+
+__all__ = ["continue_transfer", "expire_transfer", "finish_stop", "on_successor_down", "stop"]
+
+
+def stop(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
+    """Asked to stop: a leader hands over first, if there is anybody who can take it."""
+    role = state.role
+    target = _successor(state, role, moment) if isinstance(role, Leader) else None
+    if not isinstance(role, Leader) or target is None:
+        return Transition(state, (ReadyToStop(),))
+    deadline = moment.now + event.timeout
+    role = replace(role, transfer=Transfer(target, deadline), lease_given_up=True)
+    return continue_transfer(replace(state, role=role, stopping=deadline))
+
+
+def _successor(state: PeerState, role: Leader, moment: Moment) -> str | None:
+    """The most caught-up voter that answered within an election timeout; the first named of equals."""
+    horizon = moment.now - state.settings.max_election_timeout
+    alive = [voter.name for voter in other_voters(state) if role.progress[voter.name].heard_at > horizon]
+    return max(alive, key=lambda name: role.progress[name].match_index, default=None)
+
+
+def continue_transfer(state: PeerState) -> Transition:
+    """Once the successor has all of our log, tell it to stand. It needs no election timeout to know."""
+    role = state.role
+    if not isinstance(role, Leader) or role.transfer is None or role.transfer.sent:
+        return Transition(state)
+    target = role.transfer.target
+    if role.progress[target].match_index < state.log.last.index:
+        return Transition(state)
+    message = TimeoutNow(
+        cluster=state.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=state.configuration.members()[target].incarnation,
+        term=state.term,
+    )
+    role = replace(role, transfer=replace(role.transfer, sent=True))
+    return Transition(replace(state, role=role), (Send(target, message),))
+
+
+def expire_transfer(state: PeerState, moment: Moment) -> Transition:
+    """The hand-over took too long: lead on, unless this peer stops anyway."""
+    role = state.role
+    if not isinstance(role, Leader) or role.transfer is None or moment.now < role.transfer.deadline:
+        return Transition(state)
+    return Transition(replace(state, role=replace(role, transfer=None)))
+
+
+def on_successor_down(state: PeerState, name: str, moment: Moment) -> Transition:
+    """The successor died: a stopping leader stops without it, another leads on."""
+    role = state.role
+    if not isinstance(role, Leader) or role.transfer is None or role.transfer.target != name:
+        return Transition(state)
+    stopping = state.stopping if state.stopping == NEVER else moment.now
+    return Transition(replace(state, role=replace(role, transfer=None), stopping=stopping))
+
+
+def finish_stop(state: PeerState, moment: Moment) -> Transition:
+    """A stopping peer is ready when somebody else leads, or when its time is up."""
+    if state.stopping == NEVER:
+        return Transition(state)
+    handed_over = state.leader is not None and state.leader != state.name
+    if not handed_over and moment.now < state.stopping:
+        return Transition(state)
+    effects: tuple[Effect, ...] = (ReadyToStop(),)
+    return Transition(replace(state, stopping=NEVER), effects)

@@ -1,0 +1,139 @@
+"""Linearizable reads without writing to the log: ReadIndex rounds, and leases.
+
+::
+
+    reads asked --> round n leaves with heartbeats --> quorum confirms n --> wait until its index is applied --> serve
+
+A round is numbered within a leadership; a confirmation counts only for rounds that left after the read was asked
+(BUG-28). Its index is the commit index when it leaves, but at least this term's no-op (paper §8, BUG-22). Reads that
+come while a round is under way wait for the next: that forms the batches.
+
+Thesis: §6.4 (ReadIndex), §6.4.1 (leases).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.replication import heartbeat_all
+from raft_actors.behaviours.transition import Transition, refusal
+from raft_actors.protocol.configuration import has_quorum
+from raft_actors.protocol.effects import Effect, Refusal, Reject, Send
+from raft_actors.protocol.events import ReadsRequested
+from raft_actors.protocol.messages import ReadIndex, ReadIndexReply
+from raft_actors.protocol.state import Leader, PeerState, PendingRead, ReadRound
+from raft_actors.protocol.types import Moment
+
+__all__ = ["confirm_round", "on_read_index", "on_read_index_reply", "read"]
+
+
+def read(state: PeerState, event: ReadsRequested, moment: Moment) -> Transition:
+    """A caller of this peer asks to read: start or join a round as leader, ask the leader as follower."""
+    if isinstance(state.role, Leader):
+        return _enqueue(state, state.role, PendingRead(token=event.token, lease=event.lease), moment)
+    if state.leader is None:
+        return Transition(state, (Reject(event.token, refusal(state), None),))
+    return _forward(state, event.token)
+
+
+def _forward(state: PeerState, token: int) -> Transition:
+    leader = state.leader or ""
+    member = state.configuration.members().get(leader)
+    request = ReadIndex(
+        cluster=state.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=member.incarnation if member else "",
+        term=state.term,
+        request=state.next_request,
+    )
+    forwarded = (*state.forwarded, (state.next_request, (token,)))
+    state = replace(state, forwarded=forwarded, next_request=state.next_request + 1)
+    return Transition(state, (Send(leader, request),))
+
+
+def on_read_index(state: PeerState, message: ReadIndex, moment: Moment) -> Transition:
+    """A follower asks on behalf of its callers."""
+    if isinstance(state.role, Leader):
+        return _enqueue(state, state.role, PendingRead(peer=message.sender, request=message.request), moment)
+    return Transition(state, (_reply(state, message.sender, message.request, None),))
+
+
+def on_read_index_reply(state: PeerState, message: ReadIndexReply) -> Transition:
+    """The leader answered: the reads wait only for the machine now, or had no effect."""
+    tokens = next((tokens for request, tokens in state.forwarded if request == message.request), ())
+    forwarded = tuple(item for item in state.forwarded if item[0] != message.request)
+    state = replace(state, forwarded=forwarded)
+    if message.index is None:
+        return Transition(state, tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for token in tokens))
+    confirmed = tuple((message.index, token) for token in tokens)
+    return Transition(replace(state, confirmed_reads=state.confirmed_reads + confirmed))
+
+
+def _enqueue(state: PeerState, role: Leader, pending: PendingRead, moment: Moment) -> Transition:
+    if _may_answer_at_once(state, role, pending, moment):
+        return _confirmed(state, max(state.commit_index, role.first_index), (pending,))
+    role = replace(role, queued_reads=(*role.queued_reads, pending))
+    if role.reading is not None:
+        return Transition(replace(state, role=role))
+    return _start_round(state, role, moment)
+
+
+def _may_answer_at_once(state: PeerState, role: Leader, pending: PendingRead, moment: Moment) -> bool:
+    """Alone, a leader is its own quorum; with a lease, a quorum has promised to elect nobody else before."""
+    if has_quorum(state.configuration, (state.name,)):
+        return True
+    return pending.lease and _holds_lease(state, role, moment)
+
+
+def _holds_lease(state: PeerState, role: Leader, moment: Moment) -> bool:
+    if not state.settings.lease_reads or role.lease_given_up or role.transfer is not None:
+        return False
+    if state.commit_index < role.first_index:
+        return False
+    loyal = {name for name, progress in role.progress.items() if progress.promised_until > moment.now}
+    return has_quorum(state.configuration, loyal | {state.name})
+
+
+def _start_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
+    number = role.round + 1
+    reading = ReadRound(number, max(state.commit_index, role.first_index), role.queued_reads)
+    role = replace(role, round=number, reading=reading, queued_reads=())
+    role, effects = heartbeat_all(state, role, moment)
+    return Transition(replace(state, role=role), effects)
+
+
+def confirm_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
+    """Finish the round under way if a quorum has confirmed it, and start the next if reads wait."""
+    reading = role.reading
+    if reading is None:
+        return Transition(state)
+    confirmed = {name for name, progress in role.progress.items() if progress.round >= reading.number}
+    if not has_quorum(state.configuration, confirmed | {state.name}):
+        return Transition(state)
+    role = replace(role, reading=None)
+    state, effects = _confirmed(replace(state, role=role), reading.index, reading.reads)
+    if not role.queued_reads:
+        return Transition(state, effects)
+    state, started = _start_round(state, role, moment)
+    return Transition(state, effects + started)
+
+
+def _confirmed(state: PeerState, index: int, reads: tuple[PendingRead, ...]) -> Transition:
+    own = tuple((index, one.token) for one in reads if not one.peer)
+    effects: tuple[Effect, ...] = tuple(_reply(state, one.peer, one.request, index) for one in reads if one.peer)
+    return Transition(replace(state, confirmed_reads=state.confirmed_reads + own), effects)
+
+
+def _reply(state: PeerState, to: str, request: int, index: int | None) -> Send:
+    member = state.configuration.members().get(to)
+    reply = ReadIndexReply(
+        cluster=state.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=member.incarnation if member else "",
+        term=state.term,
+        request=request,
+        index=index,
+    )
+    return Send(to, reply)

@@ -1,0 +1,252 @@
+"""One step of one peer: an event in, a new state and ordered effects out. All rules of Raft are reached from here.
+
+::
+
+    event -> (message: admitted? newer term?) -> the rule for it -> hand_over to the machine -> seal the effects
+
+``seal`` is the durability contract in one place: whatever a rule did to the ballot is put on disk before anything
+that was decided with it leaves. A rule cannot forget it.
+
+Paper: Figure 2 ("Rules for Servers").
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours import (
+    applying,
+    candidate,
+    follower,
+    formation,
+    handover,
+    leader,
+    reads,
+    replication,
+    voting,
+)
+from raft_actors.behaviours.admission import why_refused
+from raft_actors.behaviours.transition import Transition, become_follower
+from raft_actors.protocol.effects import Discard, Effect, Persist, Send
+from raft_actors.protocol.events import (
+    Applied,
+    ClusterRequested,
+    EntriesLoaded,
+    Event,
+    PeerDown,
+    Persisted,
+    ReadsRequested,
+    Received,
+    StopRequested,
+    Tick,
+    WritesRequested,
+)
+from raft_actors.protocol.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    FormCluster,
+    FormClusterReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from raft_actors.protocol.state import Follower, Leader, PeerState
+from raft_actors.protocol.types import Moment, Violation
+
+__all__ = ["Transition", "step"]
+
+
+def step(state: PeerState, event: Event, moment: Moment) -> Transition:
+    """Apply one event.
+
+    Args:
+        state: the peer before.
+        event: what happened.
+        moment: clock and dice, read after the event was taken.
+
+    Returns:
+        The peer after, and the effects in the order in which they must be performed (``protocol.effects``).
+
+    Raises:
+        Violation: an invariant does not hold; the peer must stop.
+    """
+    after, effects = _handle(state, event, moment)
+    after, handed = applying.hand_over(after)
+    if after.stopping != float("inf"):
+        after, stopped = handover.finish_stop(after, moment)
+        handed += stopped
+    _check(state, after)
+    return Transition(after, seal(state, after, handed + effects))
+
+
+def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
+    match event:
+        case Received():
+            return receive(state, event.message, moment)
+        case WritesRequested():
+            return leader.write(state, event, moment)
+        case Persisted():
+            return _persisted(state, event, moment)
+        case Applied():
+            return applying.on_applied(state, event)
+        case ReadsRequested():
+            return reads.read(state, event, moment)
+        case Tick():
+            return _tick(state, moment)
+        case EntriesLoaded():
+            return _loaded(state, event, moment)
+        case PeerDown():
+            return _down(state, event, moment)
+        case ClusterRequested():
+            return formation.request(state, event, moment)
+        case StopRequested():
+            return handover.stop(state, event, moment)
+        case _:
+            assert_never(event)
+
+
+def receive(state: PeerState, message: Message, moment: Moment) -> Transition:
+    """A message of another peer: refuse what is not for us, move to a newer term, then apply the rule for it."""
+    reason = why_refused(state, message)
+    if reason:
+        return Transition(state, (Discard(message.sender, reason),))
+    match message:
+        case AppendEntriesReply() if message.term == state.term:
+            return leader.on_append_entries_reply(state, message, moment)
+        case PreVote():
+            return voting.grant_pre_vote(state, message, moment)
+        case FormCluster():
+            return formation.on_form_cluster(state, message, moment)
+        case FormClusterReply():
+            return formation.on_form_cluster_reply(state, message, moment)
+        case RequestVote() if not message.transfer and voting.hears_a_leader(state, moment):
+            return voting.refuse_vote(state, message)
+        case _:
+            return _in_term(state, message, moment)
+
+
+def _in_term(state: PeerState, message: Message, moment: Moment) -> Transition:
+    """The term rule: a newer term is adopted before anything else, an older one teaches nothing. Paper: §5.1."""
+    effects: tuple[Effect, ...] = ()
+    promised = isinstance(message, PreVoteReply) and message.granted
+    if message.term > state.term and not promised:
+        state, effects = become_follower(state, moment, term=message.term)
+    if not state.cluster:
+        state = replace(state, cluster=message.cluster, formation=None)
+    state, answered = _answer(state, message, moment)
+    return Transition(state, effects + answered)
+
+
+def _answer(state: PeerState, message: Message, moment: Moment) -> Transition:
+    outdated = message.term < state.term
+    match message:
+        case AppendEntries():
+            return follower.refuse_outdated(state, message) if outdated else _append(state, message, moment)
+        case RequestVote():
+            return voting.refuse_vote(state, message) if outdated else voting.grant_vote(state, message, moment)
+        case ReadIndex():
+            return reads.on_read_index(state, message, moment)
+        case ReadIndexReply():
+            return reads.on_read_index_reply(state, message)
+        case PreVoteReply() if not outdated:
+            return candidate.on_pre_vote_reply(state, message, moment)
+        case RequestVoteReply() if not outdated:
+            return candidate.on_vote_reply(state, message, moment)
+        case TimeoutNow() if not outdated:
+            return candidate.on_timeout_now(state, message, moment)
+        case _:
+            return Transition(state)
+
+
+def _append(state: PeerState, message: AppendEntries, moment: Moment) -> Transition:
+    return follower.on_append_entries(state, message, moment)
+
+
+def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Transition:
+    """The disk caught up: our entries count, and so does our own vote."""
+    state = replace(state, log=state.log.persisted(event.last))
+    if isinstance(state.role, Leader):
+        return leader.on_synced(state, state.role, moment)
+    return candidate.on_own_ballot(state, event.ballot, moment)
+
+
+def _loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Transition:
+    if event.reader:
+        return replication.on_entries_loaded(state, event, moment)
+    return applying.on_machine_entries_loaded(state, event)
+
+
+def _tick(state: PeerState, moment: Moment) -> Transition:
+    """Whatever is due. Every deadline is looked at again here: a wake-up alone means nothing."""
+    state, formed = formation.on_formation_tick(state, moment)
+    state, effects = _role_tick(state, moment)
+    return Transition(state, formed + effects)
+
+
+def _role_tick(state: PeerState, moment: Moment) -> Transition:
+    role = state.role
+    if isinstance(role, Leader):
+        return leader.on_leader_tick(state, role, moment)
+    if moment.now < role.election_deadline:
+        return Transition(state)
+    if isinstance(role, Follower):
+        return follower.on_election_timeout(state, role, moment)
+    return candidate.campaign(state, moment)
+
+
+def _down(state: PeerState, event: PeerDown, moment: Moment) -> Transition:
+    """A peer died: if it led, stand soon; if we lead, probe it anew and do not hand over to it."""
+    role = state.role
+    if isinstance(role, Leader):
+        return leader.on_follower_down(state, role, event.name, moment)
+    if event.name != state.leader:
+        return Transition(state)
+    return follower.on_leader_down(state, moment)
+
+
+def seal(before: PeerState, after: PeerState, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """Order the effects of one step so that nothing leaves before what it depends on is on disk.
+
+    First what no disk is needed for: answers to callers, entries for the machine. Then, if the ballot or the cluster
+    changed, a ``Persist`` of it before everything that is sent (BUG-02, BUG-08, BUG-11, BUG-14); else the effects as
+    the rule ordered them.
+
+    Paper: Figure 2 ("Persistent state on all servers: updated on stable storage before responding to RPCs").
+    """
+    if after.ballot is before.ballot and after.cluster is before.cluster:
+        if any(isinstance(effect, Persist) for effect in effects):
+            return _local_first(effects)
+        return effects
+    ballot = after.ballot if after.ballot != before.ballot else None
+    cluster = after.cluster if after.cluster != before.cluster else ""
+    persists = [effect for effect in effects if isinstance(effect, Persist)]
+    first = replace(persists[0], ballot=ballot, cluster=cluster) if persists else Persist(ballot, cluster=cluster)
+    local = tuple(effect for effect in effects if not isinstance(effect, Persist | Send))
+    sends = tuple(effect for effect in effects if isinstance(effect, Send))
+    return (*local, first, *persists[1:], *sends)
+
+
+def _local_first(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    local = tuple(effect for effect in effects if not isinstance(effect, Persist | Send))
+    return effects if not local else local + tuple(effect for effect in effects if isinstance(effect, Persist | Send))
+
+
+def _check(before: PeerState, after: PeerState) -> None:
+    """What never goes back, and what never runs ahead. Paper: Figure 2, Figure 3."""
+    if after.term < before.term or after.commit_index < before.commit_index or after.handed < before.handed:
+        raise Violation(f"went back: {_progress(before)} -> {_progress(after)}")
+    if not after.last_applied <= after.handed <= after.commit_index <= after.log.last.index:
+        raise Violation(f"ran ahead: {_progress(after)}, log ends at {after.log.last}")
+    if after.handed > after.log.durable:
+        raise Violation(f"handed {after.handed} to the machine, durable only {after.log.durable}")
+
+
+def _progress(state: PeerState) -> str:
+    return f"term {state.term} commit {state.commit_index} handed {state.handed} applied {state.last_applied}"

@@ -1,0 +1,109 @@
+"""What a step returns, and the moves that every role shares.
+
+Paper: Figure 2 ("All Servers", "Followers").
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from raft_actors.protocol.configuration import Member
+from raft_actors.protocol.effects import Effect, Refusal, Reject, Send
+from raft_actors.protocol.messages import ReadIndexReply
+from raft_actors.protocol.state import LONG_AGO, NEVER, Follower, Leader, PeerState, PendingRead
+from raft_actors.protocol.types import Ballot, Moment
+
+__all__ = ["Transition", "become_follower", "election_deadline", "forget_leader", "other_voters", "others", "refusal"]
+
+
+class Transition(NamedTuple):
+    """A new state and what the shell must do, in order."""
+
+    state: PeerState
+    effects: tuple[Effect, ...] = ()
+
+
+def others(state: PeerState) -> list[Member]:
+    """Every other member of the active configuration."""
+    return [member for name, member in state.configuration.members().items() if name != state.name]
+
+
+def other_voters(state: PeerState) -> list[Member]:
+    """Every other member that votes."""
+    return [member for member in others(state) if state.configuration.is_voter(member.name)]
+
+
+def election_deadline(state: PeerState, moment: Moment) -> float:
+    """When to stand if nothing is heard: a fresh random timeout; never for a peer without a vote. Paper: §5.2."""
+    if not state.configuration.is_voter(state.name):
+        return NEVER
+    return max(moment.now + state.settings.election_timeout(moment.jitter), state.no_vote_until)
+
+
+def refusal(state: PeerState) -> Refusal:
+    """Why a request cannot be taken here."""
+    if not state.configuration and not state.cluster:
+        return Refusal.NOT_CONFIGURED
+    if state.leader is None or state.leader == state.name:
+        return Refusal.ELECTION_IN_PROGRESS
+    return Refusal.NOT_LEADER
+
+
+def become_follower(
+    state: PeerState, moment: Moment, *, term: int | None = None, leader: str | None = None
+) -> Transition:
+    """Give up whatever this peer was, in its term or in a newer one.
+
+    Reads that waited for a round are turned away: they had no effect. Writes keep waiting, since their entries may
+    still be committed by the next leader.
+
+    Paper: §5.1 ("If RPC request or response contains term T > currentTerm").
+
+    Args:
+        state: the peer.
+        moment: now.
+        term: the newer term, with no vote in it yet; ``None`` to stay in the current one.
+        leader: who leads, if known.
+    """
+    ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
+    effects = _turn_away_reads(state) if isinstance(state.role, Leader) else ()
+    heard = state.heard_at if leader is not None and leader == state.leader else LONG_AGO
+    state = replace(
+        state,
+        ballot=ballot,
+        role=Follower(election_deadline(state, moment)),
+        heard_at=heard,
+    )
+    state, rejected = forget_leader(state) if leader != state.leader else Transition(state)
+    return Transition(replace(state, leader=leader), effects + rejected)
+
+
+def forget_leader(state: PeerState) -> Transition:
+    """No leader is known any more: reads that were sent to it have no effect and are turned away."""
+    effects = tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for _, tokens in state.forwarded for token in tokens)
+    return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=()), effects)
+
+
+def _turn_away_reads(state: PeerState) -> tuple[Effect, ...]:
+    role = state.role
+    if not isinstance(role, Leader):
+        return ()
+    reads = (role.reading.reads if role.reading else ()) + role.queued_reads
+    return tuple(_turn_away(state, read) for read in reads)
+
+
+def _turn_away(state: PeerState, read: PendingRead) -> Effect:
+    if not read.peer:
+        return Reject(read.token, Refusal.ELECTION_IN_PROGRESS)
+    reply = ReadIndexReply(
+        cluster=state.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver="",
+        term=state.term,
+        request=read.request,
+        index=None,
+    )
+    return Send(read.peer, reply)

@@ -1,0 +1,105 @@
+"""Whom a peer votes for, and whom it promises a vote.
+
+Three rules decide, in this order: a peer that hears a leader helps nobody to depose it (stickiness), a voter votes once
+per term, and only for a log at least as up-to-date as its own.
+
+A voter never refuses because its own, possibly older, configuration lacks the candidate (thesis §4.1).
+
+Paper: §5.2, §5.4.1, §6 (last paragraph). Thesis: §4.2.3, §9.6.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.transition import Transition, election_deadline
+from raft_actors.protocol.effects import Send
+from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply
+from raft_actors.protocol.state import Follower, Leader, PeerState, PreCandidate
+from raft_actors.protocol.types import Ballot, Moment
+
+__all__ = ["grant_pre_vote", "grant_vote", "hears_a_leader", "refuse_vote"]
+
+
+def hears_a_leader(state: PeerState, moment: Moment) -> bool:
+    """Whether this peer heard its leader within the minimum election timeout, leads itself, or promised silence.
+
+    Thesis: §4.2.3 ("if a server receives a RequestVote within the minimum election timeout of hearing from a
+    current leader, it does not update its term or grant its vote").
+    """
+    if moment.now < state.no_vote_until or isinstance(state.role, Leader):
+        return True
+    return state.leader is not None and moment.now < state.heard_at + state.settings.min_election_timeout
+
+
+def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transition:
+    """Say whether this peer would vote for the sender; changes nothing here.
+
+    Differs: of two pre-candidates that ask each other, the one with the better claim (log, then name) refuses the
+    other, so that both do not go on to split the vote.
+    """
+    granted = (
+        request.term > state.term
+        and request.last >= state.log.last
+        and not hears_a_leader(state, moment)
+        and not _has_better_claim(state, request)
+    )
+    reply = PreVoteReply(
+        cluster=request.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=request.incarnation,
+        term=request.term if granted else state.term,
+        granted=granted,
+    )
+    return Transition(state, (Send(request.sender, reply),))
+
+
+def _has_better_claim(state: PeerState, request: PreVote) -> bool:
+    if not isinstance(state.role, PreCandidate) or state.term + 1 < request.term:
+        return False
+    return state.log.last > request.last or state.name < request.sender
+
+
+def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transition:
+    """Decide whether this peer votes for ``request.sender``.
+
+    A vote is granted at most once per term, and only to a candidate whose log is at least as up to date as ours;
+    otherwise a leader could be elected that lacks a committed entry. The same candidate may ask again: its first
+    answer may have been lost (BUG-32).
+
+    Paper: Figure 2 "RequestVote RPC", §5.2 (one vote per term), §5.4.1 (election restriction).
+
+    Args:
+        state: the peer, already moved to ``request.term``.
+        request: the candidate's request, with ``term`` equal to ours.
+        moment: clock reading and jitter taken by the shell for this step.
+
+    Returns:
+        The new state and the reply. The changed ballot is put on disk before the reply leaves (``step.seal``): a vote
+        that is not on disk must never be on the wire.
+    """
+    granted = state.ballot.voted_for in (None, request.sender) and request.last >= state.log.last
+    if not granted:
+        return refuse_vote(state, request)
+    state = replace(state, ballot=Ballot(state.term, request.sender))
+    if isinstance(state.role, Follower):
+        state = replace(state, role=Follower(election_deadline(state, moment)))
+    return Transition(state, (_reply(state, request, granted=True),))
+
+
+def refuse_vote(state: PeerState, request: RequestVote) -> Transition:
+    """No vote; our term tells an outdated candidate so."""
+    return Transition(state, (_reply(state, request, granted=False),))
+
+
+def _reply(state: PeerState, request: RequestVote, *, granted: bool) -> Send:
+    reply = RequestVoteReply(
+        cluster=request.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=request.incarnation,
+        term=state.term,
+        granted=granted,
+    )
+    return Send(request.sender, reply)
