@@ -122,6 +122,10 @@ class CloudpickleCodec:
             raise _cannot_decode(self, data, error) from error
 
 
+# The types of code, cells, modules, ...: parts of a function that cloudpickle knows how to name.
+_INTERPRETER_TYPES = frozenset(value for value in vars(types).values() if isinstance(value, type))
+
+
 class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Cloudpickle's way for functions without importable name, plain pickle's way for everything else."""
 
@@ -129,7 +133,7 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, type | types.FunctionType):
             if _importable(obj):
                 return NotImplemented  # plain pickle: by reference, also for __main__
-            if isinstance(obj, type):
+            if isinstance(obj, type) and obj not in _INTERPRETER_TYPES:
                 raise InvalidCommand(
                     f"the class {obj.__module__}.{obj.__qualname__} has no importable name",
                     advice="define the class at the top level of a module",

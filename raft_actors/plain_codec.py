@@ -343,23 +343,28 @@ def register(cls: _C, *, name: str | None = None) -> _C:
         TypeError: it is neither a dataclass nor an enum, or its objects cannot be made without its constructor.
         ValueError: another class has this name.
     """
-    origin = f"{cls.__module__}:{cls.__qualname__}"
+    if not isinstance(cls, type):
+        raise TypeError(f"register takes a class, not {cls!r:.100}")
+    origin = _origin(cls)
     record = _record(cls, name or origin)
     with _lock:
         other = _by_name.get(record.name)
-        if other is not None and f"{other.cls.__module__}:{other.cls.__qualname__}" != origin:
+        if other is not None and _origin(other.cls) != origin:
             raise ValueError(f"the name {record.name!r} belongs to {other.cls!r}: register {cls!r} under another name")
         _by_name[record.name] = record  # a class that is defined anew (a reload, a notebook) replaces its old self
         _by_class[cls] = record
     return cls
 
 
-def _record(cls: Any, name: str) -> _DataclassRecord | _EnumRecord:
-    if not isinstance(cls, type):
-        raise TypeError(f"register takes a class, not {cls!r}")
+def _origin(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _record(cls: type, name: str) -> _DataclassRecord | _EnumRecord:
     if issubclass(cls, enum.Enum):
         return _EnumRecord(name, cls)
-    if not dataclasses.is_dataclass(cls):
+    fields = {field.name: field for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else None
+    if fields is None:
         raise TypeError(f"{cls!r} is neither a dataclass nor an enum: only those can be registered")
     object.__new__(cls)  # raises TypeError for an abstract class or a subclass of a built-in
-    return _DataclassRecord(name, cls, {field.name: field for field in dataclasses.fields(cls)})
+    return _DataclassRecord(name, cls, fields)
