@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from storage_adapters.memory import MemoryAdapter
 
 _FOR_EVER = 1 << 40
 _BEFORE_THE_KILL = 30
+_DELAYS = (0.0, 0.002, 0.01)
+"""Seconds from the last write waited for to the kill: so that it meets different moments of the writes that follow."""
 
 
 @contextmanager
@@ -95,11 +98,12 @@ def _killed(lab: Lab) -> None:
 
 @check("a write that a kill interrupts is there wholly or not at all", durable=True)
 def _killed_in_the_act(lab: Lab) -> None:
-    for round_number in range(3):
-        path = lab.path(f"store {round_number}")
+    for delay in _DELAYS:
+        path = lab.path(f"store {delay}")
         with _worker(lab.factory, path, _FOR_EVER) as process:
-            _await(process, str(_BEFORE_THE_KILL + round_number))
-            told = max(_kill(process), _BEFORE_THE_KILL + round_number)
+            _await(process, str(_BEFORE_THE_KILL))
+            time.sleep(delay)
+            told = max(_kill(process), _BEFORE_THE_KILL)
         found = contents(lab.open(path.name), "number")
         if found not in (_after(told), _after(told + 1)):
             raise Failed(
