@@ -79,11 +79,12 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     """
     after, effects = _handle(state, event, moment)
     after, handed = applying.hand_over(after)
+    effects += handed
     if after.stopping != float("inf"):
         after, stopped = handover.finish_stop(after, moment)
-        handed += stopped
+        effects += stopped
     _check(state, after)
-    return Transition(after, seal(state, after, handed + effects))
+    return Transition(after, seal(state, after, effects))
 
 
 def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
