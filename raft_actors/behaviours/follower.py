@@ -42,6 +42,8 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if not state.log.has(message.previous):
         return Transition(state, (*effects, _refuse(state, message)))
     state, persist = _merge(state, message)
+    if isinstance(state.role, Follower) and state.role.election_deadline == NEVER:
+        state = replace(state, role=Follower(election_deadline(state, moment)))  # we may have become a voter just now
     end = message.previous.index + len(message.entries)
     commit_index = max(state.commit_index, min(message.commit_index, end))
     state = replace(state, commit_index=commit_index)
@@ -124,8 +126,20 @@ def _decoded(entry: Entry) -> Configuration:
 
 
 def refuse_outdated(state: PeerState, message: AppendEntries) -> Transition:
-    """An older term: our own, in the answer, deposes its leader. Paper: Figure 2 (AppendEntries, rule 1)."""
-    return Transition(state, (_reply(state, message, success=False, match=0, hint=NOWHERE),))
+    """An older term: our own, in the answer, deposes its leader. Paper: Figure 2 (AppendEntries, rule 1).
+
+    The answer copies no round and promises nothing: its sender may lead our term by now, and what a message of an
+    older leadership asked must not confirm anything in the new one (BUG-28).
+    """
+    reply = AppendEntriesReply(
+        cluster=message.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=message.incarnation,
+        term=state.term,
+        success=False,
+    )
+    return Transition(state, (Send(message.sender, reply),))
 
 
 def _accept(state: PeerState, message: AppendEntries, match: int) -> Send:
