@@ -1,0 +1,111 @@
+"""What a store's log is worth when it is opened: all of it, a sound part before a torn tail, or nothing to go on with.
+
+::
+
+    base          mark                 end of the log
+    |---- sound ----|------- torn? --------|
+      damage here is    damage here was never
+      CorruptLog        promised: cut off
+
+Everything is read and every record checked, in chunks, without building entries. Nothing is changed here.
+
+Without a mark nothing can be shown to lie above it, so any damage is ``CorruptLog``; a log that merely ends too early
+cannot be noticed then.
+"""
+
+from __future__ import annotations
+
+from raft_actors.durable_mark import Mark, vote_number
+from raft_actors.errors import CorruptLog
+from raft_actors.records import DamagedRecord, Survey
+from raft_actors.store_meta import Base, Meta
+from storage_adapters import StorageAdapter
+
+__all__ = ["READ_BYTES", "contradiction", "survey_log"]
+
+READ_BYTES = 4 << 20
+"""How much of the log is in memory at a time while it is checked, in bytes."""
+
+
+def survey_log(
+    adapter: StorageAdapter, meta: Meta, mark: Mark | None, where: str
+) -> tuple[Survey, DamagedRecord | None]:
+    """Check the whole log of a store.
+
+    Args:
+        adapter: the store.
+        meta: what it says about itself.
+        mark: its durable-tail mark, ``None`` if there is none that can be read.
+        where: the store, for messages.
+
+    Returns:
+        What is sound, and the first record of a torn tail after it, if there is one.
+
+    Raises:
+        CorruptLog: damage that cannot be a torn tail, or something durable is gone.
+    """
+    base, (first, last) = meta.base, adapter.bounds()
+    survey = Survey(base.last, base.chain, base.time)
+    try:
+        _require_bounds(first, last, base)
+        check_range(adapter, survey, last if mark is None else min(mark.last.index, last))
+    except DamagedRecord as damage:
+        raise CorruptLog(f"{where} is damaged: {damage}") from damage
+    if mark is not None and (problem := contradiction(mark, meta, survey, last)):
+        raise CorruptLog(f"{where} is damaged: {problem}")
+    try:
+        check_range(adapter, survey, last)
+    except DamagedRecord as torn:
+        return survey, torn
+    return survey, None
+
+
+def check_range(adapter: StorageAdapter, survey: Survey, last: int) -> None:
+    """Check what follows in the log, up to ``last``.
+
+    Raises:
+        DamagedRecord: a record is damaged or missing.
+    """
+    while survey.last.index < last:
+        index = survey.last.index + 1
+        pairs = adapter.read(index, last, READ_BYTES)
+        if not pairs:
+            raise DamagedRecord(index, "is missing")
+        survey.check(pairs)
+
+
+def contradiction(mark: Mark, meta: Meta, survey: Survey, last: int) -> str | None:
+    """Return what the mark knows better than the store, or ``None``.
+
+    Args:
+        mark: the mark.
+        meta: what the store says about itself.
+        survey: the log, checked up to the mark or to its end.
+        last: index of the newest entry in the store.
+    """
+    if mark.incarnation != meta.identity.incarnation:
+        return f"its mark TAIL belongs to another store ({mark.incarnation}, not {meta.identity.incarnation})"
+    if last < mark.last.index:
+        return f"the log ends with entry {last}, but entry {mark.last.index} was durable"
+    if survey.last.index == mark.last.index and (survey.last, survey.chain) != (mark.last, mark.chain):
+        return (
+            f"entry {mark.last.index} (term {survey.last.term}) is not the one that was durable there "
+            f"(term {mark.last.term}): the log is an older copy, or was replaced"
+        )
+    return _older_ballot(mark, meta)
+
+
+def _older_ballot(mark: Mark, meta: Meta) -> str | None:
+    ballot = meta.ballot
+    if ballot.term < mark.ballot_term:
+        return f"its ballot is of term {ballot.term}, but one of term {mark.ballot_term} was durable"
+    if ballot.term == mark.ballot_term and mark.vote not in (0, vote_number(ballot)):
+        return f"its vote in term {ballot.term} is not the one that was durable"
+    return None
+
+
+def _require_bounds(first: int, last: int, base: Base) -> None:
+    if first > base.last.index + 1:
+        raise DamagedRecord(base.last.index + 1, f"is missing: the log begins with entry {first}")
+    if last < base.last.index:
+        raise DamagedRecord(last + 1, f"is missing, although everything up to entry {base.last.index} was compacted")

@@ -1,0 +1,61 @@
+"""Errors of a store in the words of this library, and folders that are no store at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import storage_adapters
+from raft_actors.errors import CorruptLog, Incompatible, MissingExtra, RaftError, StorageFailed, StoreInUse
+from storage_adapters import interface
+from storage_adapters.folder import engine_of
+
+__all__ = ["refuse_foreign_folder", "translated"]
+
+_SIGNS = ("LOCK", "FORMAT", "TAIL")
+"""Names that every store of ours has from its first moment, or gets in it."""
+
+
+@contextmanager
+def translated(where: str, path: str) -> Iterator[None]:
+    """Turn the errors of an adapter, of any make, into ours, with the original as their cause.
+
+    Args:
+        where: the store, for messages.
+        path: its folder, for ``StoreInUse``.
+    """
+    try:
+        yield
+    except RaftError:
+        raise
+    except storage_adapters.StoreInUse as error:
+        raise StoreInUse(error.path or path, pid=error.pid) from error
+    except storage_adapters.DamagedStore as error:
+        raise CorruptLog(f"{where} is damaged: {error}") from error
+    except interface.MissingExtra as error:
+        raise MissingExtra(error.extra) from error
+    except Exception as error:  # an adapter of a user may fail in any way, and none of them is passed over
+        raise StorageFailed(f"{where} failed: {error}") from error
+
+
+def refuse_foreign_folder(factory: Callable[[str], object], folder: Path, where: str) -> None:
+    """Refuse a folder that holds something else, before anything in it is touched.
+
+    Raises:
+        Incompatible: it is not empty and no store, or a store of another engine than the factory's.
+    """
+    if not folder.is_dir():
+        return
+    names = sorted(entry.name for entry in folder.iterdir())
+    if names and not any(sign in names for sign in _SIGNS):
+        raise Incompatible(
+            f"{folder} holds {names[0]!r} and is no store of a peer: nothing in it was touched",
+            advice="give the peer another data_dir or name, or empty the folder",
+        )
+    found, wanted = engine_of(folder), getattr(factory, "engine", None)
+    if found is not None and isinstance(wanted, str) and found != wanted:
+        raise Incompatible(
+            f"{where} was made with storage {found!r}, not {wanted!r}",
+            advice=f"start the peer with storage={found!r}, or give it another data_dir",
+        )

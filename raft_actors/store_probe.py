@@ -1,0 +1,94 @@
+"""Read a whole LMDB store in a process that may die of it.
+
+LMDB trusts the pages it maps: one mangled pointer is a segmentation fault. Before a store whose file is not as it was
+left is opened here, a child process opens it and touches every page of its log and meta. If the child dies, the parent
+has learned why it must not do the same.
+
+The child runs this very file as a script, so it loads the adapters and nothing of ``raft_actors``: it starts faster,
+and what it says is one JSON object on its standard output. It is spawned, never forked (BUG-75).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["ProbeFailed", "probe"]
+
+_KEYS = ("format", "name", "incarnation", "codec", "cluster", "ballot", "previous", "machine")
+_CHUNK = 4 << 20
+_DEADLY = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+
+
+class ProbeFailed(Exception):
+    """The child could not do its work, which says nothing about the store."""
+
+
+def probe(store: Path) -> str | None:
+    """Read all of the LMDB store at ``store`` in a child process.
+
+    Returns:
+        What is wrong with it, or ``None``.
+
+    Raises:
+        storage_adapters.StoreInUse: somebody has it open.
+        ProbeFailed: the child could not be started, was stopped from outside, or failed for another reason.
+    """
+    if not sys.executable:
+        raise ProbeFailed("this interpreter does not know its own executable, so no other process can read the store")
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", __file__, os.fspath(store)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        )
+    except OSError as error:
+        raise ProbeFailed(f"no process could be started to read the store: {error}") from error
+    return _verdict(store, child)
+
+
+def _verdict(store: Path, child: subprocess.CompletedProcess[str]) -> str | None:
+    if -child.returncode in _DEADLY:
+        return f"reading it killed a process with {signal.Signals(-child.returncode).name}"
+    if child.returncode != 0:
+        last_words = child.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ProbeFailed(f"the process that reads the store ended with status {child.returncode}: {last_words[0]}")
+    verdict = json.loads(child.stdout)
+    if "in_use_by" in verdict:
+        from storage_adapters import StoreInUse
+
+        raise StoreInUse(store, verdict["in_use_by"])
+    problem: str | None = verdict["problem"]
+    return problem
+
+
+def _read_all(store: str) -> dict[str, object]:
+    """Open the store and touch everything in it; what the bytes mean is checked by the parent."""
+    from storage_adapters import DamagedStore, LMDBAdapter, StoreInUse
+
+    try:
+        with LMDBAdapter(store) as adapter:
+            for key in _KEYS:
+                adapter.meta(key)
+            index, last = adapter.bounds()
+            while index <= last:
+                pairs = adapter.read(index, last, _CHUNK)
+                if not pairs:
+                    return {"problem": f"entry {index} is missing"}
+                index = pairs[-1][0] + 1
+    except StoreInUse as error:
+        return {"in_use_by": error.pid}
+    except DamagedStore as error:
+        return {"problem": str(error)}
+    return {"problem": None}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_read_all(sys.argv[1])))
