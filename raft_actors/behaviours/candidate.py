@@ -60,8 +60,8 @@ def _ask_for_pre_votes(state: PeerState, moment: Moment) -> Transition:
 
 
 def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> Transition:
-    """Count who would vote for us. When it cannot be a quorum any more, try again soon: the others may only have heard
-    a leader a little longer than we did.
+    """Count who would vote for us. Whoever refuses is asked again soon: it may only have heard the leader a little
+    longer than we did, and of the others one may be dead.
     """
     role = state.role
     if not isinstance(role, PreCandidate):
@@ -72,10 +72,10 @@ def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> 
         votes = role.votes | {reply.sender}
         state = replace(state, role=replace(role, votes=votes))
         return start_election(state, moment) if has_quorum(state.configuration, votes) else Transition(state)
-    refusals = role.refusals | {reply.sender}
+    refusals, soon = role.refusals | {reply.sender}, min(role.election_deadline, _soon(state, moment))
     if _can_win(state, refusals):
-        return Transition(replace(state, role=replace(role, refusals=refusals)))
-    return Transition(replace(state, role=Follower(_soon(state, moment))))
+        return Transition(replace(state, role=replace(role, refusals=refusals, election_deadline=soon)))
+    return Transition(replace(state, role=Follower(soon)))
 
 
 def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) -> Transition:

@@ -36,7 +36,7 @@ def feed_all(state: PeerState, role: Leader, moment: Moment) -> tuple[Leader, tu
     effects: list[Effect] = []
     progress = {name: feed(state, role, name, one, moment, effects) for name, one in role.progress.items()}
     role = replace(role, progress=progress)
-    if len(effects) >= len(progress) and all(isinstance(effect, Send) for effect in effects):
+    if len({effect.to for effect in effects if isinstance(effect, Send)}) == len(progress):
         role = _news_told(state, role, moment)
     return role, tuple(effects)
 

@@ -156,7 +156,7 @@ def _answer(state: PeerState, message: Message, moment: Moment) -> Transition:
             return reads.on_read_index(state, message, moment)
         case ReadIndexReply():
             return reads.on_read_index_reply(state, message)
-        case PreVoteReply() if not outdated:
+        case PreVoteReply():
             return candidate.on_pre_vote_reply(state, message, moment)
         case RequestVoteReply() if not outdated:
             return candidate.on_vote_reply(state, message, moment)

@@ -58,7 +58,7 @@ def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transi
 def _has_better_claim(state: PeerState, request: PreVote) -> bool:
     if not isinstance(state.role, PreCandidate) or state.term + 1 < request.term:
         return False
-    return state.log.last > request.last or state.name < request.sender
+    return (state.log.last, request.sender) > (request.last, state.name)
 
 
 def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transition:
