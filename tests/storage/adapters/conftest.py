@@ -1,0 +1,44 @@
+"""A small disk that really runs full, and the engines that live on disks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage_adapters import LMDBAdapter, RocksDBAdapter, StorageAdapter
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a function that mounts a file system of so many MiB; only root may."""
+    mounted: list[Path] = []
+
+    def make(size: int, *, options: str = "") -> Path:
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            pytest.skip("only root can mount a small file system")
+        point = tmp_path / f"disk{len(mounted)}"
+        point.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}m{options}", "tmpfs", str(point)]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"no small file system here: {made.stderr.strip()}")
+        mounted.append(point)
+        return point
+
+    yield make
+    for point in mounted:
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@pytest.fixture(params=[LMDBAdapter, RocksDBAdapter])
+def disk_adapter(request: pytest.FixtureRequest) -> type[StorageAdapter]:
+    """Return each adapter on a disk in turn."""
+    if request.param is RocksDBAdapter:
+        pytest.importorskip("rocksdict")
+    adapter: type[StorageAdapter] = request.param
+    return adapter

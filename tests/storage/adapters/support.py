@@ -1,0 +1,28 @@
+"""What several tests of adapters need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from storage_adapters import Batch, StorageAdapter
+
+ROOT = Path(__file__).parents[3]
+MIB = 1 << 20
+
+
+def entries(first: int, last: int, size: int = 256) -> list[tuple[int, bytes]]:
+    return [(index, index.to_bytes(8, "big") + b"x" * (size - 8)) for index in range(first, last + 1)]
+
+
+def fill(store: StorageAdapter, count: int, size: int = 256, batch: int = 100) -> None:
+    last = store.bounds()[1]
+    for first in range(last + 1, last + count + 1, batch):
+        store.write(Batch({"last": b"%d" % first}, None, entries(first, min(first + batch - 1, last + count), size)))
+
+
+def run_python(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own; it may die of whatever it likes."""
+    command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
