@@ -27,7 +27,13 @@ __all__ = ["campaign", "on_own_ballot", "on_pre_vote_reply", "on_timeout_now", "
 
 
 def campaign(state: PeerState, moment: Moment) -> Transition:
-    """The election timeout has passed: no leader is known; ask for pre-votes, or at once for votes."""
+    """The election timeout has passed: no leader is known; ask for pre-votes, or at once for votes.
+
+    A candidate whose own ballot is not on disk yet has not asked anybody: it waits, instead of spending another term.
+    """
+    role = state.role
+    if isinstance(role, Candidate) and state.name not in role.votes:
+        return Transition(replace(state, role=replace(role, election_deadline=election_deadline(state, moment))))
     state, effects = forget_leader(state)
     if not state.configuration.is_voter(state.name):
         return Transition(replace(state, role=Follower()), effects)
@@ -60,8 +66,9 @@ def _ask_for_pre_votes(state: PeerState, moment: Moment) -> Transition:
 
 
 def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> Transition:
-    """Count who would vote for us. Whoever refuses is asked again soon: it may only have heard the leader a little
-    longer than we did, and of the others one may be dead.
+    """Count who would vote for us, and ask again soon if anybody refuses.
+
+    It may only have heard the leader a little longer than we did, and the others may be dead.
     """
     role = state.role
     if not isinstance(role, PreCandidate):

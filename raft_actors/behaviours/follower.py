@@ -172,10 +172,11 @@ def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Tra
     """Nothing was heard for an election timeout: stand.
 
     Differs: a wake-up that comes late says that *this process* is starved, and the leader's heartbeats perhaps with
-    it: it is put down to the process once, and only the next timeout in a row starts an election (BUG-73).
+    it: it is put down to the process once, and only the next timeout in a row starts an election (BUG-73). Who knows
+    of no leader has no heartbeats to miss.
     """
     late = moment.now - role.election_deadline
-    if late > state.settings.heartbeat_interval and not role.forgiven:
+    if late > state.settings.heartbeat_interval and state.leader is not None and not role.forgiven:
         return Transition(replace(state, role=Follower(election_deadline(state, moment), forgiven=True)))
     return campaign(state, moment)
 

@@ -9,9 +9,9 @@
         | RequestVote, AppendEntries of that cluster -> | joins it: the first thing that it stores
 
 Nothing is stored anywhere until all have answered, so a refusal leaves no trace. Of two coordinators that meet, the
-lower name goes on. A peer that is free for one proposal answers no other until its time is up, and the coordinator's
-time is up before that of anybody who answered it. The configuration names each member's incarnation, so a store
-that was wiped in between is not the member that answered.
+lower name goes on, and asks again who kept itself free for the other. A peer that is free for one proposal answers no
+other until its time is up or it is let go, and the coordinator's time is up before that of anybody who answered it. The
+configuration names each member's incarnation, so a store that was wiped in between is not the member that answered.
 
 Thesis: §4.4 discusses bootstrapping; the danger is BUG-69 (two clusters that later merge).
 """
@@ -114,7 +114,7 @@ def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> T
     formation = state.formation
     effects: tuple[Effect, ...] = ()
     if formation is not None and formation.proposal != message.proposal and moment.now < formation.deadline:
-        if not isinstance(formation, Forming) or formation.names != message.names or message.sender > state.name:
+        if not isinstance(formation, Forming) or message.sender > state.name:
             return _answer(state, message, "forming")
         state, effects = _give_up(state, formation, Refusal.FORMING, message.sender)
     state = replace(state, formation=Reserved(message.proposal, moment.now + message.until))
@@ -144,20 +144,44 @@ def _answer(state: PeerState, message: FormCluster, refusal: str) -> Transition:
 
 
 def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Moment) -> Transition:
-    """Another peer is free, or is not."""
+    """Another peer is free, or is not.
+
+    Who keeps itself free for somebody else is asked again until our time is up: that other attempt may give way to
+    ours, and if both gave up at the first refusal, nobody would form anything.
+    """
     forming = state.formation
-    if not isinstance(forming, Forming) or forming.proposal != reply.proposal or reply.sender not in forming.names:
+    if not isinstance(forming, Forming) or forming.proposal != reply.proposal or moment.now >= forming.deadline:
+        return _let_go(state, reply)
+    if reply.sender not in forming.names:
         return Transition(state)
+    if reply.refusal == "configured":
+        return _give_up(state, forming, Refusal.CONFIGURED, reply.sender, reply.configuration)
     if reply.refusal:
-        refusal = Refusal.CONFIGURED if reply.refusal == "configured" else Refusal.FORMING
-        return _give_up(state, forming, refusal, reply.sender, reply.configuration)
+        return Transition(replace(state, formation=replace(forming, busy=forming.busy | {reply.sender})))
     if forming.free.get(reply.sender, reply.incarnation) != reply.incarnation:
         return _give_up(state, forming, Refusal.FORMING, reply.sender)
     forming = replace(forming, free={**forming.free, reply.sender: reply.incarnation})
     state = replace(state, formation=forming)
-    if len(forming.free) < len(forming.names) or moment.now >= forming.deadline:
+    if any(name not in forming.free for name in forming.names):
         return Transition(state)
     return _form(state, forming, moment)
+
+
+def _let_go(state: PeerState, reply: FormClusterReply) -> Transition:
+    """Free for an attempt that is over: nobody has to keep itself free for it any longer."""
+    if reply.refusal or reply.proposal == state.cluster:
+        return Transition(state)
+    message = FormCluster(
+        cluster="",
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=reply.incarnation,
+        term=state.term,
+        proposal=reply.proposal,
+        names=(),
+        until=0.0,
+    )
+    return Transition(state, (Send(reply.sender, message),))
 
 
 def _give_up(
@@ -177,8 +201,9 @@ def on_formation_tick(state: PeerState, moment: Moment) -> Transition:
     if not isinstance(formation, Forming):
         return Transition(state)
     if moment.now >= formation.deadline:
-        silent = next(name for name in formation.names if name not in formation.free)
-        return _give_up(state, formation, Refusal.UNREACHABLE, silent)
+        missing = next(name for name in formation.names if name not in formation.free)
+        refusal = Refusal.FORMING if missing in formation.busy else Refusal.UNREACHABLE
+        return _give_up(state, formation, refusal, missing)
     if moment.now < formation.retry:
         return Transition(state)
     formation = replace(formation, retry=moment.now + RETRY)

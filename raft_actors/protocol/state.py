@@ -125,7 +125,17 @@ Role = Follower | PreCandidate | Candidate | Leader
 
 
 class Forming(Struct, frozen=True):
-    """This peer asks others to form ``proposal`` with it; ``free`` maps who is free to its incarnation."""
+    """This peer asks others to form ``proposal`` with it.
+
+    Attributes:
+        token: whom to answer.
+        proposal: id of the cluster to be.
+        names: its members-to-be.
+        free: who is free for it, with its incarnation.
+        deadline: when to give up.
+        retry: when to ask again who has not said that it is free.
+        busy: who said that it is free for another cluster.
+    """
 
     token: int
     proposal: str
@@ -133,6 +143,7 @@ class Forming(Struct, frozen=True):
     free: dict[str, str]
     deadline: float
     retry: float
+    busy: frozenset[str] = frozenset()
 
 
 class Reserved(Struct, frozen=True):
