@@ -171,8 +171,13 @@ def _append(state: PeerState, message: AppendEntries, moment: Moment) -> Transit
 
 
 def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Transition:
-    """The disk caught up: our entries count, and so does our own vote."""
-    state = replace(state, log=state.log.persisted(event.last))
+    """The disk caught up: our entries count, and so does our own vote.
+
+    A batch from before the current term confirms nothing, even if its last entry is in the log: it may have been cut
+    off and come back since, and then the disk is still to cut it off. The disk has the current ballot soon.
+    """
+    if event.ballot.term == state.term:
+        state = replace(state, log=state.log.persisted(event.last))
     if isinstance(state.role, Leader):
         return leader.on_synced(state, state.role, moment)
     return candidate.on_own_ballot(state, event.ballot, moment)
