@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import logging
 
+from raft_actors.api import (
+    configuration,
+    leader,
+    read,
+    set_configuration,
+    start_peer,
+    status,
+    stop,
+    stop_peer,
+    subscribe,
+    write,
+)
 from raft_actors.codec import Codec, register
 from raft_actors.config import Config, Restart
 from raft_actors.errors import (
@@ -38,12 +50,38 @@ from raft_actors.errors import (
     Unauthorized,
     UnknownPeer,
 )
+from raft_actors.requests import GetStatus, Read, Write
 from raft_actors.state_machine import StateMachine
+from raft_actors.subscriptions import ConfigurationCommitted, LeaderChanged, PeerStopped, RoleChanged
+from raft_actors.values import Configuration, Progress, Status
 
 __version__ = "0.1.0"
 
 __all__ = [
+    # functions
+    "start_peer",
+    "stop_peer",
+    "stop",
+    "set_configuration",
+    "configuration",
+    "leader",
+    "status",
+    "write",
+    "read",
+    "subscribe",
+    # messages
+    "Write",
+    "Read",
+    "GetStatus",
+    # events
+    "LeaderChanged",
+    "RoleChanged",
+    "ConfigurationCommitted",
+    "PeerStopped",
     # values
+    "Configuration",
+    "Status",
+    "Progress",
     "Config",
     "Restart",
     "Codec",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 import pykka
 
-from raft_actors.errors import Timeout
+from raft_actors.errors import Refused, Timeout
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,11 +30,30 @@ if TYPE_CHECKING:
 
     ExcInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-__all__ = ["RequestFuture"]
+__all__ = ["RequestFuture", "forbid_waiting", "refuse_if_forbidden"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("raft_actors")
+
+
+_thread = threading.local()
+
+
+def forbid_waiting(reason: str) -> None:
+    """From now on, refuse to wait for a future in this thread: it is the one that would have to answer it."""
+    _thread.reason = reason
+
+
+def refuse_if_forbidden() -> None:
+    """Refuse a blocking call in a thread that may not wait, before it has any effect.
+
+    Raises:
+        Refused: this thread may not wait.
+    """
+    reason = getattr(_thread, "reason", None)
+    if reason is not None:
+        raise Refused(reason, advice="do it in another thread, or with block=False and without waiting for it")
 
 
 # Value, exception or None, index or None, and the traceback that the exception had when it was given. A plain tuple:
@@ -236,6 +255,7 @@ class RequestFuture(pykka.Future[T]):
 
     def _wait(self, timeout: float | None) -> _Outcome:
         """Sleep until there is an outcome; fail the future if its own deadline comes first."""
+        refuse_if_forbidden()
         seconds, own = self._patience(timeout)
         asleep = threading.Lock()
         asleep.acquire()

@@ -18,7 +18,7 @@ from raft_actors.protocol.effects import Accept, Effect, Persist, Refusal, Rejec
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import WritesRequested
 from raft_actors.protocol.messages import AppendEntriesReply
-from raft_actors.protocol.progress import Progress, ProgressState
+from raft_actors.protocol.progress import Progress
 from raft_actors.protocol.state import NEVER, Leader, PeerState
 from raft_actors.protocol.types import NOWHERE, Moment, Violation
 
@@ -145,7 +145,7 @@ def on_follower_down(state: PeerState, role: Leader, name: str, moment: Moment) 
     progress = role.progress.get(name)
     if progress is None:
         return Transition(state)
-    lost = replace(progress, state=ProgressState.PROBE, probing=False, inflight=(), next_index=progress.match_index + 1)
+    lost = Progress(next_index=progress.match_index + 1, match_index=progress.match_index, round=progress.round)
     state = replace(state, role=replace(role, progress={**role.progress, name: lost}))
     return handover.on_successor_down(state, name, moment)
 

@@ -1,0 +1,442 @@
+"""The public functions: thin, one screen each. What they do is in the peers; here they are found, asked and waited for."""
+
+from __future__ import annotations
+
+import atexit
+import random
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+import pykka
+
+from raft_actors import names, supervisor
+from raft_actors.config import Config
+from raft_actors.errors import (
+    ConfigurationChanged,
+    ConfigurationInProgress,
+    InvalidConfiguration,
+    NotConfigured,
+    RaftError,
+    Refused,
+    Timeout,
+)
+from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.intake import Mailbox
+from raft_actors.peer import FormRequest
+from raft_actors.requests import check_read
+from raft_actors.state_machine import StateMachine
+from raft_actors.subscriptions import PeerEvent, Subscription
+from raft_actors.supervisor import Handle, handle_of
+from raft_actors.values import Configuration, Status, configuration_of
+
+if TYPE_CHECKING:
+    from raft_actors.protocol.state import PeerState
+
+__all__ = [
+    "configuration",
+    "leader",
+    "read",
+    "set_configuration",
+    "start_peer",
+    "status",
+    "stop",
+    "stop_peer",
+    "subscribe",
+    "write",
+]
+
+PeerRef = str | pykka.ActorRef[Any]
+Found = TypeVar("Found")
+RETRY_FORMING = 0.05
+"""Longest pause, in seconds, before a formation that met another one is tried again."""
+
+
+def start_peer(
+    machine: Callable[[], StateMachine[Any, Any]], *, name: str, config: Config = Config()
+) -> pykka.ActorRef[Any]:
+    """Start a peer of this process: open, check and recover its store ``config.data_dir/name``, then return.
+
+    It waits for no election and no cluster. A peer whose store knows its cluster takes part in it at once; a new one
+    waits for ``set_configuration``.
+
+    Args:
+        machine: a ``StateMachine`` class, or a function without arguments that makes one; called once per peer.
+        name: 1 to 64 letters, digits, ``_ - .``, not starting with a dot.
+        config: its settings.
+
+    Returns:
+        The peer's ``ActorRef``, accepted wherever a name is.
+
+    Raises:
+        InvalidName: nobody can have this name.
+        AlreadyStarted: the name is in use.
+        StoreInUse: another process has the store open.
+        Incompatible: the store belongs to another peer, format or codec.
+        CorruptLog: the store is damaged below its durable-tail mark.
+        StorageFailed: the disk failed.
+        MissingExtra: the storage engine is not installed.
+    """
+    if not callable(machine):
+        raise TypeError(f"machine must be a StateMachine class or a function that makes one, not {machine!r:.100}")
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a raft_actors.Config, not {config!r:.100}")
+    names.check_name(name)
+    handle = supervisor.start(name, machine, config)
+    if handle.ref is None:
+        raise handle.why_closed()
+    return handle.ref
+
+
+def stop_peer(name: PeerRef, *, timeout: float = 5.0) -> None:
+    """Stop a peer gracefully, or cancel its restart; nothing happens if it is not there.
+
+    A leader hands its leadership over first, if anybody can take it; what was accepted is finished; every waiting
+    caller gets an answer; the store is closed and the name free.
+
+    Args:
+        name: the peer.
+        timeout: seconds, after which user code that hangs is abandoned.
+
+    Raises:
+        Refused: called from inside a state machine.
+    """
+    refuse_if_forbidden()
+    supervisor.stop(_name(name), _seconds(timeout, "timeout") or 0.0)
+
+
+stop = stop_peer
+
+
+def set_configuration(
+    peer: PeerRef, peers: Iterable[str], *, expected: Configuration | int | None = None, timeout: float = 5.0
+) -> Configuration:
+    """Form the cluster of ``peers``, once; with the members that it has already, return its configuration.
+
+    All named peers must be running and unconfigured, and ``peer`` must be one of them; if one refuses, the error names
+    it and nothing is stored anywhere. Of two calls at the same time, one forms the cluster.
+
+    Args:
+        peer: whom to ask.
+        peers: names of all members.
+        expected: the configuration, or its index, that the caller believes to be current.
+        timeout: seconds.
+
+    Returns:
+        The committed configuration.
+
+    Raises:
+        InvalidConfiguration: the names cannot be a cluster, or a peer belongs to another one.
+        ConfigurationChanged: ``expected`` is not the current configuration.
+        ConfigurationInProgress: a peer is being made a member of another new cluster.
+        UnknownPeer: a named peer does not run, or did not answer.
+        Timeout: the configuration was stored, but not committed in time.
+    """
+    refuse_if_forbidden()
+    wanted = _member_names(peers)
+    deadline = time.monotonic() + (_seconds(timeout, "timeout") or 0.0)
+    while True:
+        current = configuration(peer)
+        _check_expected(current, expected)
+        if current.index:
+            return _await_committed(peer, _unchanged(peer, current, wanted), deadline)
+        try:
+            return _form(peer, wanted, deadline)
+        except ConfigurationInProgress:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(RETRY_FORMING * random.random())
+
+
+def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configuration:
+    for name in wanted:
+        handle_of(name).open_mailbox()
+    future: RequestFuture[Configuration] = RequestFuture()
+    future.deadline = deadline
+    left = max(deadline - time.monotonic(), 0.001)
+    mailbox = _mailbox(peer)
+    if not mailbox.post(FormRequest(wanted, left, future)):
+        raise mailbox.refusal()
+    return future.get()
+
+
+def _member_names(peers: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(peers, str):
+        raise InvalidConfiguration(f"peers must be several names, not the one string {peers!r}")
+    wanted = tuple(names.check_name(name) for name in peers)
+    if not wanted:
+        raise InvalidConfiguration("a cluster needs at least one peer")
+    twice = sorted({name for name in wanted if wanted.count(name) > 1})
+    if twice:
+        raise InvalidConfiguration(f"{', '.join(twice)} named twice")
+    return wanted
+
+
+def _check_expected(current: Configuration, expected: Configuration | int | None) -> None:
+    index = expected.index if isinstance(expected, Configuration) else expected
+    if index is not None and index != current.index:
+        raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has {current.index}")
+
+
+def _unchanged(peer: PeerRef, current: Configuration, wanted: tuple[str, ...]) -> Configuration:
+    if set(current.voters) == set(wanted) and not current.learners:
+        return current
+    raise InvalidConfiguration(
+        f"peer {_name(peer)!r} belongs to a cluster of {', '.join(current.voters)} already",
+        advice="this version cannot change the members of a running cluster; name exactly those that it has",
+    )
+
+
+def _await_committed(peer: PeerRef, current: Configuration, deadline: float) -> Configuration:
+    if current.committed:
+        return current
+    handle = _handle(peer)
+    known = _wait_for(handle, lambda state: configuration_of(state).committed or None, deadline)
+    if known is None:
+        raise Timeout(f"the configuration of peer {handle.name!r} was not committed in time")
+    return configuration(peer)
+
+
+def configuration(peer: PeerRef) -> Configuration:
+    """The configuration that counts for ``peer``, committed or not; empty, with index 0, while it has none.
+
+    Raises:
+        UnknownPeer: it does not run.
+    """
+    state = _running(peer).state
+    return Configuration() if state is None else configuration_of(state)
+
+
+def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
+    """The name of the leader as ``peer`` knows it; waits while an election runs. Never a peer known to be dead.
+
+    Args:
+        peer: whom to ask.
+        timeout: seconds; ``None``: for ever.
+
+    Returns:
+        The leader's name, or ``None`` if there was none within ``timeout``.
+
+    Raises:
+        NotConfigured: the peer belongs to no cluster.
+        UnknownPeer: it does not run.
+    """
+    refuse_if_forbidden()
+    handle = _running(peer)
+    seconds = _seconds(timeout, "timeout")
+    deadline = float("inf") if seconds is None else time.monotonic() + seconds
+    return _wait_for(handle, lambda state: _living_leader(handle, state), deadline)
+
+
+def _living_leader(handle: Handle, state: PeerState) -> str | None:
+    if not state.cluster:
+        raise NotConfigured(f"peer {handle.name!r} is not part of a cluster yet")
+    if state.leader is None:
+        return None
+    other = names.whereis(state.leader)
+    return state.leader if isinstance(other, Handle) and other.running else None
+
+
+def _wait_for(handle: Handle, look: Callable[[PeerState], Found | None], deadline: float) -> Found | None:
+    """Look at every published state of a peer until something is seen or the time is over."""
+    with handle.changed:
+        while True:
+            handle.open_mailbox()
+            found = None if handle.state is None else look(handle.state)
+            left = deadline - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            handle.changed.wait(min(left, 0.05))
+
+
+def status(peer: PeerRef) -> Status:
+    """What ``peer`` last published of itself: at once, even while it is busy, its disk hangs, or it has failed.
+
+    Raises:
+        UnknownPeer: nothing is known under this name.
+    """
+    return _handle(peer).status()
+
+
+@overload
+def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: Literal[True] = True) -> Any: ...
+
+
+@overload
+def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: Literal[False]) -> RequestFuture[Any]: ...
+
+
+@overload
+def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: bool) -> Any: ...
+
+
+def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: bool = True) -> Any:
+    """Apply ``command`` on every replica, once, and return the machine's reply.
+
+    Writes that one thread pipelines to one leader with ``block=False`` are applied in their order.
+
+    Args:
+        peer: the leader; others refuse with ``NotLeader``.
+        command: anything that the peer's codec can encode.
+        timeout: seconds; ``None``: for ever. A write that timed out may still be applied.
+        block: ``False`` returns a future at once, which carries every ``RaftError``.
+
+    Returns:
+        What ``handle_write`` replied, or the future of it.
+
+    Raises:
+        NotLeader: another peer leads; ``.leader`` names it.
+        ElectionInProgress: no leader is known.
+        NotConfigured: the peer belongs to no cluster.
+        Overloaded: too much is unfinished.
+        InvalidCommand: it cannot be encoded or is too large.
+        CommandFailed: ``handle_write`` raised; ``__cause__`` is the exception.
+        OutcomeUnknown: it may or may not be applied; ``Timeout`` is one.
+        UnknownPeer: the peer does not run.
+    """
+    future = _request(timeout, block=block)
+    try:
+        _mailbox(peer).write(command, future, watch=not block)
+    except RaftError as error:
+        future.try_fail(error)
+    return future.get() if block else future
+
+
+@overload
+def read(
+    peer: PeerRef,
+    query: Any,
+    *,
+    consistency: str = "linearizable",
+    min_index: int | None = None,
+    timeout: float | None = 3.0,
+    block: Literal[True] = True,
+) -> Any: ...
+
+
+@overload
+def read(
+    peer: PeerRef,
+    query: Any,
+    *,
+    consistency: str = "linearizable",
+    min_index: int | None = None,
+    timeout: float | None = 3.0,
+    block: Literal[False],
+) -> RequestFuture[Any]: ...
+
+
+def read(
+    peer: PeerRef,
+    query: Any,
+    *,
+    consistency: str = "linearizable",
+    min_index: int | None = None,
+    timeout: float | None = 3.0,
+    block: bool = True,
+) -> Any:
+    """Answer ``query`` from the machine's state.
+
+    Args:
+        peer: any member.
+        query: given to ``handle_read``.
+        consistency: ``"linearizable"``: sees every write finished before the call (thesis §6.4). ``"lease"``: the same
+            without asking a majority, where the leader has ``Config.lease_reads`` on. ``"stale"``: what is here, at
+            once.
+        min_index: with ``"stale"``: once this index is applied here.
+        timeout: seconds; ``None``: for ever.
+        block: ``False`` returns a future at once, which carries every ``RaftError``.
+
+    Returns:
+        What ``handle_read`` replied, or the future of it.
+
+    Raises:
+        ValueError: an unknown ``consistency``.
+        ElectionInProgress: no leader is known.
+        NotConfigured: the peer belongs to no cluster.
+        Overloaded: too much is unfinished.
+        CommandFailed: ``handle_read`` raised.
+        Timeout: no answer in time.
+        UnknownPeer: the peer does not run.
+    """
+    check_read(consistency, min_index)
+    future = _request(timeout, block=block)
+    try:
+        _mailbox(peer).read(query, consistency, future, watch=not block, min_index=min_index)
+    except RaftError as error:
+        future.try_fail(error)
+    return future.get() if block else future
+
+
+def subscribe(
+    peer: PeerRef, callback: Callable[[PeerEvent], object], *, events: Collection[type[PeerEvent]] | None = None
+) -> Subscription:
+    """Call ``callback`` with what happens to ``peer``: in order, on a thread of its own, never slowing the peer.
+
+    If the callback is slow, older events may be dropped, the latest never is. Exceptions in it are logged. The
+    subscription outlives restarts of the peer by its supervisor.
+
+    Args:
+        peer: whose events.
+        callback: called with ``LeaderChanged``, ``RoleChanged``, ``ConfigurationCommitted`` or ``PeerStopped``.
+        events: the classes wanted; ``None``: all.
+
+    Returns:
+        A handle with ``close()``; also a context manager.
+
+    Raises:
+        UnknownPeer: nothing is known under this name.
+        TypeError: the callback cannot be called, or ``events`` holds something else than such classes.
+    """
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {callback!r:.100}")
+    for kind in events or ():
+        if kind not in PeerEvent.__args__:
+            raise TypeError(f"events may hold the event classes of raft_actors, not {kind!r:.100}")
+    return _handle(peer).hub.subscribe(callback, events)
+
+
+def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:
+    future: RequestFuture[Any] = RequestFuture()
+    if block:
+        refuse_if_forbidden()
+    if timeout is not None:
+        future.deadline = time.monotonic() + (_seconds(timeout, "timeout") or 0.0)
+    return future
+
+
+def _seconds(value: float | None, what: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number of seconds or None, not {value!r:.60}")
+    if not value >= 0:
+        raise ValueError(f"{what} must not be negative: {value!r}")
+    return float(value)
+
+
+def _name(peer: PeerRef) -> str:
+    """The name that ``peer`` means; of an ``ActorRef`` the name of its peer, also when it is dead."""
+    if isinstance(peer, pykka.ActorRef):
+        inbox = peer.actor_inbox
+        if isinstance(inbox, Mailbox):
+            return inbox.name
+        raise Refused(f"{peer!r} is no peer", advice="give the ref that start_peer returned, or a name")
+    return names.check_name(peer)
+
+
+def _handle(peer: PeerRef) -> Handle:
+    return handle_of(_name(peer))
+
+
+def _running(peer: PeerRef) -> Handle:
+    handle = _handle(peer)
+    handle.open_mailbox()
+    return handle
+
+
+def _mailbox(peer: PeerRef) -> Mailbox:
+    return _handle(peer).open_mailbox()
+
+
+atexit.register(supervisor.stop_all)

@@ -1,0 +1,61 @@
+"""What a peer is when it comes back: a follower of nobody, with what its disk has and no more.
+
+The commit index starts at nothing: what was committed is learned again from the leader (BUG-13, BUG-16, BUG-23).
+
+Paper: Figure 2 (persistent and volatile state).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.transition import election_deadline
+from raft_actors.protocol.configuration import Configuration, has_quorum
+from raft_actors.protocol.log import Log
+from raft_actors.protocol.state import LONG_AGO, Follower, PeerState
+from raft_actors.protocol.types import Ballot, Moment, Settings
+
+__all__ = ["recover"]
+
+
+def recover(
+    *,
+    name: str,
+    incarnation: str,
+    settings: Settings,
+    cluster: str,
+    ballot: Ballot,
+    log: Log,
+    configurations: tuple[tuple[int, Configuration], ...],
+    time: float,
+    moment: Moment,
+) -> PeerState:
+    """The state after a start.
+
+    With lease reads, a promise given before the restart may still bind: no vote is granted, and none asked for, until
+    the longest promise has run out. A peer that is a quorum by itself stands at once: there is nobody to hear.
+
+    Args:
+        name: the peer.
+        incarnation: identity of its store.
+        settings: timeouts and bounds.
+        cluster: id of its cluster, ``""`` if it has none.
+        ballot: from disk.
+        log: from disk, all of it durable.
+        configurations: those in the log.
+        time: replicated time of the newest entry.
+        moment: now.
+    """
+    state = PeerState(
+        name=name,
+        incarnation=incarnation,
+        settings=settings,
+        cluster=cluster,
+        ballot=ballot,
+        log=log,
+        configurations=configurations,
+        time=time,
+        no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
+    )
+    alone = has_quorum(state.configuration, (name,))
+    return replace(state, role=Follower(moment.now if alone else election_deadline(state, moment)))

@@ -1,0 +1,218 @@
+"""Runs the rules and performs their effects in order, through ports. It owns no rule and no thread.
+
+The peer's actor and the simulator run this same engine, each with its own ports: the order in which effects are
+performed is shared code, not a copy.
+
+::
+
+    events, batches of requests -> step() -> effects: before the first Persist at once; a Persist and the sends
+                                             behind it as one Job to the log writer (docs/durability.md)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, assert_never
+
+from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.behaviours.step import step
+from raft_actors.errors import (
+    ElectionInProgress,
+    InvariantViolated,
+    NotConfigured,
+    NotLeader,
+    RaftError,
+)
+from raft_actors.log_writer import Job
+from raft_actors.protocol.effects import (
+    Accept,
+    Apply,
+    ClusterFormed,
+    ClusterRefused,
+    Discard,
+    Effect,
+    Load,
+    Persist,
+    ReadyToStop,
+    Refusal,
+    Reject,
+    Send,
+    ServeReads,
+)
+from raft_actors.protocol.entry import Entry
+from raft_actors.protocol.events import Event, ReadsRequested, Tick, WritesRequested
+from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.types import Moment, Violation
+from raft_actors.requests import ReadBatch, Segment, Waiters, WriteBatch
+
+__all__ = ["Engine", "Ports"]
+
+
+class Ports(Protocol):
+    """What an engine needs of the world."""
+
+    def send(self, send: Send) -> None:
+        """Hand a message to the transport; never blocks, never raises."""
+
+    def persist(self, job: Job) -> None:
+        """Queue a batch for the disk, in order."""
+
+    def load(self, load: Load) -> None:
+        """Queue a read of entries."""
+
+    def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
+        """Queue committed entries for the machine, in order."""
+
+    def serve(self, batch: ReadBatch) -> None:
+        """Queue reads for the machine, after everything applied so far."""
+
+    def noticed(self, before: PeerState, after: PeerState) -> None:
+        """Role, term, vote, leader or configuration changed."""
+
+    def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
+        """A request to form a cluster was answered."""
+
+    def discarded(self, effect: Discard) -> None:
+        """A message was refused."""
+
+    def ready_to_stop(self) -> None:
+        """A graceful stop has nothing more to wait for."""
+
+
+class Engine:
+    """One peer's rules at work.
+
+    Args:
+        state: the recovered peer.
+        ports: the world.
+        release: told how many requests of a batch are finished.
+
+    Attributes:
+        state: the peer now.
+        waiters: who waits for entries in the log.
+    """
+
+    def __init__(self, state: PeerState, ports: Ports, release: Callable[[WriteBatch | ReadBatch, int], None]) -> None:
+        self.state = state
+        self.waiters = Waiters(release)
+        self._ports = ports
+        self._release = release
+
+    def run(self, event: Event, moment: Moment) -> None:
+        """Take one step and perform what it wants.
+
+        Raises:
+            InvariantViolated: the peer must stop.
+        """
+        before = self.state
+        try:
+            after, effects = step(before, event, moment)
+        except Violation as error:
+            raise InvariantViolated(f"peer {before.name!r}: {error}") from error
+        self.state = after
+        if effects:
+            self._perform(effects)
+        if _worth_a_notice(before, after):
+            self._ports.noticed(before, after)
+
+    def write(self, batch: WriteBatch, moment: Moment) -> None:
+        """Commands arrived together."""
+        self.run(WritesRequested(self.waiters.admit(batch), tuple(batch.commands)), moment)
+
+    def read(self, batch: ReadBatch, moment: Moment) -> None:
+        """Reads arrived together."""
+        self.run(ReadsRequested(self.waiters.admit(batch), batch.lease), moment)
+
+    def tick(self, moment: Moment) -> None:
+        """Handle deadlines that have passed; to be called after everything that had arrived was handled."""
+        if moment.now >= next_deadline(self.state):
+            self.run(Tick(), moment)
+
+    @property
+    def deadline(self) -> float:
+        """When to call ``tick`` next."""
+        return next_deadline(self.state)
+
+    def _perform(self, effects: tuple[Effect, ...]) -> None:
+        """Perform ``effects`` in order; sends behind a ``Persist`` become part of its job."""
+        ports = self._ports
+        persist: Persist | None = None
+        sends: list[Send] = []
+        for effect in effects:
+            if type(effect) is Send:
+                if persist is None:
+                    ports.send(effect)
+                else:
+                    sends.append(effect)
+            elif type(effect) is Persist:
+                if persist is not None:
+                    ports.persist(Job(persist, tuple(sends)))
+                    sends = []
+                if effect.truncate_from is not None:
+                    self.waiters.truncated(effect.truncate_from)
+                persist = effect
+            else:
+                self._perform_local(effect)
+        if persist is not None:
+            ports.persist(Job(persist, tuple(sends)))
+
+    def _perform_local(self, effect: Effect) -> None:
+        match effect:
+            case Apply():
+                self._ports.apply(effect.entries, self.waiters.committed(effect.entries))
+            case Accept():
+                self.waiters.accepted(effect.token, effect.first, effect.term)
+            case Reject():
+                self._reject(effect)
+            case ServeReads():
+                batch = self.waiters.take(effect.token)
+                if isinstance(batch, ReadBatch):
+                    self._ports.serve(batch)
+            case Load():
+                self._ports.load(effect)
+            case ClusterFormed() | ClusterRefused():
+                self._ports.formed(effect)
+            case Discard():
+                self._ports.discarded(effect)
+            case ReadyToStop():
+                self._ports.ready_to_stop()
+            case Send() | Persist():
+                raise InvariantViolated(f"{type(effect).__name__} out of order")
+            case _:
+                assert_never(effect)
+
+    def _reject(self, effect: Reject) -> None:
+        batch = self.waiters.take(effect.token)
+        batch.fail(refused(self.state.name, effect))
+        self._release(batch, len(batch.futures))
+
+
+def _worth_a_notice(before: PeerState, after: PeerState) -> bool:
+    return (
+        type(after.role) is not type(before.role)
+        or after.leader != before.leader
+        or after.ballot is not before.ballot
+        or after.configurations is not before.configurations
+        or (before.commit_index < _configured(after) <= after.commit_index)
+    )
+
+
+def _configured(state: PeerState) -> int:
+    return state.configurations[-1][0] if state.configurations else 0
+
+
+def refused(name: str, effect: Reject) -> RaftError:
+    """The error for a request that was turned away."""
+    match effect.refusal:
+        case Refusal.NOT_LEADER:
+            return NotLeader(effect.leader or "", f"peer {name!r} is not the leader, {effect.leader!r} is")
+        case Refusal.NOT_CONFIGURED:
+            return NotConfigured(f"peer {name!r} is not part of a cluster yet")
+        case _:
+            return ElectionInProgress(f"peer {name!r} knows no leader at the moment")
+
+
+def run_all(engine: Engine, events: Iterable[Event], moment: Moment) -> None:
+    """Run several events that arrived together, in order."""
+    for event in events:
+        engine.run(event, moment)

@@ -1,0 +1,36 @@
+"""What a caller is told when no cluster could be formed."""
+
+from __future__ import annotations
+
+from raft_actors.errors import ConfigurationInProgress, InvalidConfiguration, RaftError, UnknownPeer
+from raft_actors.protocol.effects import ClusterRefused, Refusal
+
+__all__ = ["formation_error"]
+
+
+def formation_error(asked: str, effect: ClusterRefused) -> RaftError:
+    """The error for a refused formation: it names the peer, and nothing was stored anywhere.
+
+    Args:
+        asked: the peer that coordinated.
+        effect: its refusal.
+    """
+    match effect.refusal:
+        case Refusal.CONFIGURED:
+            members = ", ".join(effect.configuration.members()) if effect.configuration else "others"
+            return InvalidConfiguration(
+                f"peer {effect.peer!r} belongs to a cluster already (of {members}), nothing was changed",
+                advice="name only peers without a cluster, or exactly the members that it has",
+            )
+        case Refusal.FORMING:
+            return ConfigurationInProgress(
+                f"peer {effect.peer!r} is being made a member of another new cluster, nothing was changed",
+                advice="wait for the other call to end, then look at configuration(peer)",
+            )
+        case Refusal.NOT_A_MEMBER:
+            return InvalidConfiguration(
+                f"peer {asked!r} is not among the members of the new cluster, nothing was changed",
+                advice=f"ask one of the named peers, or name {asked!r} too",
+            )
+        case _:
+            return UnknownPeer(effect.peer, f"peer {effect.peer!r} did not answer, nothing was changed")

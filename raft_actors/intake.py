@@ -1,0 +1,231 @@
+"""The inbox of a peer: what callers and other peers send, bounded, encoded, and never forgotten.
+
+Commands are encoded in the thread of the caller, before the peer sees them: a caller that changes its command later
+changes no replica (BUG-71), and a command that cannot be stored is refused where it was made. Requests that arrive
+between two wake-ups of the peer form one batch. What is unfinished is bounded (BUG-72) and known here until its last
+reply, so that the timekeeper can answer every request at its deadline whatever the peer does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pykka
+
+from raft_actors.codec import CheckedCodec, is_immutable_reply
+from raft_actors.errors import InvalidCommand, Overloaded, RaftError
+from raft_actors.futures import RequestFuture
+from raft_actors.mailbox import Channel, Envelope
+from raft_actors.requests import GetStatus, Read, ReadBatch, Write, WriteBatch
+from raft_actors.timekeeper import TIMEKEEPER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raft_actors.config import Config
+
+__all__ = ["Drained", "Mailbox"]
+
+
+class Drained(NamedTuple):
+    """Everything that was queued: events and messages in order, and the requests of callers in batches."""
+
+    items: list[Any]
+    writes: WriteBatch | None
+    reads: ReadBatch | None
+    lease_reads: ReadBatch | None
+
+
+class Mailbox(Channel):
+    """A peer's inbox.
+
+    Attributes:
+        name: the peer.
+        refusal: made into the answer of whatever comes after the close.
+        read_stale: hands a query to the machine directly; set by the peer.
+        status: makes the answer to ``GetStatus``; set by the peer.
+    """
+
+    def __init__(self, name: str, config: Config, codec: CheckedCodec) -> None:
+        super().__init__()
+        self.name = name
+        self.codec = codec
+        self.refusal: Callable[[], RaftError] = lambda: RaftError(f"peer {name!r} is closed")
+        self.read_stale: Callable[[Any, int | None, RequestFuture[Any]], None] | None = None
+        self.status: Callable[[], Any] | None = None
+        self._max_command_bytes = config.max_command_bytes
+        self._max_pending = config.max_pending_writes
+        self._max_bytes = config.max_pending_bytes
+        self._writes = WriteBatch()
+        self._reads = ReadBatch(lease=False)
+        self._lease_reads = ReadBatch(lease=True)
+        self._open: set[WriteBatch | ReadBatch] = set()
+        self._pending = 0
+        self._pending_bytes = 0
+        self._watched = False
+
+    # -- requests, in the thread of the caller -------------------------------------------------------------------------
+
+    def write(self, command: Any, future: RequestFuture[Any], *, watch: bool) -> None:
+        """Queue a command; ``future`` is answered in any case. ``watch``: nobody may be waiting at its deadline."""
+        try:
+            data = self._encode(command)
+        except RaftError as error:
+            future.try_fail(error)
+            return
+        self._submit(self._writes_lane, data, data, future, watch=watch)
+
+    def read(
+        self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
+    ) -> None:
+        """Queue a query; ``future`` is answered in any case."""
+        try:
+            query = query if is_immutable_reply(query) else self.codec.decode(self._encode(query))
+        except RaftError as error:
+            future.try_fail(error)
+            return
+        if consistency == "stale" and self.read_stale is not None:
+            if watch and future.deadline is not None:
+                TIMEKEEPER.watch_one(future)
+            self.read_stale(query, min_index, future)
+            return
+        lane = self._lease_lane if consistency == "lease" else self._reads_lane
+        self._submit(lane, query, b"", future, watch=watch)
+
+    def _encode(self, command: Any) -> bytes:
+        data = self.codec.encode_checked(command)
+        if len(data) > self._max_command_bytes:
+            raise InvalidCommand(
+                f"the command takes {len(data)} bytes, Config.max_command_bytes is {self._max_command_bytes}",
+                advice="split it, or raise max_command_bytes at every peer",
+            )
+        return data
+
+    def _writes_lane(self) -> tuple[WriteBatch, list[Any]]:
+        return self._writes, self._writes.commands
+
+    def _reads_lane(self) -> tuple[ReadBatch, list[Any]]:
+        return self._reads, self._reads.queries
+
+    def _lease_lane(self) -> tuple[ReadBatch, list[Any]]:
+        return self._lease_reads, self._lease_reads.queries
+
+    def _submit(
+        self,
+        lane: Callable[[], tuple[WriteBatch | ReadBatch, list[Any]]],
+        item: Any,
+        data: bytes,
+        future: RequestFuture[Any],
+        *,
+        watch: bool,
+    ) -> None:
+        size = len(data)
+        with self._lock:
+            refused = self._closed or self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
+            if not refused:
+                batch, items = lane()
+                items.append(item)
+                batch.futures.append(future)
+                batch.size += size
+                self._pending += 1
+                self._pending_bytes += size
+                if self._asleep:
+                    self._asleep = False
+                    self._bell.release()
+        if refused:
+            future.try_fail(self.refusal() if self._closed else self._overloaded())
+        elif watch and not self._watched:
+            self._watched = True
+            TIMEKEEPER.watch(self)
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(
+            f"peer {self.name!r} has {self._pending} unfinished requests of {self._pending_bytes} bytes; "
+            f"Config allows {self._max_pending} and {self._max_bytes}"
+        )
+
+    # -- the peer ------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> Drained:
+        """Everything queued; the batches stay known here until they are released."""
+        with self._lock:
+            items, self._items = self._items, []
+            writes, reads, leases = self._writes, self._reads, self._lease_reads
+            if writes.futures:
+                self._writes = WriteBatch()
+            if reads.futures:
+                self._reads = ReadBatch(lease=False)
+            if leases.futures:
+                self._lease_reads = ReadBatch(lease=True)
+            for batch in (writes, reads, leases):
+                if batch.futures:
+                    batch.left = len(batch.futures)
+                    self._open.add(batch)
+        return Drained(
+            items,
+            writes if writes.futures else None,
+            reads if reads.futures else None,
+            leases if leases.futures else None,
+        )
+
+    def release(self, batch: WriteBatch | ReadBatch, count: int) -> None:
+        """``count`` requests of ``batch`` are finished and make room for others."""
+        with self._lock:
+            batch.left -= count
+            self._pending -= count
+            if batch.left <= 0:
+                self._open.discard(batch)
+                self._pending_bytes -= batch.size
+
+    def unanswered(self) -> list[RequestFuture[Any]]:
+        """Every future that may still wait, for the timekeeper; ends its watch when there is none."""
+        with self._lock:
+            batches = [*self._open, self._writes, self._reads, self._lease_reads]
+            futures = [future for batch in batches for future in batch.futures]
+            if not futures:
+                self._watched = False
+        return futures
+
+    def turn_away(self, error: BaseException) -> list[Any]:
+        """Close; answer what was not drained with ``error``; returns the queued items."""
+        items = self.close()
+        for batch in (self._writes, self._reads, self._lease_reads):
+            batch.fail(error)
+        return items
+
+    def _has_work(self) -> bool:
+        return bool(
+            self._items or self._closed or self._writes.futures or self._reads.futures or self._lease_reads.futures
+        )
+
+    # -- Pykka ---------------------------------------------------------------------------------------------------------
+
+    def put(self, envelope: Envelope[Any]) -> None:
+        """``ActorRef.ask`` and ``tell``: requests become requests, everything else goes to the actor as it is."""
+        message, reply_to = envelope.message, envelope.reply_to
+        match message:
+            case Write(command=command):
+                self.write(command, _future(reply_to), watch=False)
+            case Read(query=query, consistency=consistency, min_index=min_index):
+                self.read(query, consistency, _future(reply_to), watch=False, min_index=min_index)
+            case GetStatus():
+                if reply_to is not None and self.status is not None:
+                    reply_to.set(self.status())
+            case _:
+                if not self.post(envelope) and reply_to is not None:
+                    _answer_closed(envelope, self.refusal())
+
+
+def _future(reply_to: pykka.Future[Any] | None) -> RequestFuture[Any]:
+    """The asker's own future; for a tell one that nobody looks at."""
+    return reply_to if isinstance(reply_to, RequestFuture) else RequestFuture()
+
+
+def _answer_closed(envelope: Envelope[Any], error: RaftError) -> None:
+    """As Pykka answers an ask that comes too late: a second stop is done already, everything else failed."""
+    if envelope.reply_to is None:
+        return
+    if type(envelope.message).__name__ == "_ActorStop":
+        envelope.reply_to.set(None)
+    else:
+        envelope.reply_to.set_exception((type(error), error, None))

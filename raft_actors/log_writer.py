@@ -1,0 +1,161 @@
+"""Makes batches durable: everything that is queued becomes one transaction, and what depends on it leaves after.
+
+::
+
+    peer --Job(Persist, sends)--> [queue] --all of it: one durable write--> sends leave --> Persisted --> peer
+
+``Writer`` does the work without a thread; ``LogWriter`` is the thread. The simulator runs the same ``Writer``.
+
+A job that truncates begins a transaction of its own: the acknowledgements of what it cuts off leave before the cut.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
+from raft_actors.protocol.effects import Load, Persist, Send
+from raft_actors.protocol.events import EntriesLoaded, Persisted
+from raft_actors.protocol.types import Ballot, LogPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from raft_actors.log_store import LogStore
+    from raft_actors.protocol.events import Event
+
+__all__ = ["Job", "LogWriter", "Writer"]
+
+
+class Job(NamedTuple):
+    """A batch for the disk, and the messages that may leave when it is there."""
+
+    persist: Persist
+    sends: tuple[Send, ...]
+
+
+class Writer:
+    """Performs jobs and loads against a store.
+
+    Args:
+        store: the peer's store.
+        ballot: the ballot it holds.
+        last: the end of the log it holds.
+        send: hands a message to the transport.
+        report: tells the peer what happened.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        ballot: Ballot,
+        last: LogPosition,
+        send: Callable[[Send], None],
+        report: Callable[[Event], object],
+    ) -> None:
+        self.store = store
+        self._ballot = ballot
+        self._last = last
+        self._send = send
+        self._report = report
+
+    def perform(self, items: Sequence[Job | Load]) -> None:
+        """Do everything that was queued, jobs first.
+
+        Raises:
+            PeerFailed: the disk failed; nothing of the failed transaction has left.
+        """
+        for group in _transactions([item for item in items if isinstance(item, Job)]):
+            self._commit(group)
+        for item in items:
+            if isinstance(item, Load):
+                self._load(item)
+
+    def _commit(self, group: Sequence[Job]) -> None:
+        self.store.write([job.persist for job in group])
+        for job in group:
+            for send in job.sends:
+                self._send(send)
+        self._note(group)
+        self._report(Persisted(self._ballot, self._last))
+
+    def _note(self, group: Sequence[Job]) -> None:
+        for job in group:
+            persist = job.persist
+            if persist.ballot is not None:
+                self._ballot = persist.ballot
+            if persist.entries:
+                newest = persist.entries[-1]
+                self._last = LogPosition(newest.term, newest.index)
+
+    def _load(self, load: Load) -> None:
+        entries = self.store.read(load.first, load.last, load.max_bytes)
+        self._report(EntriesLoaded(load.reader, load.first, entries))
+
+
+def _transactions(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Cut ``jobs`` before each one that truncates."""
+    group: list[Job] = []
+    for job in jobs:
+        if job.persist.truncate_from is not None and group:
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+class LogWriter(InboxActor):
+    """The thread of a ``Writer``.
+
+    Args:
+        name: the peer.
+        writer: what runs.
+        failed: told the exception that ends this peer.
+        owner: takes what Pykka sends to us, since only the whole peer can stop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        writer: Writer,
+        *,
+        failed: Callable[[BaseException], None],
+        owner: Callable[[Envelope[Any]], None],
+    ) -> None:
+        self.channel = WorkChannel(owner)
+        super().__init__(self.channel)
+        self.name = name
+        self.discard = False
+        self._writer = writer
+        self._failed = failed
+
+    def __str__(self) -> str:
+        return f"raft-writer-{self.name}"
+
+    def on_receive(self, message: Any) -> None:
+        """Perform what is queued; after an error of the disk, nothing more (BUG-17)."""
+        items = self.channel.take()
+        try:
+            self._perform(items)
+        except BaseException as error:
+            self.channel.close()
+            self._failed(error)
+        if self.channel.closed:
+            self._close_store()
+            self.finish()
+
+    def _perform(self, items: list[Any]) -> None:
+        work = list(itertools.takewhile(lambda item: item is not FINISH, items))
+        if work and not self.discard:
+            self._writer.perform(work)
+        if len(work) < len(items):
+            self.channel.close()
+
+    def _close_store(self) -> None:
+        try:
+            self._writer.store.close(clean=not self.discard)
+        except BaseException as error:
+            self._failed(error)

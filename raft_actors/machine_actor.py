@@ -1,0 +1,229 @@
+"""Runs the user's state machine: one thread, one command after the other, nothing else waits for it.
+
+``Replica`` holds the machine and its state and does the work, without a thread; ``MachineActor`` is the thread. The
+simulator runs the same ``Replica``.
+
+An ``Exception`` of the user's code is a recorded result (BUG-70); any other ``BaseException`` stops this peer alone. A
+reply leaves through the codec unless nobody can change it, so that no caller ever holds a piece of a replica (BUG-71).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from raft_actors.codec import CheckedCodec, is_immutable_reply
+from raft_actors.errors import CommandFailed
+from raft_actors.futures import RequestFuture, forbid_waiting
+from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
+from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.requests import ReadBatch, Segment, WriteBatch
+from raft_actors.state_machine import Context, StateMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ApplyBatch", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
+
+logger = logging.getLogger("raft_actors")
+
+
+class Replica:
+    """One peer's instance of the user's machine, and its state.
+
+    Args:
+        machine: the instance.
+        name: the peer.
+        codec: decodes commands, copies replies.
+
+    Attributes:
+        state: what the machine returned last.
+        applied: index of the newest applied entry.
+    """
+
+    def __init__(self, machine: StateMachine[Any, Any], name: str, codec: CheckedCodec) -> None:
+        self.machine = machine
+        self.state = machine.init(name)
+        self.applied = 0
+        self._codec = codec
+
+    def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
+        """Apply ``entries`` in order and answer whoever of ``segments`` waits for them.
+
+        Raises:
+            Incompatible: an entry cannot be decoded: it is never skipped.
+            BaseException: the machine raised something that is no ``Exception``.
+        """
+        offset = entries[0].index
+        begin = 0
+        for segment in segments:
+            first, stop = segment.first - offset, segment.last - offset + 1
+            self._run(entries[begin:first], None)
+            self._run(entries[first:stop], segment.batch.futures[segment.start : segment.stop])
+            begin = stop
+        self._run(entries[begin:], None)
+
+    def _run(self, entries: Sequence[Entry], futures: Sequence[RequestFuture[Any]] | None) -> None:
+        """The inner loop: one turn per command."""
+        machine, decode, command = self.machine, self._codec.decode, EntryKind.COMMAND
+        context = Context(0, 0, 0.0)
+        machine.context = context
+        for place, entry in enumerate(entries):
+            if entry.kind is not command:
+                continue
+            value = decode(entry.data)
+            context.index, context.term, context.time = entry.index, entry.term, entry.time
+            try:
+                result = machine.handle_write(value, self.state)
+                if type(result) is not tuple or len(result) != 2:
+                    raise TypeError(f"handle_write must return a pair (reply, state), not {result!r:.100}")
+                reply, self.state = result
+            except Exception as error:
+                if futures is not None:
+                    futures[place].try_fail(CommandFailed.because(error), entry.index)
+            else:
+                if futures is not None:
+                    self._answer(futures[place], reply, entry.index)
+        if entries:
+            self.applied = entries[-1].index
+        del machine.context
+
+    def read(self, query: Any, future: RequestFuture[Any]) -> None:
+        """Answer one query from the current state."""
+        try:
+            result = self.machine.handle_read(query, self.state)
+            if type(result) is not tuple or len(result) != 2:
+                raise TypeError(f"handle_read must return a pair (reply, state), not {result!r:.100}")
+        except Exception as error:
+            future.try_fail(CommandFailed.because(error), self.applied)
+        else:
+            self._answer(future, result[0], self.applied)
+
+    def _answer(self, future: RequestFuture[Any], reply: Any, index: int) -> None:
+        if not is_immutable_reply(reply):
+            try:
+                reply = self._codec.decode(self._codec.encode(reply))
+            except Exception as error:
+                future.try_fail(CommandFailed.because(error), index)
+                return
+        future.try_set(reply, index)
+
+
+class ApplyBatch(NamedTuple):
+    """Committed entries, and who waits for them."""
+
+    entries: Sequence[Entry]
+    segments: Sequence[Segment]
+
+
+class StaleRead(NamedTuple):
+    """A query that needs no leader; ``min_index``: answer once that index is applied here."""
+
+    query: Any
+    min_index: int
+    future: RequestFuture[Any]
+
+
+class RoleNotice(NamedTuple):
+    """The peer became leader, or ceased to be, in ``term``."""
+
+    leader: bool
+    term: int
+
+
+class MachineActor(InboxActor):
+    """The thread of a ``Replica``.
+
+    Args:
+        name: the peer.
+        replica: what runs.
+        release: told how many requests of a batch are finished.
+        applied: told the newest applied index after each batch.
+        failed: told the exception that ends this peer.
+        owner: takes what Pykka sends to us, since only the whole peer can stop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        replica: Replica,
+        *,
+        release: Callable[[WriteBatch | ReadBatch, int], None],
+        applied: Callable[[int], None],
+        failed: Callable[[BaseException], None],
+        owner: Callable[[Envelope[Any]], None],
+    ) -> None:
+        self.channel = WorkChannel(owner)
+        super().__init__(self.channel)
+        self.name = name
+        self.replica = replica
+        self._release = release
+        self._applied = applied
+        self._failed = failed
+        self._waiting: list[StaleRead] = []
+
+    def __str__(self) -> str:
+        return f"raft-machine-{self.name}"
+
+    def on_start(self) -> None:
+        """In our thread: user code here must not wait for the peer that waits for it."""
+        forbid_waiting(f"a machine of peer {self.name!r} may not wait for a peer")
+
+    def on_receive(self, message: Any) -> None:
+        """Do what is queued; an exception that is no ``Exception`` of the user's handlers ends this peer."""
+        for item in self.channel.take():
+            try:
+                self._work(item)
+            except BaseException as error:
+                self.channel.close()
+                self._failed(error)
+                break
+        if self.channel.closed:
+            self.finish()
+
+    def _work(self, item: Any) -> None:
+        match item:
+            case ApplyBatch():
+                self._apply(item)
+            case ReadBatch():
+                for query, future in zip(item.queries, item.futures, strict=True):
+                    self.replica.read(query, future)
+                self._release(item, len(item.futures))
+            case StaleRead():
+                self._waiting.append(item)
+                self._serve_stale()
+            case RoleNotice():
+                self._notice(item)
+            case _ if item is FINISH:
+                self.channel.close()
+            case _:
+                item()
+
+    def _apply(self, batch: ApplyBatch) -> None:
+        self.replica.apply(batch.entries, batch.segments)
+        for segment in batch.segments:
+            self._release(segment.batch, segment.stop - segment.start)
+        self._applied(self.replica.applied)
+        if self._waiting:
+            self._serve_stale()
+
+    def _serve_stale(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for read in waiting:
+            if read.min_index <= self.replica.applied:
+                self.replica.read(read.query, read.future)
+            elif not read.future.done():
+                self._waiting.append(read)
+
+    def _notice(self, notice: RoleNotice) -> None:
+        call = self.replica.machine.on_leader if notice.leader else self.replica.machine.on_follower
+        try:
+            call(notice.term)
+        except Exception:
+            logger.exception("peer %s: %s failed", self.name, call.__qualname__)
+
+    def give_up(self, error: BaseException) -> None:
+        """Answer the stale reads that still wait; called by the peer when this actor has ended or hangs."""
+        for read in [*self._waiting, *(item for item in self.channel.close() if isinstance(item, StaleRead))]:
+            read.future.try_fail(error)

@@ -1,0 +1,84 @@
+"""From a folder to a running peer: open the store, recover the state, make the machine, wire the actors."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raft_actors.behaviours.recovery import recover
+from raft_actors.log_store import LogStore
+from raft_actors.machine_actor import Replica
+from raft_actors.peer import Peer
+from raft_actors.protocol.types import Moment, Settings
+from raft_actors.state_machine import StateMachine
+from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raft_actors.config import Config
+    from raft_actors.intake import Mailbox
+    from raft_actors.protocol.state import PeerState
+    from raft_actors.supervisor import Handle
+
+__all__ = ["open_peer", "settings_of"]
+
+ADAPTERS: dict[str, Callable[[Any], Any]] = {
+    "lmdb": LMDBAdapter,
+    "rocksdb": RocksDBAdapter,
+    "memory": MemoryAdapter,
+}
+
+
+def settings_of(config: Config) -> Settings:
+    """What of ``config`` the rules need."""
+    return Settings(**{field: getattr(config, field) for field in Settings.__struct_fields__})
+
+
+def open_peer(handle: Handle, mailbox: Mailbox) -> Peer:
+    """Open the peer of ``handle``: nothing runs yet.
+
+    Raises:
+        RaftError: the store cannot be opened or does not belong to this peer.
+        TypeError: ``machine`` does not make state machines.
+    """
+    config = handle.config
+    storage = config.storage
+    factory = ADAPTERS[storage] if isinstance(storage, str) else storage
+    folder = Path(os.fspath(config.data_dir)) / handle.name
+    store = LogStore.open(factory, folder, name=handle.name, codec=handle.codec.name)
+    try:
+        replica = Replica(_machine(handle), handle.name, handle.codec)
+        return Peer(handle, mailbox, store, replica, _state(handle.name, config, store))
+    except BaseException:
+        store.close()
+        raise
+
+
+def _machine(handle: Handle) -> StateMachine[Any, Any]:
+    machine = handle.machine()
+    if not isinstance(machine, StateMachine):
+        raise TypeError(
+            f"peer {handle.name!r} needs a StateMachine class or a factory of one, "
+            f"{handle.machine!r:.100} made a {type(machine).__name__}"
+        )
+    return machine
+
+
+def _state(name: str, config: Config, store: LogStore) -> PeerState:
+    recovered = store.recovered
+    moment = Moment(time.monotonic(), time.time(), random.random())
+    return recover(
+        name=name,
+        incarnation=store.identity.incarnation,
+        settings=settings_of(config),
+        cluster=recovered.cluster,
+        ballot=recovered.ballot,
+        log=recovered.log,
+        configurations=recovered.configurations,
+        time=recovered.time,
+        moment=moment,
+    )

@@ -1,0 +1,295 @@
+"""The peer's actor: messages in, ``step()``, effects performed in order. It owns no rule.
+
+One peer is three actors: this one (consensus), its machine (user code) and its log writer (the store). So heartbeats,
+refusals, deadlines and status never wait for a disk or for user code.
+
+::
+
+    caller --write/read--> [peer] --Job--> [log writer] --Persisted--> [peer]
+                            |  ^                |
+                            v  | messages       +--acknowledgements--> other peers
+                       other peers
+                            [peer] --committed entries--> [machine] --reply--> caller
+
+Any exception here is fail-stop: everybody who waits is answered, the store is closed, the others hear of it, and the
+supervisor decides what comes next.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from raft_actors.engine import Engine
+from raft_actors.errors import OutcomeUnknown, RaftError
+from raft_actors.formation_errors import formation_error
+from raft_actors.log_writer import Job, LogWriter, Writer
+from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice, StaleRead
+from raft_actors.mailbox import FINISH, Envelope, InboxActor
+from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
+from raft_actors.protocol.entry import Entry
+from raft_actors.protocol.events import Applied, ClusterRequested, StopRequested
+from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.types import Moment
+from raft_actors.requests import ReadBatch, Segment
+from raft_actors.transport.local import LOCAL
+from raft_actors.values import configuration_of
+
+if TYPE_CHECKING:
+    from raft_actors.futures import RequestFuture
+    from raft_actors.intake import Mailbox
+    from raft_actors.log_store import LogStore
+    from raft_actors.supervisor import Handle
+
+__all__ = ["Ended", "FormRequest", "Peer", "StopNow"]
+
+logger = logging.getLogger("raft_actors")
+
+ABRUPT_PATIENCE = 1.0
+"""Seconds that a crashing or failing peer waits for its own threads to end."""
+
+
+class FormRequest(NamedTuple):
+    """A caller wants a cluster of ``names`` formed."""
+
+    names: tuple[str, ...]
+    timeout: float
+    future: RequestFuture[Any]
+
+
+class StopNow(NamedTuple):
+    """Stop without hand-over. ``crash``: as if the process died; ``error``: because of it."""
+
+    crash: bool = False
+    error: BaseException | None = None
+
+
+class Ended(NamedTuple):
+    """How a peer ended: ``error`` is ``None`` unless it failed."""
+
+    crash: bool
+    error: BaseException | None
+
+
+class Peer(InboxActor):
+    """One Raft server.
+
+    Args:
+        handle: what the supervisor knows of it; told of every change, and of the end.
+        mailbox: its inbox.
+        store: its opened store.
+        replica: its machine.
+        state: what it recovered.
+    """
+
+    def __init__(self, handle: Handle, mailbox: Mailbox, store: LogStore, replica: Replica, state: PeerState) -> None:
+        self.mailbox = mailbox
+        super().__init__(mailbox)
+        self.handle = handle
+        self.name = state.name
+        self.engine = Engine(state, self, mailbox.release)
+        writer = Writer(store, state.ballot, state.log.last, self.send, mailbox.post)
+        self.writer = LogWriter(self.name, writer, failed=self._fail, owner=mailbox.put)
+        self.machine = MachineActor(
+            self.name,
+            replica,
+            release=mailbox.release,
+            applied=lambda index: mailbox.post(Applied(index)),
+            failed=self._fail,
+            owner=mailbox.put,
+        )
+        self._apply = self.machine.channel.post
+        self._forming: dict[int, RequestFuture[Any]] = {}
+        self._tokens = itertools.count(1)
+        self._stop_by = float("inf")
+        self._stoppers: list[Envelope[Any]] = []
+        self._ending: StopNow | None = None
+        mailbox.read_stale = self._read_stale
+        mailbox.deadline = self.engine.deadline
+
+    def __str__(self) -> str:
+        return f"raft-peer-{self.name}"
+
+    def begin(self) -> None:
+        """Start the machine and the log writer, and listen. Called once, before this actor's own loop starts."""
+        for actor in (self.machine, self.writer):
+            actor.start_prepared()
+        LOCAL.join(self.name, self.mailbox.post)
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> None:
+        """Handle everything queued, then the deadlines that have passed."""
+        try:
+            self._turn()
+        except BaseException as error:
+            self._ending = StopNow(error=error)
+        if self._ending is not None:
+            self._end(self._ending)
+
+    def _turn(self) -> None:
+        drained = self.mailbox.drain()
+        moment = Moment(time.monotonic(), time.time(), random.random())
+        engine = self.engine
+        for item in drained.items:
+            if isinstance(item, Envelope | FormRequest | StopNow | StopRequested):
+                self._control(item, moment)
+            else:
+                engine.run(item, moment)
+        if drained.writes is not None:
+            engine.write(drained.writes, moment)
+        if drained.reads is not None:
+            engine.read(drained.reads, moment)
+        if drained.lease_reads is not None:
+            engine.read(drained.lease_reads, moment)
+        engine.tick(moment)
+        self.mailbox.deadline = engine.deadline
+        self.handle.state = engine.state
+
+    def _control(self, item: Envelope[Any] | FormRequest | StopNow | StopRequested, moment: Moment) -> None:
+        match item:
+            case FormRequest():
+                token = next(self._tokens)
+                self._forming[token] = item.future
+                self.engine.run(ClusterRequested(token, uuid.uuid4().hex, item.names, item.timeout), moment)
+            case StopRequested():
+                self._stop_by = moment.now + item.timeout
+                self.engine.run(item, moment)
+            case StopNow():
+                self._ending = self._ending or item
+            case Envelope():
+                self._from_pykka(item)
+
+    def _from_pykka(self, envelope: Envelope[Any]) -> None:
+        """``ref.stop()`` stops without hand-over; anything else is answered as Pykka's own actors do."""
+        if type(envelope.message).__name__ == "_ActorStop":
+            self._stoppers.append(envelope)
+            self._ending = self._ending or StopNow()
+            return
+        answer = super().on_receive(envelope.message)
+        if envelope.reply_to is not None:
+            envelope.reply_to.set(answer)
+
+    # -- ports of the engine -------------------------------------------------------------------------------------------
+
+    def send(self, send: Send) -> None:
+        """Hand a message to the transport."""
+        LOCAL.send(self.name, send.to, send.message)
+
+    def persist(self, job: Job) -> None:
+        """Queue a batch for the disk."""
+        self.writer.channel.post(job)
+
+    def load(self, load: Load) -> None:
+        """Queue a read of entries."""
+        self.writer.channel.post(load)
+
+    def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
+        """Queue committed entries for the machine."""
+        self._apply(ApplyBatch(entries, segments))
+
+    def serve(self, batch: ReadBatch) -> None:
+        """Queue reads for the machine."""
+        self._apply(batch)
+
+    def noticed(self, before: PeerState, after: PeerState) -> None:
+        """Tell the world what changed, and the machine whether it leads."""
+        leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
+        if leads != led:
+            self._apply(RoleNotice(leads, after.term))
+        self.handle.noticed(before, after)
+
+    def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
+        """Answer the caller who asked for a cluster."""
+        future = self._forming.pop(effect.token)
+        if isinstance(effect, ClusterFormed):
+            future.try_set(configuration_of(self.engine.state))
+        else:
+            future.try_fail(formation_error(self.name, effect))
+
+    def discarded(self, effect: Discard) -> None:
+        """Count a refused message."""
+        self.handle.discarded(effect)
+
+    def ready_to_stop(self) -> None:
+        """A graceful stop has nothing more to wait for."""
+        self._ending = self._ending or StopNow()
+
+    def _read_stale(self, query: Any, min_index: int | None, future: RequestFuture[Any]) -> None:
+        if not self._apply(StaleRead(query, min_index or 0, future)):
+            future.try_fail(self.mailbox.refusal())
+
+    def _fail(self, error: BaseException) -> None:
+        """The machine or the log writer cannot go on; called in their threads."""
+        self.mailbox.post(StopNow(error=error))
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _end(self, ending: StopNow) -> None:
+        """Answer everybody, close the store, tell the others and the supervisor."""
+        LOCAL.leave(self.name)
+        self.handle.ending(Ended(ending.crash, ending.error))
+        late = OutcomeUnknown(f"peer {self.name!r} crashed") if ending.crash else self.mailbox.refusal()
+        left_over = self.mailbox.turn_away(late)
+        patience = self._patience(ending)
+        self._end_machine(ending, patience)
+        self._end_writer(ending, patience)
+        self._answer_all(ending, late, left_over)
+        self.finish()
+        self.handle.ended(Ended(ending.crash, ending.error))
+        for envelope in self._stoppers:
+            if envelope.reply_to is not None:
+                envelope.reply_to.set(None)
+
+    def _patience(self, ending: StopNow) -> float:
+        """Until when to wait for user code and disk, on the monotonic clock."""
+        now = time.monotonic()
+        if ending.crash or ending.error is not None or self._stop_by == float("inf"):
+            return now + ABRUPT_PATIENCE
+        return max(self._stop_by, now + 0.1)
+
+    def _end_machine(self, ending: StopNow, until: float) -> None:
+        """Let the machine finish what it was handed, unless this is a crash; abandon it if it hangs."""
+        if ending.crash or ending.error is not None:
+            self.machine.channel.close()
+        else:
+            self.machine.channel.post(FINISH)
+        if not self.machine.join(until - time.monotonic()):
+            logger.warning("peer %s: its state machine hangs and is abandoned", self.name)
+            self.machine.abandon()
+
+    def _end_writer(self, ending: StopNow, until: float) -> None:
+        if ending.crash:
+            self.writer.discard = True
+            self.writer.channel.close()
+        else:
+            self.writer.channel.post(FINISH)
+        if not self.writer.join(max(until - time.monotonic(), 0.5)):
+            logger.error("peer %s: its disk hangs; the store stays locked until it answers", self.name)
+            self.writer.abandon()
+
+    def _answer_all(self, ending: StopNow, late: RaftError, left_over: list[Any]) -> None:
+        unknown = OutcomeUnknown(f"peer {self.name!r} stopped before the outcome was known")
+        unknown.__cause__ = ending.error
+        self.engine.waiters.close(unapplied=late, unknown=unknown)
+        for future in self.mailbox.unanswered():
+            future.try_fail(unknown)
+        self.machine.give_up(late)
+        for future in self._forming.values():
+            future.try_fail(unknown)
+        for item in left_over:
+            if isinstance(item, FormRequest):
+                item.future.try_fail(late)
+            elif isinstance(item, Envelope):
+                self._answer_left_over(item, late)
+
+    def _answer_left_over(self, envelope: Envelope[Any], late: RaftError) -> None:
+        if type(envelope.message).__name__ == "_ActorStop":
+            self._stoppers.append(envelope)
+        elif envelope.reply_to is not None:
+            envelope.reply_to.set_exception((type(late), late, None))

@@ -1,0 +1,327 @@
+"""Starts peers, restarts those that died, and knows under each name what is there.
+
+A ``Handle`` is what is registered under a peer's name. It outlives the peer's actors: while a peer restarts, the name
+stays reserved, and after a failure it tells why until somebody starts or stops it.
+
+A peer that died of an exception or a passing error of the disk is restarted from its store, with a growing pause and a
+cap; one that died of damage, of a broken invariant or of an entry that it cannot decode is not.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from raft_actors import names
+from raft_actors.codec import resolve
+from raft_actors.errors import (
+    AlreadyStarted,
+    CorruptLog,
+    Incompatible,
+    InvariantViolated,
+    PeerFailed,
+    RaftError,
+    Restarting,
+    UnknownPeer,
+)
+from raft_actors.intake import Mailbox
+from raft_actors.opening import open_peer
+from raft_actors.peer import Ended, StopNow
+from raft_actors.protocol.events import StopRequested
+from raft_actors.subscriptions import ConfigurationCommitted, Hub, LeaderChanged, PeerStopped, RoleChanged
+from raft_actors.values import Status, configuration_of, role_name, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pykka
+
+    from raft_actors.config import Config
+    from raft_actors.peer import Peer
+    from raft_actors.protocol.effects import Discard
+    from raft_actors.protocol.state import PeerState
+    from raft_actors.state_machine import StateMachine
+
+__all__ = ["Handle", "handle_of", "start", "stop"]
+
+logger = logging.getLogger("raft_actors")
+
+NEVER_RESTARTED = (CorruptLog, InvariantViolated, Incompatible)
+
+
+class Handle:
+    """A name's peer, whatever became of it.
+
+    Attributes:
+        name: the name.
+        state: the newest published state; ``None`` until a store was opened once.
+        failure: what stopped it, or ``None``.
+        mailbox: of the running peer, or ``None``.
+        ref: of the running peer, or of the last one.
+        hub: its subscribers.
+        changed: notified at every change of role, leader or configuration, and at the end.
+        refused_messages: how many messages were discarded, by reason.
+    """
+
+    def __init__(self, name: str, machine: Callable[[], StateMachine[Any, Any]], config: Config) -> None:
+        self.name = name
+        self.machine = machine
+        self.config = config
+        self.codec = resolve(config.codec)
+        self.state: PeerState | None = None
+        self.failure: RaftError | None = None
+        self.mailbox: Mailbox | None = None
+        self.peer: Peer | None = None
+        self.ref: pykka.ActorRef[Any] | None = None
+        self.hub = Hub()
+        self.changed = threading.Condition()
+        self.refused_messages: collections.Counter[str] = collections.Counter()
+        self.gone = threading.Event()
+        self._deaths: collections.deque[float] = collections.deque()
+        self._cancel = threading.Event()
+        self._stopping = False
+        self._restarting = False
+
+    # -- what callers ask ----------------------------------------------------------------------------------------------
+
+    def open_mailbox(self) -> Mailbox:
+        """The inbox of the running peer.
+
+        Raises:
+            RaftError: there is no running peer; the error says why.
+        """
+        mailbox = self.mailbox
+        if mailbox is None:
+            raise self.why_closed()
+        return mailbox
+
+    def why_closed(self) -> RaftError:
+        """The error for a call to a peer that does not run."""
+        if self._restarting:
+            return Restarting(self.name)
+        if self.failure is not None:
+            return self.failure
+        return UnknownPeer(self.name, f"peer {self.name!r} has stopped")
+
+    @property
+    def running(self) -> bool:
+        """Whether a peer runs under this name now."""
+        return self.mailbox is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed for good: the name may be started again."""
+        return self.mailbox is None and self.failure is not None and not self._restarting
+
+    def status(self) -> Status:
+        """The published status: never waits for anything."""
+        storage = self.config.storage if isinstance(self.config.storage, str) else _factory_name(self.config.storage)
+        if self.state is None:
+            return Status(name=self.name, storage=storage, failure=self.failure)
+        applied = self.peer.machine.replica.applied if self.peer is not None else 0
+        return status_of(self.state, storage=storage, applied=applied, failure=self.failure)
+
+    # -- start and stop ------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the store, recover, and start the actors; returns when the peer runs.
+
+        Raises:
+            RaftError: as ``start_peer``.
+        """
+        mailbox = Mailbox(self.name, self.config, self.codec)
+        mailbox.refusal = self.why_closed
+        mailbox.status = self.status
+        peer = open_peer(self, mailbox)
+        self.failure = None
+        self._restarting = False
+        self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
+        peer.begin()
+        peer.start_prepared()
+
+    def stop(self, timeout: float, *, hand_over: bool = True, crash: bool = False) -> bool:
+        """Stop the peer, or cancel its restart; True when it is gone."""
+        self._stopping = True
+        self._cancel.set()
+        mailbox = self.mailbox
+        if mailbox is not None:
+            mailbox.resume()
+            mailbox.post(StopRequested(timeout) if hand_over else StopNow(crash))
+        elif not self.gone.is_set() and not self._restarting:
+            self._leave()
+        return self.gone.wait(timeout + 1.0)
+
+    def _leave(self) -> None:
+        names.unregister(self.name, self)
+        self.gone.set()
+
+    # -- what the peer reports -----------------------------------------------------------------------------------------
+
+    def noticed(self, before: PeerState, after: PeerState) -> None:
+        """Publish a change, log it, and wake who waits for one."""
+        self.state = after
+        role = role_name(after.role)
+        if type(after.role) is not type(before.role):
+            logger.info("peer %s is %s in term %d", self.name, role, after.term)
+            self.hub.publish(RoleChanged(self.name, role, after.term))
+        if after.leader != before.leader:
+            self.hub.publish(LeaderChanged(after.leader, after.term))
+        configuration = configuration_of(after)
+        if configuration.committed and configuration != configuration_of(before):
+            self.hub.publish(ConfigurationCommitted(configuration))
+        self._wake()
+
+    def discarded(self, effect: Discard) -> None:
+        """Count a refused message."""
+        self.refused_messages[effect.reason] += 1
+
+    def ending(self, ended: Ended) -> None:
+        """The peer has begun to end: from now on callers are turned away."""
+        if ended.error is not None:
+            self.failure = failure_of(self.name, ended.error)
+            logger.error("peer %s stopped itself: %s", self.name, self.failure, exc_info=ended.error)
+        self._restarting = ended.error is not None and self._may_restart()
+        self.mailbox = None
+        self._wake()
+
+    def ended(self, ended: Ended) -> None:
+        """The peer has ended: free the name, keep the failure, or start again."""
+        self.hub.publish(PeerStopped(self.name, "stopped" if ended.error is None else str(self.failure)))
+        self.peer = None
+        if self._restarting and not self._stopping:
+            threading.Thread(target=self._restart, name=f"raft-restart-{self.name}", daemon=True).start()
+        elif self.failure is None or self._stopping:
+            self._restarting = False
+            self._leave()
+        self._wake()
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    # -- restarting ----------------------------------------------------------------------------------------------------
+
+    def _may_restart(self) -> bool:
+        policy = self.config.restart
+        if policy is None or self._stopping or isinstance(self.failure, NEVER_RESTARTED):
+            return False
+        now = time.monotonic()
+        self._deaths.append(now)
+        while self._deaths and self._deaths[0] < now - policy.within:
+            self._deaths.popleft()
+        return len(self._deaths) <= policy.max
+
+    def _restart(self) -> None:
+        """Wait, then open again; runs in a thread of its own that lives only for this."""
+        policy = self.config.restart
+        while policy is not None:
+            first, longest = policy.backoff
+            pause = min(longest, first * 2 ** (len(self._deaths) - 1))
+            if self._cancel.wait(pause):
+                break
+            try:
+                self.open()
+            except Exception as error:
+                self.failure = failure_of(self.name, error)
+                logger.error("peer %s could not be restarted: %s", self.name, self.failure)
+                if not self._may_restart():
+                    break
+            else:
+                logger.warning("peer %s was restarted", self.name)
+                self._stop_if_asked()
+                return
+        self._restarting = False
+        if self._stopping:
+            self._leave()
+        self._wake()
+
+    def _stop_if_asked(self) -> None:
+        """A stop that came while the store was being opened is not forgotten."""
+        if self._stopping and self.mailbox is not None:
+            self.mailbox.post(StopNow())
+
+
+def _factory_name(factory: object) -> str:
+    return getattr(factory, "__name__", type(factory).__name__)
+
+
+def failure_of(name: str, error: BaseException) -> RaftError:
+    """The error that every call to a failed peer raises."""
+    if isinstance(error, PeerFailed | Incompatible):
+        return error
+    failure = PeerFailed(f"peer {name!r} stopped itself: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def start(name: str, machine: Callable[[], StateMachine[Any, Any]], config: Config) -> Handle:
+    """Start a peer under ``name``.
+
+    Raises:
+        AlreadyStarted: the name is in use.
+        RaftError: the store cannot be opened; after a ``PeerFailed`` the name tells the failure.
+    """
+    handle = Handle(name, machine, config)
+    _reserve(handle)
+    try:
+        handle.open()
+    except PeerFailed as error:
+        handle.failure = error
+        raise
+    except BaseException:
+        names.unregister(name, handle)
+        raise
+    return handle
+
+
+def _reserve(handle: Handle) -> None:
+    old = names.whereis(handle.name)
+    if isinstance(old, Handle) and old.failed and names.replace(handle.name, old, handle):
+        old.gone.set()
+        return
+    if old is not None:
+        raise AlreadyStarted(handle.name)
+    names.register(handle.name, handle)
+
+
+def handle_of(name: str) -> Handle:
+    """What is registered under ``name``.
+
+    Raises:
+        UnknownPeer: nothing is.
+    """
+    handle = names.whereis(name)
+    if not isinstance(handle, Handle):
+        raise UnknownPeer(name)
+    return handle
+
+
+def stop(name: str, timeout: float) -> None:
+    """Stop the peer of ``name`` gracefully; nothing happens if there is none."""
+    handle = names.whereis(name)
+    if isinstance(handle, Handle):
+        handle.stop(timeout)
+
+
+def stop_all(timeout: float = 0.8) -> None:
+    """At the end of the process: stop every peer without hand-over, and let go of the stores."""
+    handles = [one for one in map(names.whereis, names.names()) if isinstance(one, Handle)]
+    for handle in handles:
+        threading.Thread(target=handle.stop, args=(timeout,), kwargs={"hand_over": False}, daemon=True).start()
+    until = time.monotonic() + timeout
+    for handle in handles:
+        handle.gone.wait(max(0.0, until - time.monotonic()))
+
+
+def _forget_in_child() -> None:
+    """A forked child has none of these peers: their threads stayed with the parent (BUG-75)."""
+    for name in names.names():
+        names.unregister(name)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
