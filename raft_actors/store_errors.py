@@ -11,7 +11,7 @@ from raft_actors.errors import CorruptLog, Incompatible, MissingExtra, RaftError
 from storage_adapters import interface
 from storage_adapters.folder import engine_of
 
-__all__ = ["refuse_foreign_folder", "translated"]
+__all__ = ["refuse_foreign_folder", "translated", "translated_storage"]
 
 _SIGNS = ("LOCK", "FORMAT", "TAIL")
 """Names that every store of ours has from its first moment, or gets in it."""
@@ -19,7 +19,7 @@ _SIGNS = ("LOCK", "FORMAT", "TAIL")
 
 @contextmanager
 def translated(where: str, path: str) -> Iterator[None]:
-    """Turn the errors of an adapter, of any make, into ours, with the original as their cause.
+    """Turn whatever an adapter of any make raises into our errors, with the original as their cause.
 
     Args:
         where: the store, for messages.
@@ -29,14 +29,28 @@ def translated(where: str, path: str) -> Iterator[None]:
         yield
     except RaftError:
         raise
-    except storage_adapters.StoreInUse as error:
-        raise StoreInUse(error.path or path, pid=error.pid) from error
-    except storage_adapters.DamagedStore as error:
-        raise CorruptLog(f"{where} is damaged: {error}") from error
-    except interface.MissingExtra as error:
-        raise MissingExtra(error.extra) from error
     except Exception as error:  # an adapter of a user may fail in any way, and none of them is passed over
-        raise StorageFailed(f"{where} failed: {error}") from error
+        raise (_ours(error, where, path) or StorageFailed(f"{where} failed: {error}")) from error
+
+
+@contextmanager
+def translated_storage(where: str, path: str) -> Iterator[None]:
+    """As ``translated``, but for the errors of ``storage_adapters`` only; others pass."""
+    try:
+        yield
+    except (storage_adapters.StorageError, interface.MissingExtra) as error:
+        raise (_ours(error, where, path) or StorageFailed(f"{where} failed: {error}")) from error
+
+
+def _ours(error: Exception, where: str, path: str) -> RaftError | None:
+    match error:
+        case storage_adapters.StoreInUse():
+            return StoreInUse(error.path or path, pid=error.pid)
+        case storage_adapters.DamagedStore():
+            return CorruptLog(f"{where} is damaged: {error}")
+        case interface.MissingExtra():
+            return MissingExtra(error.extra)
+    return None
 
 
 def refuse_foreign_folder(factory: Callable[[str], object], folder: Path, where: str) -> None:
