@@ -1,4 +1,7 @@
-"""The public functions: thin, one screen each. What they do is in the peers; here they are found, asked and waited for."""
+"""The public functions: thin, one screen each.
+
+What they do is done by the peers; here a peer is found, asked and waited for.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,7 @@ __all__ = [
     "write",
 ]
 
+DEFAULTS = Config()
 PeerRef = str | pykka.ActorRef[Any]
 Found = TypeVar("Found")
 RETRY_FORMING = 0.05
@@ -53,7 +57,7 @@ RETRY_FORMING = 0.05
 
 
 def start_peer(
-    machine: Callable[[], StateMachine[Any, Any]], *, name: str, config: Config = Config()
+    machine: Callable[[], StateMachine[Any, Any]], *, name: str, config: Config = DEFAULTS
 ) -> pykka.ActorRef[Any]:
     """Start a peer of this process: open, check and recover its store ``config.data_dir/name``, then return.
 

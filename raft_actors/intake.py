@@ -218,7 +218,10 @@ class Mailbox(Channel):
 
 def _future(reply_to: pykka.Future[Any] | None) -> RequestFuture[Any]:
     """The asker's own future; for a tell one that nobody looks at."""
-    return reply_to if isinstance(reply_to, RequestFuture) else RequestFuture()
+    if isinstance(reply_to, RequestFuture):
+        return reply_to
+    unseen: RequestFuture[Any] = RequestFuture()
+    return unseen
 
 
 def _answer_closed(envelope: Envelope[Any], error: RaftError) -> None:

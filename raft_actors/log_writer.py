@@ -140,7 +140,7 @@ class LogWriter(InboxActor):
         items = self.channel.take()
         try:
             self._perform(items)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the peer, which stops
             self.channel.close()
             self._failed(error)
         if self.channel.closed:
@@ -157,5 +157,5 @@ class LogWriter(InboxActor):
     def _close_store(self) -> None:
         try:
             self._writer.store.close(clean=not self.discard)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the peer, which stops
             self._failed(error)

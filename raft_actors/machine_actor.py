@@ -79,7 +79,7 @@ class Replica:
                 if type(result) is not tuple or len(result) != 2:
                     raise TypeError(f"handle_write must return a pair (reply, state), not {result!r:.100}")
                 reply, self.state = result
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a recorded result
                 if futures is not None:
                     futures[place].try_fail(CommandFailed.because(error), entry.index)
             else:
@@ -95,7 +95,7 @@ class Replica:
             result = self.machine.handle_read(query, self.state)
             if type(result) is not tuple or len(result) != 2:
                 raise TypeError(f"handle_read must return a pair (reply, state), not {result!r:.100}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a recorded result
             future.try_fail(CommandFailed.because(error), self.applied)
         else:
             self._answer(future, result[0], self.applied)
@@ -104,7 +104,7 @@ class Replica:
         if not is_immutable_reply(reply):
             try:
                 reply = self._codec.decode(self._codec.encode(reply))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the reply is the user's
                 future.try_fail(CommandFailed.because(error), index)
                 return
         future.try_set(reply, index)
@@ -175,7 +175,7 @@ class MachineActor(InboxActor):
         for item in self.channel.take():
             try:
                 self._work(item)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - told to the peer, which stops
                 self.channel.close()
                 self._failed(error)
                 break

@@ -194,7 +194,8 @@ class InboxActor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_future() -> pykka.Future[Any]:
-        return RequestFuture()
+        future: RequestFuture[Any] = RequestFuture()
+        return future
 
     def _start_actor_loop(self) -> None:
         self.thread = threading.Thread(target=self._actor_loop, name=str(self), daemon=True)

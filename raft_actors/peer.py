@@ -99,7 +99,7 @@ class Peer(InboxActor):
             self.name,
             replica,
             release=mailbox.release,
-            applied=lambda index: mailbox.post(Applied(index)),
+            applied=self._applied,
             failed=self._fail,
             owner=mailbox.put,
         )
@@ -127,7 +127,7 @@ class Peer(InboxActor):
         """Handle everything queued, then the deadlines that have passed."""
         try:
             self._turn()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - fail-stop
             self._ending = StopNow(error=error)
         if self._ending is not None:
             self._end(self._ending)
@@ -223,6 +223,10 @@ class Peer(InboxActor):
     def _read_stale(self, query: Any, min_index: int | None, future: RequestFuture[Any]) -> None:
         if not self._apply(StaleRead(query, min_index or 0, future)):
             future.try_fail(self.mailbox.refusal())
+
+    def _applied(self, index: int) -> None:
+        """The machine applied up to ``index``; called in its thread."""
+        self.mailbox.post(Applied(index))
 
     def _fail(self, error: BaseException) -> None:
         """The machine or the log writer cannot go on; called in their threads."""

@@ -225,7 +225,7 @@ class Handle:
                 break
             try:
                 self.open()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - kept as the failure
                 self.failure = failure_of(self.name, error)
                 logger.error("peer %s could not be restarted: %s", self.name, self.failure)
                 if not self._may_restart():
