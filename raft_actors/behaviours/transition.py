@@ -59,7 +59,10 @@ def become_follower(
     Reads that waited for a round are turned away: they had no effect. Writes keep waiting, since their entries may
     still be committed by the next leader.
 
-    Paper: §5.1 ("If RPC request or response contains term T > currentTerm").
+    A follower that only learns of a newer term goes on waiting as before: a candidate that cannot win, but asks again
+    and again, must not keep those who can from standing.
+
+    Paper: §5.1 ("If RPC request or response contains term T > currentTerm"), Figure 2 (what resets the timeout).
 
     Args:
         state: the peer.
@@ -69,11 +72,12 @@ def become_follower(
     """
     ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
     effects = _turn_away_reads(state) if isinstance(state.role, Leader) else ()
+    keeps_waiting = isinstance(state.role, Follower) and leader is None
     heard = state.heard_at if leader is not None and leader == state.leader else LONG_AGO
     state = replace(
         state,
         ballot=ballot,
-        role=Follower(election_deadline(state, moment)),
+        role=state.role if keeps_waiting else Follower(election_deadline(state, moment)),
         heard_at=heard,
     )
     state, rejected = forget_leader(state) if leader != state.leader else Transition(state)
