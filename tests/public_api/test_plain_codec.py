@@ -243,7 +243,6 @@ def test_bytes_that_are_nested_too_deeply_are_incompatible(depth) -> None:
         [REGISTERED, f"{__name__}:Colour"],
         msgspec.msgpack.Ext(5, b"x"), dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     ],
-    ids=repr,
 )  # fmt: skip
 def test_messages_of_another_shape_are_incompatible(message) -> None:
     with pytest.raises(Incompatible, match="codec 'plain' cannot decode"):
