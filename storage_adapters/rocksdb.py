@@ -122,6 +122,10 @@ class RocksDBAdapter(DiskAdapter):
         return first, last
 
     def _engine_write(self, batch: Batch, last: int) -> None:
+        self._commit(self._changes(batch, last))
+
+    def _changes(self, batch: Batch, last: int) -> Any:
+        """Build the engine's batch; apart from the commit, whose error would keep this frame's handles alive."""
         changes = self._lib.WriteBatch(raw_mode=True)
         log, meta, pack = self._handles["log"], self._handles["meta"], _KEY.pack
         if batch.truncate_from is not None:
@@ -130,7 +134,7 @@ class RocksDBAdapter(DiskAdapter):
             changes.put(pack(index), value, log)
         for key, value in batch.meta.items():
             changes.put(key.encode(), value, meta)
-        self._commit(changes)
+        return changes
 
     def _engine_compact(self, through: int, first: int, last: int) -> tuple[int, int]:
         changes = self._lib.WriteBatch(raw_mode=True)
@@ -197,19 +201,21 @@ class RocksDBAdapter(DiskAdapter):
             self._lib.Checkpoint(self._db).create_checkpoint(str(target / "db"))
 
     def _engine_close(self) -> None:
+        """Close every handle, also after one of them complained: any that is left keeps the database open."""
         _open.discard(self)
-        families, db, self._db = list(self._families.values()), self._db, None
+        open_parts = [*self._families.values(), self._db] if self._db is not None else []
         self._families.clear()
         self._handles.clear()
-        try:
-            with self._errors():
-                for family in families:
-                    family.close()
-                if db is not None:
-                    db.close()
-        except StorageError:
-            if self._failure is None:
-                raise
+        self._db = None
+        complaints: list[StorageError] = []
+        while open_parts:
+            try:
+                with self._errors():
+                    open_parts.pop(0).close()
+            except StorageError as error:
+                complaints.append(error)
+        if complaints and self._failure is None:
+            raise complaints[0]
 
     def _engine_remove(self) -> None:
         self._reserve_file.unlink(missing_ok=True)
