@@ -20,6 +20,8 @@ from raft_actors.plain_codec import BIG_INT, DATE, DATETIME, DICT, LIST, MAX_DEP
 
 codec = PlainCodec()
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 
 @raft.register
 @dataclasses.dataclass(frozen=True)
