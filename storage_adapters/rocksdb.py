@@ -207,15 +207,12 @@ class RocksDBAdapter(DiskAdapter):
         self._families.clear()
         self._handles.clear()
         self._db = None
-        complaints: list[StorageError] = []
         while open_parts:
             try:
                 with self._errors():
                     open_parts.pop(0).close()
             except StorageError as error:
-                complaints.append(error)
-        if complaints and self._failure is None:
-            raise complaints[0]
+                logger.warning("%s: closing failed, and loses nothing that was written: %s", self._path, error)
 
     def _engine_remove(self) -> None:
         self._reserve_file.unlink(missing_ok=True)

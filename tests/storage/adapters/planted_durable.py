@@ -84,7 +84,7 @@ class CommitsInTwoSteps(_TwoSteps):
     def _engine_write(self, batch: Batch, last: int) -> None:
         super()._engine_write(batch, last)
         if batch.truncate_from is not None and not batch.entries:
-            threading.Event().wait(0.05)
+            threading.Event().wait(0.02)
 
 
 @caught_by("an empty log that is opened again begins where it did")

@@ -22,6 +22,23 @@ def fill(store: StorageAdapter, count: int, size: int = 256, batch: int = 100) -
         store.write(Batch({"last": b"%d" % first}, None, entries(first, min(first + batch - 1, last + count), size)))
 
 
+CRASHING = """
+import os, sys
+import storage_adapters
+from tests.storage.adapters.support import entries
+store = getattr(storage_adapters, sys.argv[1])(sys.argv[2])
+for index in range(1, int(sys.argv[3]) + 1):
+    store.write(storage_adapters.Batch({}, None, entries(index, index)))
+os._exit(0)
+"""
+
+
+def write_and_crash(adapter: str, path: Path, count: int) -> None:
+    """Write ``count`` batches of one entry each in a process that ends without closing the store."""
+    done = run_python(CRASHING, adapter, path, count)
+    assert done.returncode == 0, done.stderr
+
+
 def run_python(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own; it may die of whatever it likes."""
     command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]

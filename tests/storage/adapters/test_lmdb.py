@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from pathlib import Path
 
@@ -139,53 +138,6 @@ except storage_adapters.DamagedStore as error:
 """
     done = run_python(program, tmp_path / "s")
     assert (done.returncode, done.stdout) == (0, "damaged\n"), done.stderr
-
-
-SYNCED = """
-import os, sys, lmdb
-from storage_adapters import Batch, LMDBAdapter, RocksDBAdapter
-if sys.argv[3] == "nosync":
-    opened = lmdb.open
-    lmdb.open = lambda *args, **more: opened(*args, sync=False, **more)
-store = {"lmdb": LMDBAdapter, "rocksdb": RocksDBAdapter}[sys.argv[1]](sys.argv[2])
-for index in range(1, 4):
-    os.write(2, b"BEGIN\\n")
-    store.write(Batch({"a": b"%d" % index}, index, [(index, b"x" * 300)]))
-    os.write(2, b"END\\n")
-os.write(2, b"BEGIN\\n")
-store.compact(2)
-os.write(2, b"END\\n")
-"""
-
-
-def syncs_per_change(tmp_path: Path, *arguments: str) -> list[int]:
-    """Return how many fsync or fdatasync calls that succeeded lay within each change, as the kernel saw them."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed")
-    trace = tmp_path / "trace"
-    prefix = (strace, "-f", "-o", str(trace), "-e", "trace=fsync,fdatasync,write")
-    done = run_python(SYNCED, arguments[0], tmp_path / "s", *arguments[1:], prefix=prefix)
-    if "ptrace" in done.stderr.lower():
-        pytest.skip("strace may not trace here")
-    assert done.returncode == 0, done.stderr
-    lines = trace.read_text().splitlines()
-    begins = [number for number, line in enumerate(lines) if "write(2" in line and "BEGIN" in line]
-    ends = [number for number, line in enumerate(lines) if "write(2" in line and "END" in line]
-    spans = [lines[begin:end] for begin, end in zip(begins, ends, strict=True)]
-    return [sum("sync" in line and line.endswith("= 0") for line in span) for span in spans]
-
-
-@pytest.mark.parametrize("engine", ["lmdb", "rocksdb"])
-def test_every_change_is_synced_before_it_returns(engine: str, tmp_path: Path) -> None:
-    pytest.importorskip("rocksdict")
-    counts = syncs_per_change(tmp_path, engine, "sync")
-    assert len(counts) == 4
-    assert min(counts) >= 1
-
-
-def test_the_test_above_sees_a_missing_sync(tmp_path: Path) -> None:
-    assert syncs_per_change(tmp_path, "lmdb", "nosync") == [0, 0, 0, 0]
 
 
 def test_an_interrupted_change_poisons_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
