@@ -33,7 +33,7 @@ def recover(
     """The state after a start.
 
     With lease reads, a promise given before the restart may still bind: no vote is granted, and none asked for, until
-    the longest promise has run out. ReadIndex requests are numbered from the clock on: an answer to one of before the
+    the longest promise has run out. ReadIndex requests are numbered from clock and dice on: an answer to one of before the
     restart must not be taken for an answer to one of now, since its index may be too old.
 
     A peer that is a quorum by itself stands at once: there is nobody to hear.
@@ -58,7 +58,7 @@ def recover(
         log=log,
         configurations=configurations,
         time=time,
-        next_request=int(moment.now * 1e9),
+        next_request=int((moment.now + moment.jitter) * 1e9),
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )
     alone = has_quorum(state.configuration, (name,))
