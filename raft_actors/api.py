@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import pykka
 
 from raft_actors import names, supervisor
+from raft_actors.arguments import PeerRef, name_of, seconds_of
 from raft_actors.config import Config
 from raft_actors.errors import (
     ConfigurationChanged,
@@ -21,7 +22,6 @@ from raft_actors.errors import (
     InvalidConfiguration,
     NotConfigured,
     RaftError,
-    Refused,
     Timeout,
 )
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
@@ -50,7 +50,6 @@ __all__ = [
 ]
 
 DEFAULTS = Config()
-PeerRef = str | pykka.ActorRef[Any]
 Found = TypeVar("Found")
 RETRY_FORMING = 0.05
 """Longest pause, in seconds, before a formation that met another one is tried again."""
@@ -106,7 +105,7 @@ def stop_peer(name: PeerRef, *, timeout: float = 5.0) -> None:
         Refused: called from inside a state machine.
     """
     refuse_if_forbidden()
-    supervisor.stop(_name(name), _seconds(timeout, "timeout") or 0.0)
+    supervisor.stop(name_of(name), seconds_of(timeout, "timeout") or 0.0)
 
 
 stop = stop_peer
@@ -138,7 +137,7 @@ def set_configuration(
     """
     refuse_if_forbidden()
     wanted = _member_names(peers)
-    deadline = time.monotonic() + (_seconds(timeout, "timeout") or 0.0)
+    deadline = time.monotonic() + (seconds_of(timeout, "timeout") or 0.0)
     while True:
         current = configuration(peer)
         _check_expected(current, expected)
@@ -186,7 +185,7 @@ def _unchanged(peer: PeerRef, current: Configuration, wanted: tuple[str, ...]) -
     if set(current.voters) == set(wanted) and not current.learners:
         return current
     raise InvalidConfiguration(
-        f"peer {_name(peer)!r} belongs to a cluster of {', '.join(current.voters)} already",
+        f"peer {name_of(peer)!r} belongs to a cluster of {', '.join(current.voters)} already",
         advice="this version cannot change the members of a running cluster; name exactly those that it has",
     )
 
@@ -227,7 +226,7 @@ def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
     """
     refuse_if_forbidden()
     handle = _running(peer)
-    seconds = _seconds(timeout, "timeout")
+    seconds = seconds_of(timeout, "timeout")
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     return _wait_for(handle, lambda state: _living_leader(handle, state), deadline)
 
@@ -405,32 +404,12 @@ def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:
     if block:
         refuse_if_forbidden()
     if timeout is not None:
-        future.deadline = time.monotonic() + (_seconds(timeout, "timeout") or 0.0)
+        future.deadline = time.monotonic() + (seconds_of(timeout, "timeout") or 0.0)
     return future
 
 
-def _seconds(value: float | None, what: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} must be a number of seconds or None, not {value!r:.60}")
-    if not value >= 0:
-        raise ValueError(f"{what} must not be negative: {value!r}")
-    return float(value)
-
-
-def _name(peer: PeerRef) -> str:
-    """The name that ``peer`` means; of an ``ActorRef`` the name of its peer, also when it is dead."""
-    if isinstance(peer, pykka.ActorRef):
-        inbox = peer.actor_inbox
-        if isinstance(inbox, Mailbox):
-            return inbox.name
-        raise Refused(f"{peer!r} is no peer", advice="give the ref that start_peer returned, or a name")
-    return names.check_name(peer)
-
-
 def _handle(peer: PeerRef) -> Handle:
-    return handle_of(_name(peer))
+    return handle_of(name_of(peer))
 
 
 def _running(peer: PeerRef) -> Handle:

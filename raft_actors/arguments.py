@@ -1,0 +1,47 @@
+"""What callers may give for a peer and for a time, and how it is understood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pykka
+
+from raft_actors import names
+from raft_actors.errors import Refused
+from raft_actors.intake import Mailbox
+
+__all__ = ["PeerRef", "name_of", "seconds_of"]
+
+PeerRef = str | pykka.ActorRef[Any]
+"""A registered name, or the ``ActorRef`` of a peer."""
+
+
+def name_of(peer: PeerRef) -> str:
+    """The name that ``peer`` means; of an ``ActorRef`` the name of its peer, also when it is dead.
+
+    Raises:
+        InvalidName: nobody can have this name.
+        Refused: the ``ActorRef`` of something else.
+    """
+    if isinstance(peer, pykka.ActorRef):
+        inbox = peer.actor_inbox
+        if isinstance(inbox, Mailbox):
+            return inbox.name
+        raise Refused(f"{peer!r} is no peer", advice="give the ref that start_peer returned, or a name")
+    return names.check_name(peer)
+
+
+def seconds_of(value: float | None, what: str) -> float | None:
+    """Return ``value`` as seconds; ``None`` means for ever.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, or not a number at all.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number of seconds or None, not {value!r:.60}")
+    if not value >= 0:
+        raise ValueError(f"{what} must not be negative: {value!r}")
+    return float(value)
