@@ -1,0 +1,117 @@
+"""Runs, slices and percentiles: how a noisy machine is made to give a figure twice.
+
+::
+
+    run:  probe | slice | probe | slice | probe        probe: the bare disk and the bare ask, a moment each
+    case: three runs, a ratio from each, their median
+
+A machine that slows down for a second slows the probes beside it, too; a ratio of the two stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import NamedTuple, Protocol
+
+__all__ = ["RUNS", "Probe", "Run", "Slice", "middle", "paired_runs", "percentile"]
+
+RUNS = 3
+"""How many paired runs a ratio is the median of."""
+
+
+class Slice(NamedTuple):
+    """A stretch of work: ``operations`` in ``seconds``, and how long some of them took."""
+
+    operations: int
+    seconds: float
+    times: list[float]
+
+    @property
+    def ops_s(self) -> float:
+        """Operations per second."""
+        return self.operations / self.seconds if self.seconds else 0.0
+
+
+@dataclass(slots=True)
+class Run:
+    """Work and yardsticks that were measured together; all times in seconds.
+
+    Attributes:
+        times: of single operations.
+        disk: of a bare append + fdatasync.
+        ask: of a bare Pykka ``ask``.
+        baseline: operations per second of the work that this is compared with, if there is such.
+    """
+
+    operations: int = 0
+    seconds: float = 0.0
+    times: list[float] = field(default_factory=list)
+    disk: list[float] = field(default_factory=list)
+    ask: list[float] = field(default_factory=list)
+    baseline: float = 0.0
+
+    def add(self, work: Slice) -> None:
+        """Count a slice."""
+        self.operations += work.operations
+        self.seconds += work.seconds
+        self.times += work.times
+
+    @property
+    def ops_s(self) -> float:
+        """Operations per second."""
+        return self.operations / self.seconds if self.seconds else 0.0
+
+    @property
+    def p50(self) -> float:
+        """Median time of one operation, 0 if none was timed."""
+        return middle(self.times)
+
+    @property
+    def disk_p50(self) -> float:
+        """Median time of a bare append + fdatasync."""
+        return median(self.disk)
+
+    @property
+    def ask_p50(self) -> float:
+        """Median time of a bare Pykka ``ask``."""
+        return median(self.ask)
+
+
+class Probe(Protocol):
+    """Measures the yardsticks."""
+
+    def into(self, run: Run) -> None:
+        """Take a moment of each and add it to ``run``."""
+
+
+def middle(times: Sequence[float]) -> float:
+    """The median of ``times``; 0 if there are none."""
+    return median(times) if times else 0.0
+
+
+def percentile(times: Sequence[float], percent: float) -> float:
+    """The smallest of ``times`` that is not exceeded by ``percent`` of them; 0 if there are none."""
+    ordered = sorted(times)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
+
+
+def paired_runs(probe: Probe, work: Callable[[float], Slice], seconds: float, *, slices: int = 1) -> list[Run]:
+    """Measure ``work`` for ``seconds`` in all, with the yardsticks around each of its slices.
+
+    Args:
+        probe: measures the yardsticks.
+        work: works for the seconds it is given.
+        seconds: of work, over all runs.
+        slices: how many a run has.
+    """
+    runs = []
+    for _ in range(RUNS):
+        run = Run()
+        probe.into(run)
+        for _ in range(slices):
+            run.add(work(seconds / RUNS / slices))
+            probe.into(run)
+        runs.append(run)
+    return runs
