@@ -8,7 +8,7 @@ reply, so that the timekeeper can answer every request at its deadline whatever 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pykka
 
@@ -42,7 +42,7 @@ class Mailbox(Channel):
     Attributes:
         name: the peer.
         refusal: made into the answer of whatever comes after the close.
-        read_stale: hands a query to the machine directly; set by the peer.
+        read_stale: hands a batch of one query to the machine directly; set by the peer.
         status: makes the answer to ``GetStatus``; set by the peer.
     """
 
@@ -51,7 +51,7 @@ class Mailbox(Channel):
         self.name = name
         self.codec = codec
         self.refusal: Callable[[], RaftError] = lambda: RaftError(f"peer {name!r} is closed")
-        self.read_stale: Callable[[Any, int | None, RequestFuture[Any]], None] | None = None
+        self.read_stale: Callable[[ReadBatch, int], bool] | None = None
         self.status: Callable[[], Any] | None = None
         self._max_command_bytes = config.max_command_bytes
         self._max_pending = config.max_pending_writes
@@ -69,37 +69,60 @@ class Mailbox(Channel):
     def write(self, command: Any, future: RequestFuture[Any], *, watch: bool) -> None:
         """Queue a command; ``future`` is answered in any case. ``watch``: nobody may be waiting at its deadline."""
         try:
-            data = self._encode(command)
+            data = self.codec.encode_checked(command)
         except RaftError as error:
             future.try_fail(error)
             return
-        self._submit(self._writes_lane, data, data, future, watch=watch)
+        self.write_encoded(data, future, watch=watch)
+
+    def write_encoded(self, data: bytes, future: RequestFuture[Any], *, watch: bool) -> None:
+        """As ``write``, for a command that our codec has encoded and checked."""
+        if len(data) > self._max_command_bytes:
+            future.try_fail(self._too_large(data))
+        else:
+            self._submit(self._writes_lane, data, data, future, watch=watch)
 
     def read(
         self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
     ) -> None:
         """Queue a query; ``future`` is answered in any case."""
         try:
-            query = query if is_immutable_reply(query) else self.codec.decode(self._encode(query))
+            query = query if is_immutable_reply(query) else self._copy(query)
         except RaftError as error:
             future.try_fail(error)
             return
-        if consistency == "stale" and self.read_stale is not None:
-            if watch and future.deadline is not None:
-                TIMEKEEPER.watch_one(future)
-            self.read_stale(query, min_index, future)
+        if consistency == "stale":
+            self._read_stale(query, min_index or 0, future, watch=watch)
             return
         lane = self._lease_lane if consistency == "lease" else self._reads_lane
         self._submit(lane, query, b"", future, watch=watch)
 
-    def _encode(self, command: Any) -> bytes:
-        data = self.codec.encode_checked(command)
+    def _read_stale(self, query: Any, min_index: int, future: RequestFuture[Any], *, watch: bool) -> None:
+        """Past the peer, to the machine; bounded and remembered here like every other request."""
+        batch = ReadBatch(lease=False)
+        batch.left = 1
+
+        def lane() -> tuple[ReadBatch, list[Any]]:
+            self._open.add(batch)
+            return batch, batch.queries
+
+        if not self._submit(lane, query, b"", future, watch=watch):
+            return
+        if self.read_stale is None or not self.read_stale(batch, min_index):
+            self.release(batch, 1)
+            future.try_fail(self.refusal())
+
+    def _copy(self, query: Any) -> Any:
+        data = self.codec.encode_checked(query)
         if len(data) > self._max_command_bytes:
-            raise InvalidCommand(
-                f"the command takes {len(data)} bytes, Config.max_command_bytes is {self._max_command_bytes}",
-                advice="split it, or raise max_command_bytes at every peer",
-            )
-        return data
+            raise self._too_large(data)
+        return self.codec.decode(data)
+
+    def _too_large(self, data: bytes) -> InvalidCommand:
+        return InvalidCommand(
+            f"the command takes {len(data)} bytes, Config.max_command_bytes is {self._max_command_bytes}",
+            advice="split it, or raise max_command_bytes at every peer",
+        )
 
     def _writes_lane(self) -> tuple[WriteBatch, list[Any]]:
         return self._writes, self._writes.commands
@@ -118,7 +141,8 @@ class Mailbox(Channel):
         future: RequestFuture[Any],
         *,
         watch: bool,
-    ) -> None:
+    ) -> bool:
+        """Queue a request, or answer it if that cannot be; returns whether it was queued."""
         size = len(data)
         with self._lock:
             refused = self._closed or self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
@@ -137,6 +161,7 @@ class Mailbox(Channel):
         elif watch and not self._watched:
             self._watched = True
             TIMEKEEPER.watch(self)
+        return not refused
 
     def _overloaded(self) -> Overloaded:
         return Overloaded(
@@ -178,10 +203,10 @@ class Mailbox(Channel):
                 self._pending_bytes -= batch.size
 
     def unanswered(self) -> list[RequestFuture[Any]]:
-        """Every future that may still wait, for the timekeeper; ends its watch when there is none."""
+        """Every future that still waits, for the timekeeper; ends its watch when there is none."""
         with self._lock:
             batches = [*self._open, self._writes, self._reads, self._lease_reads]
-            futures = [future for batch in batches for future in batch.futures]
+            futures = [future for batch in batches for future in batch.futures if not future.done()]
             if not futures:
                 self._watched = False
         return futures

@@ -3,8 +3,9 @@
 ``Replica`` holds the machine and its state and does the work, without a thread; ``MachineActor`` is the thread. The
 simulator runs the same ``Replica``.
 
-An ``Exception`` of the user's code is a recorded result (BUG-70); any other ``BaseException`` stops this peer alone. A
-reply leaves through the codec unless nobody can change it, so that no caller ever holds a piece of a replica (BUG-71).
+An ``Exception`` of the user's code is a recorded result (BUG-70); ``MemoryError`` and any other ``BaseException`` stop
+this peer alone. A reply leaves through the codec unless nobody can change it, so that no caller ever holds a piece of
+a replica (BUG-71).
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ class Replica:
     Attributes:
         state: what the machine returned last.
         applied: index of the newest applied entry.
+        abandoned: nobody waits for this replica any more; it stops before its next command.
     """
 
     def __init__(self, machine: StateMachine[Any, Any], name: str, codec: CheckedCodec) -> None:
         self.machine = machine
         self.state = machine.init(name)
         self.applied = 0
+        self.abandoned = False
         self._codec = codec
 
     def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
@@ -72,6 +75,8 @@ class Replica:
         for place, entry in enumerate(entries):
             if entry.kind is not command:
                 continue
+            if self.abandoned:
+                raise SystemExit
             value = decode(entry.data)
             context.index, context.term, context.time = entry.index, entry.term, entry.time
             try:
@@ -79,6 +84,8 @@ class Replica:
                 if type(result) is not tuple or len(result) != 2:
                     raise TypeError(f"handle_write must return a pair (reply, state), not {result!r:.100}")
                 reply, self.state = result
+            except MemoryError:  # not the command's fault, and not the same on every replica
+                raise
             except Exception as error:  # noqa: BLE001 - a recorded result
                 if futures is not None:
                     futures[place].try_fail(CommandFailed.because(error), entry.index)
@@ -95,6 +102,8 @@ class Replica:
             result = self.machine.handle_read(query, self.state)
             if type(result) is not tuple or len(result) != 2:
                 raise TypeError(f"handle_read must return a pair (reply, state), not {result!r:.100}")
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - a recorded result
             future.try_fail(CommandFailed.because(error), self.applied)
         else:
@@ -118,11 +127,10 @@ class ApplyBatch(NamedTuple):
 
 
 class StaleRead(NamedTuple):
-    """A query that needs no leader; ``min_index``: answer once that index is applied here."""
+    """A batch of one query that needs no leader; ``min_index``: answer once that index is applied here."""
 
-    query: Any
+    batch: ReadBatch
     min_index: int
-    future: RequestFuture[Any]
 
 
 class RoleNotice(NamedTuple):
@@ -166,6 +174,11 @@ class MachineActor(InboxActor):
     def __str__(self) -> str:
         return f"raft-machine-{self.name}"
 
+    def abandon(self) -> None:
+        """Give up on user code that hangs: when it comes back, nothing more is run."""
+        self.replica.abandoned = True
+        super().abandon()
+
     def on_start(self) -> None:
         """In our thread: user code here must not wait for the peer that waits for it."""
         forbid_waiting(f"a machine of peer {self.name!r} may not wait for a peer")
@@ -173,12 +186,13 @@ class MachineActor(InboxActor):
     def on_receive(self, message: Any) -> None:
         """Do what is queued; an exception that is no ``Exception`` of the user's handlers ends this peer."""
         for item in self.channel.take():
+            if self.channel.closed:
+                break
             try:
                 self._work(item)
             except BaseException as error:  # noqa: BLE001 - told to the peer, which stops
                 self.channel.close()
                 self._failed(error)
-                break
         if self.channel.closed:
             self.finish()
 
@@ -187,9 +201,7 @@ class MachineActor(InboxActor):
             case ApplyBatch():
                 self._apply(item)
             case ReadBatch():
-                for query, future in zip(item.queries, item.futures, strict=True):
-                    self.replica.read(query, future)
-                self._release(item, len(item.futures))
+                self._read(item)
             case StaleRead():
                 self._waiting.append(item)
                 self._serve_stale()
@@ -212,9 +224,16 @@ class MachineActor(InboxActor):
         waiting, self._waiting = self._waiting, []
         for read in waiting:
             if read.min_index <= self.replica.applied:
-                self.replica.read(read.query, read.future)
-            elif not read.future.done():
+                self._read(read.batch)
+            elif read.batch.futures[0].done():  # its deadline has passed
+                self._release(read.batch, 1)
+            else:
                 self._waiting.append(read)
+
+    def _read(self, batch: ReadBatch) -> None:
+        for query, future in zip(batch.queries, batch.futures, strict=True):
+            self.replica.read(query, future)
+        self._release(batch, len(batch.futures))
 
     def _notice(self, notice: RoleNotice) -> None:
         call = self.replica.machine.on_leader if notice.leader else self.replica.machine.on_follower
@@ -222,8 +241,3 @@ class MachineActor(InboxActor):
             call(notice.term)
         except Exception:
             logger.exception("peer %s: %s failed", self.name, call.__qualname__)
-
-    def give_up(self, error: BaseException) -> None:
-        """Answer the stale reads that still wait; called by the peer when this actor has ended or hangs."""
-        for read in [*self._waiting, *(item for item in self.channel.close() if isinstance(item, StaleRead))]:
-            read.future.try_fail(error)

@@ -86,13 +86,14 @@ class Channel:
 
     def get(self) -> Envelope[Any]:
         """Wait until something is queued or the deadline has come; the owner then calls ``take``."""
-        gate = self._gate
-        if gate is not None:
-            gate.wait()
+        self._stand_still()
         self._wait()
-        if self._gate is not None:
-            self._gate.wait()
+        self._stand_still()
         return _WAKE
+
+    def _stand_still(self) -> None:
+        while (gate := self._gate) is not None:
+            gate.wait()
 
     def empty(self) -> bool:
         """Always true: what is left at the close is answered by whoever closes, not by Pykka."""

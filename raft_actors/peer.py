@@ -109,6 +109,7 @@ class Peer(InboxActor):
         self._stop_by = float("inf")
         self._stoppers: list[Envelope[Any]] = []
         self._ending: StopNow | None = None
+        self._crashed = False
         mailbox.read_stale = self._read_stale
         mailbox.deadline = self.engine.deadline
 
@@ -121,14 +122,35 @@ class Peer(InboxActor):
             actor.start_prepared()
         LOCAL.join(self.name, self.mailbox.post)
 
+    # -- from other threads --------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """End as if the process had died: what is queued is not handled any more."""
+        self._crashed = True
+        self.mailbox.post(StopNow(crash=True))
+        self.resume()
+
+    def pause(self) -> None:
+        """Freeze all three threads, each as soon as it comes back for more."""
+        for channel in (self.mailbox, self.machine.channel, self.writer.channel):
+            channel.pause()
+
+    def resume(self) -> None:
+        """Let frozen threads go on."""
+        for channel in (self.machine.channel, self.writer.channel, self.mailbox):
+            channel.resume()
+
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> None:
         """Handle everything queued, then the deadlines that have passed."""
         try:
-            self._turn()
+            if not self._crashed:
+                self._turn()
         except BaseException as error:  # noqa: BLE001 - fail-stop
             self._ending = StopNow(error=error)
+        if self._crashed:
+            self._ending = StopNow(crash=True)
         if self._ending is not None:
             self._end(self._ending)
 
@@ -220,9 +242,8 @@ class Peer(InboxActor):
         """A graceful stop has nothing more to wait for."""
         self._ending = self._ending or StopNow()
 
-    def _read_stale(self, query: Any, min_index: int | None, future: RequestFuture[Any]) -> None:
-        if not self._apply(StaleRead(query, min_index or 0, future)):
-            future.try_fail(self.mailbox.refusal())
+    def _read_stale(self, batch: ReadBatch, min_index: int) -> bool:
+        return self._apply(StaleRead(batch, min_index))
 
     def _applied(self, index: int) -> None:
         """The machine applied up to ``index``; called in its thread."""
@@ -279,11 +300,10 @@ class Peer(InboxActor):
 
     def _answer_all(self, ending: StopNow, late: RaftError, left_over: list[Any]) -> None:
         unknown = OutcomeUnknown(f"peer {self.name!r} stopped before the outcome was known")
-        unknown.__cause__ = ending.error
+        unknown.__cause__ = ending.error or late
         self.engine.waiters.close(unapplied=late, unknown=unknown)
         for future in self.mailbox.unanswered():
             future.try_fail(unknown)
-        self.machine.give_up(late)
         for future in self._forming.values():
             future.try_fail(unknown)
         for item in left_over:

@@ -85,6 +85,7 @@ class Handle:
         self._cancel = threading.Event()
         self._stopping = False
         self._restarting = False
+        self._settled = False  # nothing runs, opens, ends or restarts: only a failure is kept
 
     # -- what callers ask ----------------------------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class Handle:
     @property
     def failed(self) -> bool:
         """Whether it failed for good: the name may be started again."""
-        return self.mailbox is None and self.failure is not None and not self._restarting
+        return self._settled and self.failure is not None
 
     def status(self) -> Status:
         """The published status: never waits for anything."""
@@ -142,18 +143,30 @@ class Handle:
         self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
         peer.begin()
         peer.start_prepared()
+        if self._stopping:  # a stop that came while the store was being opened is not forgotten
+            mailbox.post(StopNow())
 
     def stop(self, timeout: float, *, hand_over: bool = True, crash: bool = False) -> bool:
         """Stop the peer, or cancel its restart; True when it is gone."""
         self._stopping = True
         self._cancel.set()
-        mailbox = self.mailbox
-        if mailbox is not None:
-            mailbox.resume()
-            mailbox.post(StopRequested(timeout) if hand_over else StopNow(crash))
-        elif not self.gone.is_set() and not self._restarting:
+        peer = self.peer
+        if peer is not None and crash:
+            peer.crash()
+        elif peer is not None:
+            peer.mailbox.post(StopRequested(timeout) if hand_over else StopNow())
+            peer.resume()
+        elif self._settled:
             self._leave()
         return self.gone.wait(timeout + 1.0)
+
+    def settle(self) -> None:
+        """Nothing of this peer runs any more; its failure is kept, unless somebody wants it gone."""
+        self._restarting = False
+        self._settled = True
+        if self._stopping or self.failure is None:
+            self._leave()
+        self._wake()
 
     def _leave(self) -> None:
         names.unregister(self.name, self)
@@ -194,10 +207,8 @@ class Handle:
         self.peer = None
         if self._restarting and not self._stopping:
             threading.Thread(target=self._restart, name=f"raft-restart-{self.name}", daemon=True).start()
-        elif self.failure is None or self._stopping:
-            self._restarting = False
-            self._leave()
-        self._wake()
+        else:
+            self.settle()
 
     def _wake(self) -> None:
         with self.changed:
@@ -220,7 +231,7 @@ class Handle:
         policy = self.config.restart
         while policy is not None:
             first, longest = policy.backoff
-            pause = min(longest, first * 2 ** (len(self._deaths) - 1))
+            pause = min(longest, first * 2.0 ** min(len(self._deaths) - 1, 60))
             if self._cancel.wait(pause):
                 break
             try:
@@ -232,17 +243,8 @@ class Handle:
                     break
             else:
                 logger.warning("peer %s was restarted", self.name)
-                self._stop_if_asked()
                 return
-        self._restarting = False
-        if self._stopping:
-            self._leave()
-        self._wake()
-
-    def _stop_if_asked(self) -> None:
-        """A stop that came while the store was being opened is not forgotten."""
-        if self._stopping and self.mailbox is not None:
-            self.mailbox.post(StopNow())
+        self.settle()
 
 
 def _factory_name(factory: object) -> str:
@@ -269,11 +271,9 @@ def start(name: str, machine: Callable[[], StateMachine[Any, Any]], config: Conf
     _reserve(handle)
     try:
         handle.open()
-    except PeerFailed as error:
-        handle.failure = error
-        raise
-    except BaseException:
-        names.unregister(name, handle)
+    except BaseException as error:
+        handle.failure = error if isinstance(error, PeerFailed) else None
+        handle.settle()
         raise
     return handle
 

@@ -34,7 +34,6 @@ class Timekeeper:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watched: list[Watched] = []
-        self._single: list[RequestFuture[Any]] = []
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -42,12 +41,6 @@ class Timekeeper:
         """Look at its futures until it has none."""
         with self._lock:
             self._watched.append(watched)
-            self._start()
-
-    def watch_one(self, future: RequestFuture[Any]) -> None:
-        """Look at one future until it is answered."""
-        with self._lock:
-            self._single.append(future)
             self._start()
 
     def _start(self) -> None:
@@ -67,15 +60,11 @@ class Timekeeper:
     def _look(self) -> None:
         with self._lock:
             watched, self._watched = self._watched, []
-            single, self._single = self._single, []
         now = time.monotonic()
-        for future in single:
-            _expire(future, now)
         busy = [one for one in watched if self._look_at(one, now)]
         with self._lock:
             self._watched += busy
-            self._single += [future for future in single if not future.done()]
-            if not self._watched and not self._single:
+            if not self._watched:
                 self._work.clear()
 
     def _look_at(self, watched: Watched, now: float) -> bool:
