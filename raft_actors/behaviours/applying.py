@@ -33,9 +33,8 @@ def hand_over(state: PeerState) -> Transition:
     if state.formed and state.commit_index >= state.configurations[0][0]:
         effects.append(ClusterFormed(state.formed))
         state = replace(state, formed=0)
-    log = state.log.trimmed(state.log.durable + 1)
-    if log is not state.log:
-        state = replace(state, log=log)
+    if state.log.overfull:
+        state = replace(state, log=state.log.trimmed(state.log.durable + 1))
     return Transition(state, tuple(effects))
 
 

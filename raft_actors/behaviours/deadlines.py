@@ -16,7 +16,7 @@ def _role_deadline(state: PeerState) -> float:
     role = state.role
     if isinstance(role, Leader):
         transfer = role.transfer.deadline if role.transfer else NEVER
-        return min(role.heartbeat_deadline, role.news_deadline, role.quorum_deadline, transfer)
+        return min(role.heartbeat_deadline, role.news_deadline, role.round_deadline, role.quorum_deadline, transfer)
     return role.election_deadline
 
 

@@ -134,8 +134,9 @@ def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Transition
         state = replace(state, role=role)
     state, expired = handover.expire_transfer(state, moment)
     role = _leading(state)
-    if moment.now < min(role.heartbeat_deadline, role.news_deadline):
+    if moment.now < min(role.heartbeat_deadline, role.news_deadline, role.round_deadline):
         return Transition(state, expired)
+    role = replace(role, round_deadline=NEVER)
     role, sends = heartbeat_all(state, role, moment)
     return Transition(replace(state, role=role), expired + sends)
 

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours.replication import heartbeat_all
+from raft_actors.behaviours.replication import heartbeats
 from raft_actors.behaviours.transition import Transition, refusal
 from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.effects import Effect, Refusal, Reject, Send
 from raft_actors.protocol.events import ReadsRequested
 from raft_actors.protocol.messages import ReadIndex, ReadIndexReply
-from raft_actors.protocol.state import Leader, PeerState, PendingRead, ReadRound
+from raft_actors.protocol.state import NEVER, Leader, PeerState, PendingRead, ReadRound
 from raft_actors.protocol.types import Moment
 
 __all__ = ["confirm_round", "on_read_index", "on_read_index_reply", "read"]
+
+PATIENCE = 0.1
+"""Share of a heartbeat interval after which a round that was not confirmed is put to everybody."""
 
 
 def read(state: PeerState, event: ReadsRequested, moment: Moment) -> Transition:
@@ -98,9 +101,29 @@ def _holds_lease(state: PeerState, role: Leader, moment: Moment) -> bool:
 def _start_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
     number = role.round + 1
     reading = ReadRound(number, max(state.commit_index, role.first_index), role.queued_reads)
-    role = replace(role, round=number, reading=reading, queued_reads=())
-    role, effects = heartbeat_all(state, role, moment)
-    return Transition(replace(state, role=role), effects)
+    role = replace(
+        role,
+        round=number,
+        reading=reading,
+        queued_reads=(),
+        round_deadline=moment.now + PATIENCE * state.settings.heartbeat_interval,
+    )
+    asked = _quorum_to_ask(state, role)
+    return Transition(replace(state, role=role), heartbeats(state, role, asked, moment))
+
+
+def _quorum_to_ask(state: PeerState, role: Leader) -> list[str]:
+    """As many voters as make a quorum with us, those first that answered last.
+
+    Whoever is slow or dead is left out by itself; if one of the asked is, everybody is asked at ``round_deadline``.
+    """
+    asked: list[str] = []
+    for name in sorted(role.progress, key=lambda name: role.progress[name].heard_at, reverse=True):
+        if has_quorum(state.configuration, (*asked, state.name)):
+            break
+        if state.configuration.is_voter(name):
+            asked.append(name)
+    return asked
 
 
 def confirm_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
@@ -111,7 +134,7 @@ def confirm_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
     confirmed = {name for name, progress in role.progress.items() if progress.round >= reading.number}
     if not has_quorum(state.configuration, confirmed | {state.name}):
         return Transition(state)
-    role = replace(role, reading=None)
+    role = replace(role, reading=None, round_deadline=NEVER)
     state, effects = _confirmed(replace(state, role=role), reading.index, reading.reads)
     if not role.queued_reads:
         return Transition(state, effects)

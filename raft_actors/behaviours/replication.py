@@ -13,6 +13,8 @@ Paper: §5.3, Figure 2 (AppendEntries). Thesis: §10.2.1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from raft_actors.behaviours.transition import Transition
@@ -21,10 +23,10 @@ from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import EntriesLoaded
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.progress import Progress, ProgressState
-from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.state import NEVER, Leader, PeerState
 from raft_actors.protocol.types import LogPosition, Moment, Violation
 
-__all__ = ["feed", "feed_all", "heartbeat_all", "note_reply", "on_entries_loaded"]
+__all__ = ["feed", "feed_all", "heartbeat_all", "heartbeats", "note_reply", "on_entries_loaded"]
 
 PROBE, REPLICATE, LOADING = ProgressState.PROBE, ProgressState.REPLICATE, ProgressState.LOADING
 CLOCK_MARGIN = 0.9
@@ -104,12 +106,16 @@ def heartbeat_all(state: PeerState, role: Leader, moment: Moment) -> tuple[Leade
 
     It is also a probe: whatever the follower answers shows where its log matches, and frees a probe that was lost.
     """
-    sends = tuple(_append_entries(state, role, name, one, (), moment) for name, one in role.progress.items())
-    return _news_told(state, role, moment), sends
+    return _news_told(state, role, moment), heartbeats(state, role, role.progress, moment)
+
+
+def heartbeats(state: PeerState, role: Leader, names: Iterable[str], moment: Moment) -> tuple[Effect, ...]:
+    """An empty AppendEntries to each of ``names``."""
+    return tuple([_append_entries(state, role, name, role.progress[name], (), moment) for name in names])
 
 
 def _news_told(state: PeerState, role: Leader, moment: Moment) -> Leader:
-    return replace(role, heartbeat_deadline=moment.now + state.settings.heartbeat_interval, news_deadline=float("inf"))
+    return replace(role, heartbeat_deadline=moment.now + state.settings.heartbeat_interval, news_deadline=NEVER)
 
 
 def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosition, moment: Moment) -> Progress:

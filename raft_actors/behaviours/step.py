@@ -220,28 +220,33 @@ def _down(state: PeerState, event: PeerDown, moment: Moment) -> Transition:
 def seal(before: PeerState, after: PeerState, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
     """Order the effects of one step so that nothing leaves before what it depends on is on disk.
 
-    First what no disk is needed for: answers to callers, entries for the machine. Then, if the ballot or the cluster
-    changed, a ``Persist`` of it before everything that is sent (BUG-02, BUG-08, BUG-11, BUG-14); else the effects as
-    the rule ordered them.
+    If the ballot or the cluster changed, a ``Persist`` of it comes before everything that is sent (BUG-02, BUG-08,
+    BUG-11, BUG-14); else sends and ``Persist`` stay as the rule ordered them. What depends on no disk comes last, so
+    that it delays nobody: answers to callers, committed and durable entries for the machine.
 
     Paper: Figure 2 ("Persistent state on all servers: updated on stable storage before responding to RPCs").
     """
-    if after.ballot is before.ballot and after.cluster is before.cluster:
-        if any(isinstance(effect, Persist) for effect in effects):
-            return _local_first(effects)
+    if after.ballot is not before.ballot or after.cluster is not before.cluster:
+        return _ballot_first(before, after, effects)
+    if len(effects) < 2:
         return effects
+    local = [effect for effect in effects if type(effect) not in _ORDERED]
+    if not local:
+        return effects
+    return (*[effect for effect in effects if type(effect) in _ORDERED], *local)
+
+
+_ORDERED = frozenset((Send, Persist))
+
+
+def _ballot_first(before: PeerState, after: PeerState, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
     ballot = after.ballot if after.ballot != before.ballot else None
     cluster = after.cluster if after.cluster != before.cluster else ""
     persists = [effect for effect in effects if isinstance(effect, Persist)]
     first = replace(persists[0], ballot=ballot, cluster=cluster) if persists else Persist(ballot, cluster=cluster)
-    local = tuple(effect for effect in effects if not isinstance(effect, Persist | Send))
-    sends = tuple(effect for effect in effects if isinstance(effect, Send))
-    return (*local, first, *persists[1:], *sends)
-
-
-def _local_first(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
-    local = tuple(effect for effect in effects if not isinstance(effect, Persist | Send))
-    return effects if not local else local + tuple(effect for effect in effects if isinstance(effect, Persist | Send))
+    sends = [effect for effect in effects if type(effect) is Send]
+    local = [effect for effect in effects if type(effect) not in _ORDERED]
+    return (first, *persists[1:], *sends, *local)
 
 
 def _check(before: PeerState, after: PeerState) -> None:

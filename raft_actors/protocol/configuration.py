@@ -9,6 +9,7 @@ Paper: §6. Thesis: chapter 4.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 
 import msgspec
 from msgspec import Struct
@@ -30,7 +31,7 @@ class Member(Struct, frozen=True, array_like=True):
     address: str = ""
 
 
-class Configuration(Struct, frozen=True, array_like=True):
+class Configuration(Struct, frozen=True, array_like=True, dict=True):
     """The members of a cluster, in the order in which the user gave them.
 
     Attributes:
@@ -48,12 +49,22 @@ class Configuration(Struct, frozen=True, array_like=True):
         return bool(self.voters)
 
     def members(self) -> dict[str, Member]:
-        """Every member by name: voters of both halves and learners."""
-        return {member.name: member for member in (*self.voters, *self.outgoing, *self.learners)}
+        """Every member by name: voters of both halves and learners. Not to be changed."""
+        return self._members
 
     def is_voter(self, name: str) -> bool:
         """Whether ``name`` votes in either half."""
-        return any(member.name == name for member in (*self.voters, *self.outgoing))
+        return name in self._voter_names
+
+    # Derived once per configuration: every message is checked against them.
+
+    @cached_property
+    def _members(self) -> dict[str, Member]:
+        return {member.name: member for member in (*self.voters, *self.outgoing, *self.learners)}
+
+    @cached_property
+    def _voter_names(self) -> frozenset[str]:
+        return frozenset(member.name for member in (*self.voters, *self.outgoing))
 
 
 NO_CONFIGURATION = Configuration()

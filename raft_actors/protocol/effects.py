@@ -1,8 +1,10 @@
 """What a step wants done. The order of effects is the durability contract.
 
 The shell performs effects in the order returned. Everything before the first ``Persist`` of a step happens at once;
-a ``Persist`` and all that follows it in that step goes to the log writer as one job, and what follows happens only
+a ``Persist`` and the sends that follow it in that step go to the log writer as one job, and those sends leave only
 when the disk has the batch. So "reply after sync" is written as ``(Persist(...), Send(...))`` and nothing else.
+
+Effects that are neither ``Send`` nor ``Persist`` stay in this peer and depend on no disk: they happen at once.
 
 Paper: Figure 2 ("updated on stable storage before responding to RPCs"). Thesis: §10.2.1 for sends before a Persist.
 """

@@ -118,17 +118,20 @@ class Log(Struct, frozen=True):
             return self
         return replace(self, durable=position.index)
 
+    @property
+    def overfull(self) -> bool:
+        """Whether more is in memory than the cache should hold."""
+        return len(self.tail) > 2 * CACHED_ENTRIES or self.tail_bytes > 2 * CACHED_BYTES
+
     def trimmed(self, needed_from: int) -> Log:
         """This log with its memory bounded: keeps all from ``needed_from``, and a cache of what came before.
 
         Args:
             needed_from: lowest index that is not durable and applied yet; never dropped.
         """
-        excess = len(self.tail) - 2 * CACHED_ENTRIES
-        if excess <= 0 and self.tail_bytes <= 2 * CACHED_BYTES:
+        if not self.overfull:
             return self
-        tail_first = self.tail_first
-        drop = min(needed_from - tail_first, max(excess + CACHED_ENTRIES, self._droppable_by_size()))
+        drop = min(needed_from - self.tail_first, max(len(self.tail) - CACHED_ENTRIES, self._droppable_by_size()))
         if drop <= 0:
             return self
         tail = self.tail[drop:]

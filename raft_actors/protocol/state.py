@@ -100,6 +100,7 @@ class Leader(Struct, frozen=True):
         news_deadline: when followers are told a commit index that no entry carried to them.
         round: number of the newest ReadIndex round that left.
         reading: the round under way.
+        round_deadline: when the round under way is put to everybody, not only to a quorum.
         queued_reads: reads that wait for the next round.
         unsynced: newest index of the oldest batch the disk still owes us, 0 if none.
         unsynced_since: when the disk began to owe it.
@@ -114,6 +115,7 @@ class Leader(Struct, frozen=True):
     news_deadline: float = NEVER
     round: int = 0
     reading: ReadRound | None = None
+    round_deadline: float = NEVER
     queued_reads: tuple[PendingRead, ...] = ()
     unsynced: int = 0
     unsynced_since: float = NEVER
