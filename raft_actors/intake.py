@@ -8,7 +8,7 @@ reply, so that the timekeeper can answer every request at its deadline whatever 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pykka
 
@@ -243,10 +243,8 @@ class Mailbox(Channel):
 
 def _future(reply_to: pykka.Future[Any] | None) -> RequestFuture[Any]:
     """The asker's own future; for a tell one that nobody looks at."""
-    if isinstance(reply_to, RequestFuture):
-        return reply_to
-    unseen: RequestFuture[Any] = RequestFuture()
-    return unseen
+    future: RequestFuture[Any] = reply_to if isinstance(reply_to, RequestFuture) else RequestFuture()
+    return future
 
 
 def _answer_closed(envelope: Envelope[Any], error: RaftError) -> None:
