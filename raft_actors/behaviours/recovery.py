@@ -33,8 +33,8 @@ def recover(
     """The state after a start.
 
     With lease reads, a promise given before the restart may still bind: no vote is granted, and none asked for, until
-    the longest promise has run out. ReadIndex requests are numbered from clock and dice on: an answer to one of before the
-    restart must not be taken for an answer to one of now, since its index may be too old.
+    the longest promise has run out. ReadIndex requests are numbered from clock and dice on: an answer to one of before
+    the restart must not be taken for an answer to one of now, since its index may be too old.
 
     A peer that is a quorum by itself stands at once: there is nobody to hear.
 
