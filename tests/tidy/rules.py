@@ -31,7 +31,7 @@ LAYERS = (
     ("raft_actors.api",),
     ("raft_actors.client",),
     ("raft_actors",),
-    ("raft_actors.testing",),
+    ("raft_actors.testing", "raft_actors.bench"),
     ("raft_actors.cli", "raft_actors.__main__"),
 )
 PURE = ("raft_actors.protocol", "raft_actors.behaviours")
