@@ -16,6 +16,7 @@ from raft_actors.api import (
     subscribe,
     write,
 )
+from raft_actors.client import Client
 from raft_actors.codec import Codec, register
 from raft_actors.config import Config, Restart
 from raft_actors.errors import (
@@ -69,6 +70,7 @@ __all__ = [
     "write",
     "read",
     "subscribe",
+    "Client",
     # messages
     "Write",
     "Read",
