@@ -227,8 +227,10 @@ def _check_records(adapter: StorageAdapter, meta: Meta | None, mark: Mark | None
         survey = _resumed(adapter, first - 1, last)
     survey = _survey_to(adapter, survey, last if mark is None else min(mark.last.index, last), last, problems, "")
     if mark is not None:
-        if meta is not None and (problem := contradiction(mark, meta, survey, last)):
-            problems.append(problem)
+        if meta is not None:
+            sound = bool(survey.runs) or survey.last == meta.base.last  # else the entry at the mark is listed already
+            problem = contradiction(mark, meta, survey if sound else Survey(mark.last, mark.chain), last)
+            problems += [problem] if problem else []
         torn = " (above the durable mark: it is dropped when the peer starts)"
         _survey_to(adapter, survey, last, last, problems, torn)
 
@@ -262,12 +264,10 @@ def _check_configurations(survey: Survey, problems: list[str]) -> None:
 
 
 def _resumed(adapter: StorageAdapter, index: int, last: int) -> Survey:
-    """Return a survey that begins after ``index`` and believes what the next record says of its predecessor."""
-    chain = 0
-    if index < last:
-        for key, record in adapter.read(index + 1, index + 1, 1):
-            try:
-                chain = before_of(key, record)
-            except DamagedRecord:
-                break
-    return Survey(LogPosition(0, index), chain)
+    """Return a survey that begins with the next record after ``index``, and believes it about the one before."""
+    for key, record in adapter.read(index + 1, last, 1):
+        try:
+            return Survey(LogPosition(0, key - 1), before_of(key, record))
+        except DamagedRecord:
+            return Survey(LogPosition(0, key - 1), 0)
+    return Survey(LogPosition(0, last), 0)
