@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -222,3 +223,23 @@ class Evidence:
         step = self.steps[number]
         keeps = number in chosen or step.optional
         return step if keeps else step._replace(need=None, avoid=None)
+
+
+def settle_unknown(steps: list[Step]) -> list[Step]:
+    """Make those unknown steps certain that alone can explain a value that was seen."""
+    changed = True
+    while changed:  # A cas that became certain needs a value too.
+        changed = False
+        suppliers = Counter(step.sets for step in steps if step.sets is not None)
+        seen_by: dict[int, float] = {}
+        for step in steps:
+            if step.need is not None and not step.optional:
+                seen_by[step.need] = min(step.ret, seen_by.get(step.need, math.inf))
+        for number, step in enumerate(steps):
+            if not step.optional or step.sets is None or step.sets == INITIAL or suppliers[step.sets] > 1:
+                continue
+            deadline = seen_by.get(step.sets)
+            if deadline is not None and step.call <= deadline:
+                steps[number] = step._replace(optional=False, ret=deadline)
+                changed = True
+    return steps

@@ -185,15 +185,15 @@ def _explain(part: Sequence[Step], evidence: Evidence, operations: Sequence[Oper
     missing = [step for step in part if step.need is not None and step.need not in written]
     writers = [writer for step in missing if (writer := _writer(step, evidence)) is not None]
     # Two observers may lack the same value: one write of it is enough.
-    shown = sorted([*part, *{id(writer): writer for writer in writers}.values()], key=lambda step: step.call)
+    shown = sorted([*part, *{id(writer.op): writer for writer in writers}.values()], key=lambda step: step.call)
     phantoms = [step for step in missing if all(writer.sets != step.need for writer in writers)]
     if not phantoms:
         late = any(writer.call > step.ret for step in missing for writer in writers if writer.sets == step.need)
         return _shown("a value was seen before its write began" if late else _reason(part), shown)
     op = phantoms[0].op
     value = op.value[0] if op.op == "cas" else op.output
-    failed = [other for other in operations if other.status == "fail" and _writes(other, value)]
-    why = "although its write certainly failed" if failed else "but never written"
+    failed = [other for other in operations if _writes(other, value)]  # None that had effect, or it were no phantom.
+    why = "although its write certainly had no effect" if failed else "but never written"
     finding = _shown(f"{value!r} was seen {why}", shown)
     return Finding(finding.reason, [*failed, *finding.operations], [*map(describe, failed), *finding.labels])
 

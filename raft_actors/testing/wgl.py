@@ -10,13 +10,14 @@ key stays as small as the concurrency, however long the history is.
 Four rules keep the search from exploring what cannot matter. Each is exact.
 
 - *Free*: an observation that holds now and changes nothing takes effect now. Moving it forward disturbs nobody.
-- *Stranded*: a value that somebody still needs is not left if nobody can set it again.
+- *Stranded*: a value is not left while somebody needs it who must return before anybody who sets it again is called.
 - *Useful*: an unknown write is tried only where a pending operation waits for what it sets (or for the current value
   to go away): in any other place it could as well not have happened. Equal unknown writes are used in order of call.
   One that alone can explain a value that was seen did happen, before the first who saw it returned: it is not unknown.
-- *Settled*: suppose all choices at a point are plain writes, one of them is made, and soon nobody is left who needs its
-  value and nobody who could set it again, nor any failed cas that could have come directly after it. Then the other
-  choices need no look: in any order of what was left, this write with its readers can be moved to the front.
+- *Settled*: suppose all choices at a point are plain writes, one is made with all that follows from it (its readers, a
+  cas that has to come next), and nobody is left who could come directly after these writes in any order. Then the other
+  choices need no look: in any order of what is left, these steps can be moved to the front. What stood between them and
+  the next write moved along, the next write does not care what was before it, and nor do the other choices.
 
 (Wing & Gong 1993; Lowe, "Testing for linearizability", 2017.)
 """
@@ -25,10 +26,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from raft_actors.testing.evidence import INITIAL, Evidence, Step
+from raft_actors.testing.evidence import INITIAL, Evidence, Step, settle_unknown
 
 UNSEEN = -1
 """The number shared by all values that nobody needs or avoids: they are all alike."""
@@ -78,26 +79,6 @@ def find_order(steps: Sequence[Step], budget: Budget) -> list[Step] | None:
     return search.order() if search.run(budget) else None
 
 
-def settle_unknown(steps: list[Step]) -> list[Step]:
-    """Make those unknown steps certain that alone can explain a value that was seen."""
-    changed = True
-    while changed:  # A cas that became certain needs a value too.
-        changed = False
-        suppliers = Counter(step.sets for step in steps if step.sets is not None)
-        seen_by: dict[int, float] = {}
-        for step in steps:
-            if step.need is not None and not step.optional:
-                seen_by[step.need] = min(step.ret, seen_by.get(step.need, math.inf))
-        for number, step in enumerate(steps):
-            if not step.optional or step.sets is None or step.sets == INITIAL or suppliers[step.sets] > 1:
-                continue
-            deadline = seen_by.get(step.sets)
-            if deadline is not None and step.call <= deadline:
-                steps[number] = step._replace(optional=False, ret=deadline)
-                changed = True
-    return steps
-
-
 def unseen_merged(steps: Sequence[Step]) -> dict[int | None, int | None]:
     """Give all values that nobody looks for one number, so that situations that differ in them only are the same."""
     seen = {step.need for step in steps} | {step.avoid for step in steps}
@@ -121,6 +102,38 @@ class _Choice:
         self.chain: list[int] | None = None
 
 
+class _Queue:
+    """Steps in a fixed order, with a fast way to those that are left."""
+
+    __slots__ = ("first", "numbers", "place")
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.place: dict[int, int] = {}
+        self.first = 0
+
+    def add(self, number: int) -> None:
+        self.place[number] = len(self.numbers)
+        self.numbers.append(number)
+
+    def put_back(self, number: int) -> None:
+        self.first = min(self.first, self.place[number])
+
+    def left(self, done: Sequence[bool]) -> Iterator[int]:
+        numbers = self.numbers
+        while self.first < len(numbers) and done[numbers[self.first]]:
+            self.first += 1
+        return (numbers[place] for place in range(self.first, len(numbers)) if not done[numbers[place]])
+
+
+def _queues(values: Sequence[int | None], order: Iterable[int]) -> dict[int | None, _Queue]:
+    queues: dict[int | None, _Queue] = {}
+    for number in order:
+        if values[number] is not None:
+            queues.setdefault(values[number], _Queue()).add(number)
+    return queues
+
+
 class _Search:
     """One depth-first search. Moves are numbers: a certain step by its own, a kind of unknown step by ``~kind``."""
 
@@ -131,11 +144,13 @@ class _Search:
         self.sets = [self.merged[step.sets] for step in fixed]
         self.avoid = [step.avoid for step in fixed]
         self.reads = [step.need if step.sets is None else None for step in fixed]
-        self.needs = Counter(step.need for step in fixed if step.need is not None)
         self.supplies = Counter(self.merged[step.sets] for step in steps if step.sets is not None)
         self.state = INITIAL
         self.trail: list[int] = []
         self.choices: list[_Choice] = []
+        self.done = [False] * len(fixed)
+        self.suppliers_of = _queues(self.sets, range(len(fixed)))
+        self.observers_of = _queues(self.need, sorted(range(len(fixed)), key=lambda number: fixed[number].ret))
         self._link(fixed)
         self._group([step for step in steps if step.optional])
         self._watch(fixed)
@@ -168,17 +183,18 @@ class _Search:
         self.spent = 0
         self.bit_of = [0, *accumulate(map(len, self.alike))]
         self.maybe_needs = {need for need, _ in alike if need is not None}
-        self.kinds_to: dict[int, list[int]] = {}
-        for kind, (_, sets) in enumerate(self.kinds):
+        self.kinds_to: dict[int | None, list[int]] = {}
+        self.kinds_from: dict[int | None, list[int]] = {}
+        for kind, (need, sets) in enumerate(self.kinds):
             self.kinds_to.setdefault(sets, []).append(kind)
+            self.kinds_from.setdefault(need, []).append(kind)
 
     def _watch(self, fixed: Sequence[Step]) -> None:
-        """Note for each write the failed cas that may come directly after it."""
-        evidence = Evidence(fixed) if any(step.avoid is not None for step in fixed) else None
-        self.done = [False] * len(fixed)
+        """Note for each write who may come directly after it."""
+        evidence = Evidence(fixed)
         self.watchers: dict[int, list[int]] = {}
         for number, step in enumerate(fixed):
-            for write in evidence.sources(step) if evidence and step.avoid is not None else ():
+            for write in evidence.sources(step) if step.observes else ():
                 self.watchers.setdefault(write, []).append(number)
 
     def order(self) -> list[Step]:
@@ -226,27 +242,55 @@ class _Search:
     def _moves(self, pending: Sequence[int], limit: float) -> list[int]:
         """What may change the value next, the most urgent last."""
         state = self.state
-        stays_needed = self.needs[state] if not self.supplies[state] else 0
+        stranded = self._stranded_by_leaving()
         moves = []
         for number in pending:
             sets, need = self.sets[number], self.need[number]
             if sets is None or (need is not None and need != state):
                 continue
-            if sets == state or stays_needed <= (need is not None):
+            if sets == state or stranded <= {number}:
                 moves.append(number)
-        moves.sort(key=self.return_at.__getitem__, reverse=True)
-        if self.kinds and not stays_needed:
+        wanted = {self.need[number] for number in pending}
+        moves.sort(key=lambda n: (self.sets[n] in wanted, -self.return_at[n]))
+        if self.kinds and not stranded:
             moves += self._useful(pending, limit)
         return moves
 
+    def _stranded_by_leaving(self) -> set[int]:
+        """Up to two steps that need the current value, and return before anybody left who sets it again is called."""
+        observers = self.observers_of.get(self.state)
+        if observers is None:
+            return set()
+        again = self._set_again()
+        stranded: set[int] = set()
+        for number in observers.left(self.done):
+            if self.fixed[number].ret >= again or len(stranded) > 1:
+                break
+            stranded.add(number)
+        return stranded
+
+    def _set_again(self) -> float:
+        """The earliest call of all that is left and sets the current value."""
+        suppliers = self.suppliers_of.get(self.state)
+        number = next(suppliers.left(self.done), None) if suppliers else None
+        unknown = (k for k in self.kinds_to.get(self.state, ()) if self.used[k] < len(self.alike[k]))
+        calls = [self.alike[kind][self.used[kind]].call for kind in unknown]
+        return min(calls, default=math.inf) if number is None else min([self.fixed[number].call, *calls])
+
     def _useful(self, pending: Sequence[int], limit: float) -> list[int]:
-        """The kinds of unknown steps that set what is waited for."""
+        """The kinds of unknown steps that set what is waited for, be it through other unknown steps."""
         state = self.state
         if any(self.avoid[number] == state for number in pending):
-            kinds = list(range(len(self.kinds)))
+            kinds = {*self.kinds_from.get(None, ()), *self.kinds_from.get(state, ())}
         else:
-            wanted = {self.need[number] for number in pending} | self.maybe_needs
-            kinds = [kind for value in wanted if value is not None for kind in self.kinds_to.get(value, ())]
+            kinds = set()
+            todo = {self.need[number] for number in pending}
+            wanted = set(todo)
+            while todo:
+                new = set(self.kinds_to.get(todo.pop(), ())) - kinds
+                kinds |= new
+                todo |= {self.kinds[kind][0] for kind in new} - wanted
+                wanted |= todo
         return [~kind for kind in sorted(kinds) if self._can_use(kind, limit)]
 
     def _can_use(self, kind: int, limit: float) -> bool:
@@ -279,37 +323,33 @@ class _Search:
             self.trail.append(move)
             self.state = self.kinds[~move][1]
             return
-        before = self.state
         self._lift(move)
         value = self.sets[move]
         assert value is not None  # Only what sets a value is a move.
         self.state = value
-        self._extend_chain(choice, move, before)
-
-    def _extend_chain(self, choice: _Choice, move: int, before: int) -> None:
-        """Remember the move if everything chosen since the choice can still turn out settled."""
-        starts = self.need[move] is None
-        chain = [] if starts and choice.plain and len(self.trail) == choice.mark + 1 else choice.chain
-        leaves_nobody = starts or not self.needs[before]
-        is_last = not self.supplies[self.state] or not self.needs[self.state]
-        possible = chain is not None and starts == (not chain) and leaves_nobody and is_last
-        choice.chain = [*(chain or ()), move] if possible and self.state not in self.maybe_needs else None
+        starts = choice.plain and len(self.trail) == choice.mark + 1
+        chain = [] if starts else choice.chain
+        extends = chain is not None and starts == (self.need[move] is None) and value not in self.maybe_needs
+        choice.chain = [*(chain or ()), move] if extends else None
 
     def _forget_settled(self) -> None:
         """Drop the other moves of the last choice if the one that was made is settled."""
         choice = self.choices[-1] if self.choices else None
-        if choice is None or not choice.moves or choice.chain is None or self.needs[self.state]:
+        if choice is None or not choice.moves or choice.chain is None:
             return
-        if not any(
-            self._may_follow(number, choice) for write in choice.chain for number in self.watchers.get(write, ())
-        ):
+        watchers = (number for write in choice.chain for number in self.watchers.get(write, ()))
+        if not any(self._may_follow(number, choice) for number in watchers):
             choice.moves.clear()
 
     def _may_follow(self, number: int, choice: _Choice) -> bool:
-        """Whether a failed cas is left that needs to come after the chosen writes, lest it find its old value."""
+        """Whether this observer is left, and may need to come directly after one of the chosen writes.
+
+        A failed cas only does so to keep from its old value; not if that is past and nobody is left to set it.
+        """
+        if self.done[number]:
+            return False
         old = self.avoid[number]
-        assert old is not None  # Only a failed cas watches.
-        return not self.done[number] and (old == choice.state or self.supplies[old] > 0)
+        return old is None or old == choice.state or self.supplies[old] > 0
 
     def _lift(self, number: int) -> None:
         following, previous = self.next, self.previous
@@ -334,11 +374,13 @@ class _Search:
 
     def _count(self, number: int, change: int) -> None:
         need, sets = self.need[number], self.sets[number]
-        if need is not None:
-            self.needs[need] += change
         if sets is not None:
             self.supplies[sets] += change
         self.done[number] = change < 0
+        if change > 0:
+            for queue in (self.observers_of.get(need), self.suppliers_of.get(sets)):
+                if queue is not None:
+                    queue.put_back(number)
 
     def _use(self, kind: int, change: int) -> None:
         position = self.used[kind] if change > 0 else self.used[kind] - 1
