@@ -1,0 +1,325 @@
+"""A cluster of cores on a bench: a clock, a network and disks that move only when they are told to.
+
+::
+
+    run(name, event) -> step() -> a Persist and the sends behind it: a job of that peer's disk, first in, first out
+                                  everything else: at once
+
+A disk that is not held syncs as soon as the network is looked at. Links are first in, first out. Every step checks the
+safety properties of the paper's Figure 3 over the whole cluster, and that reads are linearizable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.behaviours.recovery import recover
+from raft_actors.behaviours.step import step
+from raft_actors.protocol import effects as fx
+from raft_actors.protocol.configuration import Configuration, decode
+from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.events import (
+    Applied,
+    EntriesLoaded,
+    Event,
+    PeerDown,
+    Persisted,
+    ReadsRequested,
+    Received,
+    Tick,
+)
+from raft_actors.protocol.log import Log, recovered
+from raft_actors.protocol.messages import Message
+from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Moment, Settings
+
+
+class Broken(AssertionError):
+    """A safety property does not hold."""
+
+
+class Packet(NamedTuple):
+    """A message under way."""
+
+    source: str
+    target: str
+    message: Message
+
+
+class Job(NamedTuple):
+    """A batch for a disk, and what may leave when it is there."""
+
+    persist: fx.Persist
+    sends: tuple[fx.Send, ...]
+
+
+class Disk:
+    """What survives a crash."""
+
+    def __init__(self) -> None:
+        self.ballot = Ballot()
+        self.cluster = ""
+        self.entries: list[Entry] = []
+
+    def write(self, batch: fx.Persist) -> None:
+        if batch.ballot is not None:
+            self.ballot = batch.ballot
+        if batch.cluster:
+            self.cluster = batch.cluster
+        if batch.truncate_from is not None:
+            del self.entries[batch.truncate_from - 1 :]
+        self.entries.extend(batch.entries)
+        if [entry.index for entry in self.entries] != list(range(1, len(self.entries) + 1)):
+            raise Broken("the log on disk has a hole")
+
+    @property
+    def last(self) -> LogPosition:
+        return LogPosition(self.entries[-1].term, self.entries[-1].index) if self.entries else NOWHERE
+
+    def log(self) -> Log:
+        runs: list[tuple[int, int]] = []
+        for entry in self.entries:
+            if not runs or runs[-1][1] != entry.term:
+                runs.append((entry.index, entry.term))
+        return recovered(NOWHERE, self.last, tuple(runs))
+
+    def configurations(self) -> tuple[tuple[int, Configuration], ...]:
+        return tuple((one.index, decode(one.data)) for one in self.entries if one.kind is EntryKind.CONFIGURATION)
+
+
+class Node:
+    """One peer with its disk and its machine."""
+
+    def __init__(self, name: str, dice: float) -> None:
+        self.name = name
+        self.dice = dice
+        self.disk = Disk()
+        self.held = False
+        self.jobs: deque[Job] = deque()
+        self.machine: list[Entry] = []
+        self.state: PeerState | None = None
+
+    @property
+    def alive(self) -> PeerState:
+        assert self.state is not None, f"{self.name} is down"
+        return self.state
+
+
+class Cluster:
+    """Several peers and everything between them.
+
+    Args:
+        names: the peers, unconfigured.
+        settings: of all of them.
+        on_event: told every event before its step.
+        on_step: told what it changed and what it wants.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("s1", "s2", "s3"),
+        settings: Settings | None = None,
+        *,
+        on_event: Callable[[str, Event], None] = lambda name, event: None,
+        on_step: Callable[[PeerState, PeerState, tuple[fx.Effect, ...]], None] = lambda before, after, effects: None,
+    ) -> None:
+        self.now = 100.0
+        self.settings = settings or Settings()
+        self.nodes = {name: Node(name, 0.1 + 0.3 * place) for place, name in enumerate(names)}
+        self.network: deque[Packet] = deque()
+        self.cut: set[tuple[str, str]] = set()
+        self.answers: dict[int, str] = {}
+        self.read_at: dict[int, int] = {}
+        self.leaders: dict[int, str] = {}
+        self.committed: list[Entry] = []
+        self._on_event = on_event
+        self._on_step = on_step
+        self._accepted: dict[tuple[int, int], int] = {}
+        self._later: deque[tuple[str, Event]] = deque()
+        self._answered = 0
+        self._must_see: dict[int, int] = {}
+        for name in names:
+            self.restart(name)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def state(self, name: str) -> PeerState:
+        return self.nodes[name].alive
+
+    def moment(self, name: str) -> Moment:
+        return Moment(now=self.now, wall=self.now, jitter=self.nodes[name].dice)
+
+    def run(self, name: str, event: Event) -> None:
+        """One step of one peer and what its machine and its store answer to it, each followed by the check."""
+        self._step(name, event)
+        while self._later:
+            name, event = self._later.popleft()
+            self._step(name, event)
+
+    def _step(self, name: str, event: Event) -> None:
+        node = self.nodes[name]
+        before = node.alive
+        self._on_event(name, event)
+        if isinstance(event, ReadsRequested):
+            self._must_see[event.token] = self._answered
+        node.state, effects = step(before, event, self.moment(name))
+        self._on_step(before, node.state, effects)
+        self._perform(node, effects)
+        self._check_leader(node.state)
+
+    def _perform(self, node: Node, effects: tuple[fx.Effect, ...]) -> None:
+        persist: fx.Persist | None = None
+        waiting: list[fx.Send] = []
+        for effect in effects:
+            if isinstance(effect, fx.Persist):
+                assert persist is None, "two batches in one step"
+                persist = effect
+            elif isinstance(effect, fx.Send) and persist is not None:
+                waiting.append(effect)
+            else:
+                self._perform_one(node, effect)
+        if persist is not None:
+            node.jobs.append(Job(persist, tuple(waiting)))
+
+    def _perform_one(self, node: Node, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Send():
+                self._send(node.name, effect)
+            case fx.Apply():
+                self._apply(node, effect)
+            case fx.Load():
+                found = node.disk.entries[effect.first - 1 : effect.last]
+                self._later.append((node.name, EntriesLoaded(effect.reader, effect.first, tuple(found))))
+            case fx.Accept():
+                self._accepted[effect.first, effect.term] = effect.token
+            case fx.Reject():
+                self.answers[effect.token] = effect.refusal.name
+            case fx.ServeReads():
+                self._serve(node, effect)
+            case fx.ClusterFormed():
+                self.answers[effect.token] = "formed"
+            case fx.ClusterRefused():
+                self.answers[effect.token] = f"{effect.refusal.name} by {effect.peer}"
+            case fx.Discard() | fx.ReadyToStop() | fx.Persist():
+                pass
+
+    def _send(self, source: str, send: fx.Send) -> None:
+        if (source, send.to) not in self.cut and send.to in self.nodes:
+            self.network.append(Packet(source, send.to, send.message))
+
+    def _apply(self, node: Node, effect: fx.Apply) -> None:
+        for one in effect.entries:
+            if one.index != len(node.machine) + 1:
+                raise Broken(f"{node.name} applies {one.index} after {len(node.machine)}")
+            if one.index > len(node.disk.entries):
+                raise Broken(f"{node.name} applies {one.index}, its disk ends at {len(node.disk.entries)} (BUG-03)")
+            if one.index > len(self.committed):
+                self.committed.append(one)
+            if self.committed[one.index - 1] != one:
+                raise Broken(f"{node.name} applies another entry {one.index} than others did")
+            node.machine.append(one)
+            token = self._accepted.get((one.index, one.term))
+            if token is not None:
+                self.answers[token] = f"written at {one.index}"
+                self._answered = max(self._answered, one.index)
+        self._later.append((node.name, Applied(effect.entries[-1].index)))
+
+    def _serve(self, node: Node, effect: fx.ServeReads) -> None:
+        """A read sees everything that was answered before it was asked (linearizability)."""
+        seen = len(node.machine)
+        if seen < self._must_see[effect.token]:
+            raise Broken(f"{node.name} reads at {seen}, {self._must_see[effect.token]} was answered before it asked")
+        self.answers[effect.token] = "read"
+        self.read_at[effect.token] = seen
+        self._answered = max(self._answered, seen)
+
+    def _check_leader(self, state: PeerState) -> None:
+        """Election Safety and Leader Completeness (Figure 3)."""
+        if not isinstance(state.role, Leader):
+            return
+        if self.leaders.setdefault(state.term, state.name) != state.name:
+            raise Broken(f"{state.name} and {self.leaders[state.term]} lead term {state.term}")
+        for one in self.committed[-3:]:
+            if one.term <= state.term and not state.log.has(LogPosition(one.term, one.index)):
+                raise Broken(f"leader {state.name} of term {state.term} lacks the committed entry {one.index}")
+
+    # -- network, disks, clock -----------------------------------------------------------------------------------------
+
+    def deliver_next(self, source: str | None = None, target: str | None = None) -> bool:
+        """Deliver the oldest message, of one link if it is named. Whether there was one."""
+        for place, packet in enumerate(self.network):
+            if source in (None, packet.source) and target in (None, packet.target):
+                del self.network[place]
+                if self.nodes[packet.target].state is not None and packet[:2] not in self.cut:
+                    self.run(packet.target, Received(packet.message))
+                return True
+        return False
+
+    def settle(self) -> None:
+        """Deliver and sync until nothing moves; held disks stay as they are."""
+        for _ in range(10_000):
+            moved = [self.sync(name) for name, node in self.nodes.items() if not node.held]
+            if not self.deliver_next() and not any(moved):
+                return
+        raise Broken("the cluster does not come to rest")
+
+    def sync(self, name: str) -> bool:
+        """Complete every job of a disk, in one batch. Whether there was one."""
+        node = self.nodes[name]
+        if not node.jobs or node.state is None:
+            return False
+        jobs = list(node.jobs)
+        node.jobs.clear()
+        for job in jobs:
+            node.disk.write(job.persist)
+        for job in jobs:
+            for send in job.sends:
+                self._send(name, send)
+        self.run(name, Persisted(node.disk.ballot, node.disk.last))
+        return True
+
+    def sync_one(self, name: str) -> None:
+        """Complete the oldest job of a disk only."""
+        node = self.nodes[name]
+        job = node.jobs.popleft()
+        node.disk.write(job.persist)
+        for send in job.sends:
+            self._send(name, send)
+        self.run(name, Persisted(node.disk.ballot, node.disk.last))
+
+    def tick(self, name: str) -> None:
+        """Let the clock reach this peer's next deadline, and wake it alone."""
+        self.now = max(self.now, next_deadline(self.state(name)))
+        self.run(name, Tick())
+
+    # -- faults --------------------------------------------------------------------------------------------------------
+
+    def crash(self, name: str) -> None:
+        """Lose everything that is not on disk."""
+        node = self.nodes[name]
+        node.state = None
+        node.jobs.clear()
+        node.machine = []
+
+    def restart(self, name: str) -> None:
+        node = self.nodes[name]
+        node.state = recover(
+            name=name,
+            incarnation=f"{name}'s store",
+            settings=self.settings,
+            cluster=node.disk.cluster,
+            ballot=node.disk.ballot,
+            log=node.disk.log(),
+            configurations=node.disk.configurations(),
+            time=node.disk.entries[-1].time if node.disk.entries else 0.0,
+            moment=self.moment(name),
+        )
+
+    def down(self, name: str) -> None:
+        """Tell every other living peer that ``name`` died."""
+        for other, node in self.nodes.items():
+            if other != name and node.state is not None:
+                self.run(other, PeerDown(name))

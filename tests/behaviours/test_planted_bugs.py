@@ -1,0 +1,133 @@
+"""The random walks can fail: each famous bug, planted, turns them red."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from raft_actors.behaviours import applying, follower, reads, step, voting
+from raft_actors.behaviours.transition import Transition
+from raft_actors.protocol import effects as fx
+from raft_actors.protocol.log import Log
+from raft_actors.protocol.messages import AppendEntries, RequestVote
+from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.types import LogPosition, Moment, Settings, Violation
+from tests.behaviours.cluster import Broken
+from tests.behaviours.test_random_walks import STEPS, Walk
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+ENOUGH_WALKS = 200
+
+
+def shorter_logs_win(patch: pytest.MonkeyPatch) -> None:
+    """No election restriction (§5.4.1)."""
+    honest = voting.grant_vote
+    patch.setattr(voting, "grant_vote", lambda state, request, moment: honest(state, _with_any_log(request), moment))
+
+
+def _with_any_log(request: RequestVote) -> RequestVote:
+    return replace(request, last=LogPosition(1 << 40, 1 << 40))
+
+
+def votes_twice(patch: pytest.MonkeyPatch) -> None:
+    """One vote per term (§5.2) is forgotten."""
+
+    def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transition:
+        free = replace(state, ballot=replace(state.ballot, voted_for=None))
+        return honest(free, request, moment)
+
+    honest = voting.grant_vote
+    patch.setattr(voting, "grant_vote", grant_vote)
+
+
+def vote_leaves_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
+    """BUG-02, BUG-11, BUG-14."""
+
+    def seal(before: PeerState, after: PeerState, effects: tuple[fx.Effect, ...]) -> tuple[fx.Effect, ...]:
+        sealed = honest(before, after, effects)
+        persists = tuple(effect for effect in sealed if isinstance(effect, fx.Persist))
+        return (*(effect for effect in sealed if not isinstance(effect, fx.Persist)), *persists)
+
+    honest = step.seal
+    patch.setattr(step, "seal", seal)
+
+
+def success_claims_the_whole_log(patch: pytest.MonkeyPatch) -> None:
+    """BUG-34: the follower's own last index instead of what matched."""
+    honest = follower._accept
+    patch.setattr(follower, "_accept", lambda state, message, match: honest(state, message, state.log.last.index))
+
+
+def cuts_from_the_previous_entry(patch: pytest.MonkeyPatch) -> None:
+    """BUG-36: a duplicate that is shorter than the log cuts off what came after."""
+
+    def merge(state: PeerState, message: AppendEntries) -> tuple[PeerState, tuple[fx.Persist, ...]]:
+        first = message.previous.index + 1
+        if not message.entries or first > state.log.last.index:
+            return honest(state, message)
+        log = state.log.truncate(first).append(message.entries)
+        return replace(state, log=log), (fx.Persist(truncate_from=first, entries=message.entries),)
+
+    honest = follower._merge
+    patch.setattr(follower, "_merge", merge)
+
+
+def applies_before_its_disk(patch: pytest.MonkeyPatch) -> None:
+    """BUG-03."""
+    honest = applying.hand_over
+
+    def hand_over(state: PeerState) -> Transition:
+        eager, effects = honest(replace(state, log=replace(state.log, durable=state.log.last.index)))
+        return Transition(replace(eager, log=replace(eager.log, durable=state.log.durable)), effects)
+
+    patch.setattr(applying, "hand_over", hand_over)
+    patch.setattr(step, "_check", lambda before, after: None)
+
+
+def counts_itself_before_its_disk(patch: pytest.MonkeyPatch) -> None:
+    """BUG-01: an entry counts as soon as it is appended."""
+    honest = Log.append
+    patch.setattr(Log, "append", lambda log, entries: replace(honest(log, entries), durable=entries[-1].index))
+
+
+def reads_without_a_round(patch: pytest.MonkeyPatch) -> None:
+    """BUG-24, BUG-28."""
+    patch.setattr(reads, "_may_answer_at_once", lambda state, role, pending, moment: True)
+
+
+def reads_before_the_no_op(patch: pytest.MonkeyPatch) -> None:
+    """BUG-22: the commit index of a new leader may be old."""
+    honest = reads._confirmed
+    patch.setattr(
+        reads, "_confirmed", lambda state, index, waiting: honest(state, min(index, state.commit_index), waiting)
+    )
+
+
+BUGS: list[Plant] = [
+    shorter_logs_win,
+    votes_twice,
+    vote_leaves_before_the_disk_has_it,
+    success_claims_the_whole_log,
+    cuts_from_the_previous_entry,
+    applies_before_its_disk,
+    counts_itself_before_its_disk,
+    reads_without_a_round,
+    reads_before_the_no_op,
+]
+
+
+@pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)
+def test_a_walk_finds_the_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    for seed in range(ENOUGH_WALKS):
+        settings = Settings(lease_reads=seed % 2 == 0, pre_vote=False, check_quorum=False)
+        try:
+            walk = Walk(seed, settings)
+            walk.faults(STEPS)
+            walk.heal()
+        except (Broken, Violation):
+            return
+    pytest.fail(f"{ENOUGH_WALKS} walks noticed nothing")

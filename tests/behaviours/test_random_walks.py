@@ -1,0 +1,167 @@
+"""Random walks through a cluster of cores: whatever happens in whatever order, Figure 3 holds, and it recovers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.protocol.events import ClusterRequested, PeerDown, ReadsRequested, StopRequested, Tick, WritesRequested
+from raft_actors.protocol.state import Leader
+from raft_actors.protocol.types import Settings
+from tests.behaviours.cluster import Cluster
+
+SEEDS = 40
+STEPS = 600
+
+
+class Walk:
+    """One walk: faults first, then everything heals and the cluster must make progress."""
+
+    def __init__(self, seed: int, settings: Settings, size: int = 3) -> None:
+        self.dice = random.Random(seed)
+        self.names = tuple(f"s{number}" for number in range(1, size + 1))
+        self.cluster = Cluster(self.names, settings)
+        self.token = 0
+        self._moves, self._weights = self._likely()
+        self.cluster.run("s1", ClusterRequested(self._new_token(), "the cluster", self.names, 5.0))
+        self.cluster.settle()
+
+    def _likely(self) -> tuple[list[Callable[[str], None]], list[int]]:
+        """What may happen, and how often; every walk has its own mixture."""
+        chances = {
+            self._deliver: (30, 60),
+            self._sync: (5, 20),
+            self._wait: (2, 20),
+            self.cluster.tick: (1, 8),
+            self._write: (5, 15),
+            self._read: (5, 15),
+            self._isolate: (0, 2),
+            self._cut: (0, 1),
+            self._mend: (1, 2),
+            self._stop: (0, 1),
+            self._down: (0, 1),
+            self._crash: (0, 2),
+        }
+        return list(chances), [self.dice.randint(*bounds) for bounds in chances.values()]
+
+    def _new_token(self) -> int:
+        self.token += 1
+        return self.token
+
+    def faults(self, steps: int) -> None:
+        for _ in range(steps):
+            self._one()
+
+    def _one(self) -> None:
+        cluster, dice = self.cluster, self.dice
+        name = dice.choice(self.names)
+        node = cluster.nodes[name]
+        if node.state is None:
+            if dice.random() < 0.2:
+                cluster.restart(name)
+            return
+        node.dice = dice.random()
+        dice.choices(self._moves, self._weights)[0](name)
+
+    # -- moves ---------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, name: str) -> None:
+        """Deliver something to ``name``; now and then twice, never, or out of order."""
+        network, dice = self.cluster.network, self.dice
+        if not network:
+            return
+        chance = dice.random()
+        if chance < 0.05:
+            network.append(dice.choice(network))
+        elif chance < 0.08:
+            del network[dice.randrange(len(network))]
+        elif chance < 0.15:
+            network.rotate(-dice.randrange(len(network)))
+        self.cluster.deliver_next(target=name)
+
+    def _sync(self, name: str) -> None:
+        if self.cluster.nodes[name].jobs:
+            (self.cluster.sync if self.dice.random() < 0.7 else self.cluster.sync_one)(name)
+
+    def _wait(self, name: str) -> None:
+        self.cluster.now += self.dice.random() * 0.05
+        if self.cluster.now >= next_deadline(self.cluster.state(name)):
+            self.cluster.run(name, Tick())
+
+    def _write(self, name: str) -> None:
+        commands = tuple(b"%d" % self.dice.randrange(100) for _ in range(self.dice.randrange(1, 4)))
+        self.cluster.run(name, WritesRequested(self._new_token(), commands))
+
+    def _read(self, name: str) -> None:
+        self.cluster.run(name, ReadsRequested(self._new_token(), lease=self.dice.random() < 0.5))
+
+    def _isolate(self, name: str) -> None:
+        self.cluster.cut |= {link for other in self.names for link in ((name, other), (other, name))}
+
+    def _cut(self, name: str) -> None:
+        self.cluster.cut ^= {(name, self.dice.choice(self.names))}
+
+    def _mend(self, name: str) -> None:
+        self.cluster.cut.clear()
+
+    def _stop(self, name: str) -> None:
+        self.cluster.run(name, StopRequested(0.5))
+
+    def _down(self, name: str) -> None:
+        self.cluster.run(name, PeerDown(self.dice.choice(self.names)))
+
+    def _crash(self, name: str) -> None:
+        self.cluster.crash(name)
+
+    def heal(self) -> None:
+        cluster = self.cluster
+        cluster.cut.clear()
+        for name, node in cluster.nodes.items():
+            if node.state is None:
+                cluster.restart(name)
+        for _ in range(200):
+            cluster.settle()
+            name = min(self.names, key=lambda one: next_deadline(cluster.state(one)))
+            cluster.nodes[name].dice = self.dice.random()
+            cluster.tick(name)
+        cluster.settle()
+
+    def check_alive(self) -> None:
+        cluster = self.cluster
+        leaders = [name for name in self.names if isinstance(cluster.state(name).role, Leader)]
+        assert len(leaders) == 1, leaders
+        token = self._new_token()
+        cluster.run(leaders[0], WritesRequested(token, (b"last",)))
+        cluster.settle()
+        assert cluster.answers[token].startswith("written")
+        for name in self.names:
+            token = self._new_token()
+            cluster.run(name, ReadsRequested(token))
+            cluster.settle()
+            cluster.tick(leaders[0])  # commit news may still have to reach it
+            cluster.settle()
+            assert cluster.answers[token] == "read"
+        for _ in range(20):
+            cluster.tick(leaders[0])
+            cluster.settle()
+        logs = {name: cluster.nodes[name].disk.entries for name in self.names}
+        assert all(log == logs["s1"] for log in logs.values())
+        assert all(cluster.nodes[name].machine == logs["s1"] for name in self.names)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_nothing_committed_is_lost_and_the_cluster_recovers(seed: int) -> None:
+    settings = Settings(
+        pre_vote=seed % 3 != 0,
+        check_quorum=seed % 5 != 0,
+        lease_reads=seed % 2 == 0,
+        max_batch_bytes=(1 << 20) if seed % 2 else 70,
+        max_inflight=64 if seed % 3 else 1,
+    )
+    walk = Walk(seed, settings, size=5 if seed % 4 == 0 else 3)
+    walk.faults(STEPS)
+    walk.heal()
+    walk.check_alive()
