@@ -100,6 +100,6 @@ def size(folder: Path) -> int:
 
 def _mark(folder: Path) -> str | None:
     try:
-        return (folder / FORMAT).read_text().strip()
+        return (folder / FORMAT).read_bytes().decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None

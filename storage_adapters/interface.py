@@ -55,6 +55,10 @@ class StoreInUse(StorageError):
         self.path = str(path)
         self.pid = pid
 
+    def __reduce__(self) -> tuple[type[StoreInUse], tuple[str, int | None]]:
+        """Let the error cross to another process."""
+        return StoreInUse, (self.path, self.pid)
+
 
 class DamagedStore(StorageError):
     """What is on the disk is not what was written: never repaired silently, and never retried."""
@@ -66,6 +70,11 @@ class MissingExtra(ImportError):
     def __init__(self, extra: str, library: str) -> None:
         super().__init__(f"{library} is not installed: pip install 'raft-actors[{extra}]'", name=library)
         self.extra = extra
+        self.library = library
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        """Let the error cross to another process."""
+        return MissingExtra, (self.extra, self.library)
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ from storage_adapters.interface import Batch, DamagedStore, Entry, StorageError,
 
 _KEY = Struct(">Q")
 _FIRST = b"first"
-_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
 _NO_ROOM = 1 << 20
 _CHUNK = 10_000
 """Entries that one transaction of ``compact`` drops: it bounds the memory and the time that readers' pages are kept."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from storage_adapters.conformance.harness import Contents, Factory, Failed, Lab, check, contents, expect, refused
 from storage_adapters.conformance.worker import Order, batch
@@ -31,12 +32,19 @@ def _worker(factory: Factory, path: Path, count: int) -> Iterator[subprocess.Pop
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
         try:
-            assert process.stdin is not None
-            pickle.dump(order, process.stdin)
-            process.stdin.flush()
+            stdin = _piped(process.stdin)
+            pickle.dump(order, stdin)
+            stdin.flush()
             yield process
         finally:
             process.kill()
+
+
+def _piped(stream: IO[bytes] | None) -> IO[bytes]:
+    """Return a stream of the worker, all of which were asked for as pipes."""
+    if stream is None:
+        raise Failed("the other process has no pipe")
+    return stream
 
 
 def _pickled(factory: Factory) -> bytes:
@@ -50,19 +58,17 @@ def _pickled(factory: Factory) -> bytes:
 
 def _await(process: subprocess.Popen[bytes], word: str) -> None:
     """Read what the worker tells until it says ``word``."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    for line in process.stdout:
+    for line in _piped(process.stdout):
         if line.strip() == word.encode():
             return
-    raise Failed(f"the other process ended: {process.stderr.read().decode(errors='replace').strip()[-300:]}")
+    said = _piped(process.stderr).read().decode(errors="replace").strip()
+    raise Failed(f"the other process ended: {said[-300:]}")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> int:
     """Kill the worker and return the last number that it told."""
-    assert process.stdout is not None
     process.kill()
-    numbers = [int(line) for line in process.stdout if line.endswith(b"\n") and line.strip().isdigit()]
+    numbers = [int(line) for line in _piped(process.stdout) if line.endswith(b"\n") and line.strip().isdigit()]
     process.wait()
     return numbers[-1] if numbers else 0
 

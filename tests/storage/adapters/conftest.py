@@ -35,7 +35,10 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         subprocess.run(["umount", "-l", str(point)], check=True)
 
 
-@pytest.fixture(params=[LMDBAdapter, RocksDBAdapter])
+ON_DISK: list[type[StorageAdapter]] = [LMDBAdapter, RocksDBAdapter]
+
+
+@pytest.fixture(params=ON_DISK)
 def disk_adapter(request: pytest.FixtureRequest) -> type[StorageAdapter]:
     """Return each adapter on a disk in turn."""
     if request.param is RocksDBAdapter:

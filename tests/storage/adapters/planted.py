@@ -100,7 +100,8 @@ class EmptyLogBeginsAtOne(MemoryAdapter):
 )
 class StoresMetaBeforeItChecks(MemoryAdapter):
     def write(self, batch: Batch) -> None:
-        self._meta.update({key: value for key, value in batch.meta.items() if isinstance(value, bytes)})
+        meta: dict[str, Any] = dict(batch.meta)
+        self._meta.update({key: value for key, value in meta.items() if isinstance(value, bytes)})
         super().write(batch)
 
 
@@ -118,7 +119,8 @@ class TruncatesBeforeItChecks(MemoryAdapter):
 @caught_by("a value that is not bytes is refused, and nothing is written")
 class StoresTextAsBytes(MemoryAdapter):
     def write(self, batch: Batch) -> None:
-        made = [(index, value if isinstance(value, bytes) else str(value).encode()) for index, value in batch.entries]
+        given: list[tuple[int, Any]] = list(batch.entries)
+        made = [(index, value if isinstance(value, bytes) else str(value).encode()) for index, value in given]
         super().write(Batch(batch.meta, batch.truncate_from, made))
 
 
@@ -177,7 +179,7 @@ class SkipsEmptyValues(MemoryAdapter):
 @caught_by("a value of 5 MiB is kept")
 class CutsLongValues(MemoryAdapter):
     def write(self, batch: Batch) -> None:
-        cut = [(index, value[: 1 << 20] if isinstance(value, bytes) else value) for index, value in batch.entries]
+        cut = [(index, value[: 1 << 20]) for index, value in batch.entries]
         super().write(Batch(batch.meta, batch.truncate_from, cut))
 
 

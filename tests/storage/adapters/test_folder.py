@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
         LMDBAdapter(tmp_path / "s")
 
 
+def test_a_mark_of_junk_is_refused(tmp_path: Path) -> None:
+    LMDBAdapter(tmp_path / "s").close()
+    (tmp_path / "s" / "FORMAT").write_bytes(b"\xff\xfe junk")
+    with pytest.raises(StorageError, match="junk"):
+        LMDBAdapter(tmp_path / "s")
+
+
 @pytest.mark.parametrize("rest", [None, b""])
 def test_a_store_whose_data_file_is_gone_is_damaged_not_new(tmp_path: Path, rest: bytes | None) -> None:
     with LMDBAdapter(tmp_path / "s") as store:
@@ -76,7 +84,12 @@ def test_a_store_that_was_never_finished_is_made_again(disk_adapter: type[Storag
 def test_the_names_of_new_folders_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     sync = folder.sync
-    monkeypatch.setattr(folder, "sync", lambda path: (synced.append(path), sync(path)))
+
+    def noted(path: Path) -> None:
+        synced.append(path)
+        sync(path)
+
+    monkeypatch.setattr(folder, "sync", noted)
     LMDBAdapter(tmp_path / "a" / "b").close()
     assert [tmp_path, tmp_path / "a"] == synced[:2]
     assert tmp_path / "a" / "b" == synced[-1]
@@ -106,7 +119,7 @@ def test_destroying_a_closed_store_that_another_has_opened_is_refused(tmp_path: 
         old.destroy()
 
 
-def test_a_read_only_file_system_is_a_storage_error(disk_adapter: type, small_disk, tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_a_storage_error(disk_adapter: type, small_disk: Callable[..., Path]) -> None:
     disk = small_disk(16, options=",ro")
     with pytest.raises(StorageError) as caught:
         disk_adapter(disk / "s")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
 
 import storage_adapters
 from storage_adapters import Batch, DamagedStore, MemoryAdapter, StorageAdapter, StorageError, StoreInUse
-from storage_adapters.interface import MAX_INDEX
+from storage_adapters.interface import MAX_INDEX, MissingExtra
 
 
 def test_the_package_exports_what_it_promises() -> None:
@@ -41,6 +42,21 @@ def test_errors_tell_what_they_know() -> None:
     assert "41" in str(error)
     assert issubclass(StoreInUse, StorageError)
     assert issubclass(DamagedStore, StorageError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("x", errno=28),
+        DamagedStore("y"),
+        StoreInUse("/s", 4),
+        StoreInUse("/s", None),
+        MissingExtra("a", "b"),
+    ],
+)
+def test_errors_cross_to_another_process_whole(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 def test_the_interface_cannot_be_opened_itself() -> None:

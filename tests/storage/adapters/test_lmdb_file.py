@@ -21,7 +21,7 @@ def pages_promised(file: Path) -> int:
     with file.open("rb") as stream:
         head = stream.read(2 * PAGE)
     metas = [struct.unpack_from("=QQ", head, start + 136) for start in (0, PAGE)]
-    return max(metas, key=lambda meta: meta[1])[0] + 1
+    return int(max(metas, key=lambda meta: int(meta[1]))[0]) + 1
 
 
 def build_short_file(folder: Path, seed: int) -> Path:

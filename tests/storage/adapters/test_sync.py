@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage_adapters import LMDBAdapter, RocksDBAdapter
+from storage_adapters.disk import DiskAdapter
 from tests.storage.adapters.support import run_python
 
 pytest.importorskip("rocksdict")
@@ -83,7 +84,7 @@ store.close()
 
 
 @pytest.mark.parametrize("adapter", [LMDBAdapter, RocksDBAdapter])
-def test_a_sync_that_fails_once_fails_every_later_change(adapter: type, tmp_path: Path) -> None:
+def test_a_sync_that_fails_once_fails_every_later_change(adapter: type[DiskAdapter], tmp_path: Path) -> None:
     """BUG-17: the second sync returns success although the pages of the first are lost."""
     prefix = strace(tmp_path / "trace", "-e", "inject=fdatasync:error=EIO:when=20")
     done = run_python(FAILING, adapter.engine, tmp_path / "s", prefix=prefix)
