@@ -13,7 +13,7 @@ from typing import Any
 
 from raft_actors.bench import footprint, throughput
 from raft_actors.bench.elections import death, hand_over
-from raft_actors.bench.measuring import RUNS, Run, Slice, middle, paired_runs
+from raft_actors.bench.measuring import RUNS, Run, Slice, middle, paired_runs, steady_runs
 from raft_actors.bench.probes import Probes, filesystem_of
 from raft_actors.bench.result import Result, figure
 from raft_actors.bench.rig import NAMES, Rig
@@ -115,16 +115,18 @@ def _read_one(stand: Stand) -> Result:
 def _read_threads(stand: Stand) -> Result:
     """Reads over writes, each run with both."""
     leader = stand.rig.leader()
-    runs = []
     throughput.reads_threads(leader, WARM_UP)
-    for _ in range(RUNS):
+
+    def one() -> Run:
         run = Run()
         stand.probes.into(run)
         run.baseline = throughput.writes_threads(leader, stand.seconds / RUNS / 2).ops_s
         stand.probes.into(run)
         run.add(throughput.reads_threads(leader, stand.seconds / RUNS / 2))
         stand.probes.into(run)
-        runs.append(run)
+        return run
+
+    runs = steady_runs(one)
     ratios = [run.ops_s / run.baseline for run in runs]
     details = {"runs": [round(each, 3) for each in ratios], "writes_s": round(median(run.baseline for run in runs))}
     return stand.result("read_linearizable_32", runs, median(ratios), "x write_threads_32", details=details)

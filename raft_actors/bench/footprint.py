@@ -19,7 +19,7 @@ __all__ = ["Growth", "busy_threads", "fill", "growth", "idle", "restart", "term"
 
 BUSY = 4
 """Threads that compute without end."""
-SHARE = 5_000
+SHARE = 10_000
 """Writes over which the CPU time of a write is taken, several times."""
 SHARES = 5
 

@@ -5,7 +5,9 @@
     run:  probe | slice | probe | slice | probe        probe: the bare disk and the bare ask, a moment each
     case: three runs, a ratio from each, their median
 
-A machine that slows down for a second slows the probes beside it, too; a ratio of the two stays.
+A machine that slows down for a second slows the probes beside it, too; a ratio of the two stays. A disk that is
+another one in the middle of a run (somebody else flushes a lot) leaves nothing to compare with: such a run is repeated,
+a few times at most. Only the yardstick decides that, never the result.
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple, Protocol
 
-__all__ = ["RUNS", "Probe", "Run", "Slice", "middle", "paired_runs", "percentile"]
+__all__ = ["RUNS", "Probe", "Run", "Slice", "middle", "paired_runs", "percentile", "steady_runs"]
 
 RUNS = 3
 """How many paired runs a ratio is the median of."""
+REPEATS = 6
+"""How many disturbed runs of a case are repeated."""
+STEADY = 1.6
+"""By how much the medians of the probes of one run may differ."""
 
 
 class Slice(NamedTuple):
@@ -43,6 +49,7 @@ class Run:
         disk: of a bare append + fdatasync.
         ask: of a bare Pykka ``ask``.
         baseline: operations per second of the work that this is compared with, if there is such.
+        disk_moments: the median of ``disk`` at each probe.
     """
 
     operations: int = 0
@@ -51,6 +58,18 @@ class Run:
     disk: list[float] = field(default_factory=list)
     ask: list[float] = field(default_factory=list)
     baseline: float = 0.0
+    disk_moments: list[float] = field(default_factory=list)
+
+    def probed(self, disk: list[float], ask: list[float]) -> None:
+        """Take note of a moment of the yardsticks."""
+        self.disk += disk
+        self.ask += ask
+        self.disk_moments.append(median(disk))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the disk was another one at one probe than at another."""
+        return max(self.disk_moments, default=0.0) > STEADY * min(self.disk_moments, default=0.0)
 
     def add(self, work: Slice) -> None:
         """Count a slice."""
@@ -83,7 +102,7 @@ class Probe(Protocol):
     """Measures the yardsticks."""
 
     def into(self, run: Run) -> None:
-        """Take a moment of each and add it to ``run``."""
+        """Take a moment of each and add it to ``run``; see ``Run.disturbed``."""
 
 
 def middle(times: Sequence[float]) -> float:
@@ -106,12 +125,25 @@ def paired_runs(probe: Probe, work: Callable[[float], Slice], seconds: float, *,
         seconds: of work, over all runs.
         slices: how many a run has.
     """
-    runs = []
-    for _ in range(RUNS):
+
+    def one() -> Run:
         run = Run()
         probe.into(run)
         for _ in range(slices):
             run.add(work(seconds / RUNS / slices))
             probe.into(run)
-        runs.append(run)
+        return run
+
+    return steady_runs(one)
+
+
+def steady_runs(one: Callable[[], Run]) -> list[Run]:
+    """``RUNS`` runs; disturbed ones are repeated, and stay only if there is nothing better."""
+    runs = [one() for _ in range(RUNS)]
+    for _ in range(REPEATS):
+        disturbed = [run for run in runs if run.disturbed]
+        if not disturbed:
+            break
+        runs.remove(disturbed[0])
+        runs.append(one())
     return runs

@@ -51,8 +51,7 @@ class Probes:
 
     def into(self, run: Run) -> None:
         """Take a moment of each and add it to ``run``."""
-        run.disk += _timed(self._sync)
-        run.ask += _timed(self._ask)
+        run.probed(_timed(self._sync), _timed(self._ask))
 
     def _sync(self) -> None:
         os.write(self._file, BLOCK)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raft_actors.bench import CASES, bench_folder
-from raft_actors.bench.measuring import Run, Slice, paired_runs, percentile
+from raft_actors.bench.measuring import Run, Slice, paired_runs, percentile, steady_runs
 from raft_actors.bench.probes import Probes, filesystem_of
 from raft_actors.bench.result import figure, void_reason
 from raft_actors.cli import bench
@@ -167,6 +167,8 @@ def test_the_yardsticks_are_taken_before_between_and_after_the_slices_of_each_ru
     class Recorder:
         def into(self, run: Run) -> None:
             order.append("probe")
+            run.probed([1e-4], [2e-5])
+            run.probed([1e-4], [2e-5])
 
     def work(seconds: float) -> Slice:
         order.append(f"work {seconds:.1f}")
@@ -176,6 +178,24 @@ def test_the_yardsticks_are_taken_before_between_and_after_the_slices_of_each_ru
     assert order == ["probe", "work 0.1", "probe", "work 0.1", "probe"] * 3
     assert [run.operations for run in measured] == [10] * 3
     assert measured[0].ops_s == pytest.approx(50)
+
+
+def test_a_run_in_which_the_disk_changed_is_repeated_and_only_the_disk_decides() -> None:
+    def made(*moments: float) -> Run:
+        run = Run(operations=len(moments), seconds=1.0)
+        for moment in moments:
+            run.probed([moment] * 3, [2e-5])
+        return run
+
+    steady, changed = made(1e-4, 1.5e-4, 1e-4), made(1e-4, 4e-3)
+    assert not steady.disturbed
+    assert changed.disturbed
+    supply = iter([steady, changed, steady, changed, steady])
+    assert steady_runs(lambda: next(supply)) == [steady] * 3
+    assert list(supply) == []
+    count = iter(range(100))
+    assert len(steady_runs(lambda: made(1e-4, 4e-3 + next(count)))) == 3  # no disk is waited for without end
+    assert next(count) == 9
 
 
 def test_a_percentile_is_one_of_the_times() -> None:
@@ -209,9 +229,13 @@ def test_a_cluster_that_fails_is_one_line_and_exit_status_1(monkeypatch, capsys,
     from raft_actors.bench import rig
 
     def fail(*args: object, **kwargs: object) -> None:
-        raise StoreInUse("somebody has it", pid=7)
+        raise StoreInUse("somewhere", pid=7)
 
     monkeypatch.setattr(rig.raft, "start_peer", fail)
     assert command("--case", "write_sequential", "--storage", "lmdb", "--dir", tmp_path) == 1
-    assert capsys.readouterr().err.splitlines()[0].startswith("raft-actors bench: StoreInUse: somebody has it")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[0]
+        .startswith("raft-actors bench: StoreInUse: the store somewhere is in use")
+    )
     assert list(tmp_path.iterdir()) == []
