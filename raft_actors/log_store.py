@@ -80,11 +80,12 @@ class LogStore:
         """
         return cls(open_store(factory, Path(path), name=name, codec=codec))
 
-    def write(self, persists: Sequence[Persist]) -> None:
+    def write(self, persists: Sequence[Persist], *, note: bool = True) -> None:
         """Make everything in ``persists`` durable, in their order, in one atomic batch.
 
         Args:
             persists: effects in the order in which they were returned; only the first may truncate.
+            note: move the durable mark at once; ``False`` if ``note`` is called later.
 
         Raises:
             StorageFailed: the disk failed, now or in an earlier write.
@@ -97,6 +98,8 @@ class LogStore:
             try:
                 with translated(self._where, ""):
                     self._commit(_merged(persists))
+                    if note:
+                        self._note()
             except BaseException as error:
                 self._failure = error
                 raise
@@ -187,7 +190,6 @@ class LogStore:
         self._ballot = change.ballot or self._ballot
         if change.cluster:
             self.identity = replace(self.identity, cluster=change.cluster)
-        self._note()
 
     def _encoded(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, bytes]], int]:
         first = entries[0]
@@ -241,8 +243,16 @@ class LogStore:
         except DamagedRecord as damage:
             raise CorruptLog(f"{self._where} is damaged: {damage}") from damage
 
+    def note(self) -> None:
+        """Let the durable mark say what was written; it may lag, so this can wait until the news has left.
+
+        Raises:
+            StorageFailed: the disk failed.
+        """
+        with self._writing, translated(self._where, ""):
+            self._note()
+
     def _note(self) -> None:
-        """Let the mark say what is durable now."""
         if self._mark is not None:
             self._mark.put(self._last, self._chain, self._ballot)
             self._mark.sync_if_due()

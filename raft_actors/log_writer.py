@@ -12,10 +12,11 @@ A job that truncates begins a transaction of its own: the acknowledgements of wh
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
+from raft_actors.mailbox import FINISH, NEVER, Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.effects import Load, Persist, Send
 from raft_actors.protocol.events import EntriesLoaded, Persisted
 from raft_actors.protocol.types import Ballot, LogPosition
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from raft_actors.protocol.events import Event
 
 __all__ = ["Job", "LogWriter", "Writer"]
+
+NOTE_INTERVAL = 0.02
+"""Seconds between two rewritings of the durable mark."""
 
 
 class Job(NamedTuple):
@@ -45,6 +49,9 @@ class Writer:
         last: the end of the log it holds.
         send: hands a message to the transport.
         report: tells the peer what happened.
+
+    Attributes:
+        commits: how many transactions it made durable.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Writer:
         self._last = last
         self._send = send
         self._report = report
+        self.commits = 0
 
     def perform(self, items: Sequence[Job | Load]) -> None:
         """Do everything that was queued, jobs first.
@@ -74,7 +82,8 @@ class Writer:
                 self._load(item)
 
     def _commit(self, group: Sequence[Job]) -> None:
-        self.store.write([job.persist for job in group])
+        self.store.write([job.persist for job in group], note=False)
+        self.commits += 1
         for job in group:
             for send in job.sends:
                 self._send(send)
@@ -130,6 +139,8 @@ class LogWriter(InboxActor):
         self.name = name
         self.discard = False
         self._writer = writer
+        self._noted = 0
+        self._note_due = 0.0
         self._failed = failed
 
     def __str__(self) -> str:
@@ -140,6 +151,7 @@ class LogWriter(InboxActor):
         items = self.channel.take()
         try:
             self._perform(items)
+            self._note()
         except BaseException as error:  # noqa: BLE001 - told to the peer, which stops
             self.channel.close()
             self._failed(error)
@@ -153,6 +165,18 @@ class LogWriter(InboxActor):
             self._writer.perform(work)
         if len(work) < len(items):
             self.channel.close()
+
+    def _note(self) -> None:
+        """Let the durable mark follow, at most every ``NOTE_INTERVAL``: it may lag, and nobody waits for it."""
+        if self.channel.closed or self._noted == self._writer.commits:
+            self.channel.deadline = NEVER
+            return
+        now = time.monotonic()
+        if now < self._note_due:
+            self.channel.deadline = self._note_due
+            return
+        self._writer.store.note()
+        self._noted, self._note_due, self.channel.deadline = self._writer.commits, now + NOTE_INTERVAL, NEVER
 
     def _close_store(self) -> None:
         try:

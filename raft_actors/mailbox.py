@@ -18,7 +18,7 @@ from pykka._envelope import Envelope  # private: the one import of it; tests/thr
 
 from raft_actors.futures import RequestFuture
 
-__all__ = ["FINISH", "Channel", "Envelope", "InboxActor", "WorkChannel", "is_wake"]
+__all__ = ["FINISH", "NEVER", "Channel", "Envelope", "InboxActor", "WorkChannel", "is_wake"]
 
 NEVER = float("inf")
 
@@ -32,10 +32,12 @@ class Channel:
 
     Attributes:
         deadline: when to wake although nothing came; set and read by the owner's thread only.
+        attention: bits of the concerns for which a whisper wakes the owner; set by the owner's thread only.
     """
 
     def __init__(self) -> None:
         self.deadline = NEVER
+        self.attention = 0
         self._lock = threading.Lock()
         self._items: list[Any] = []
         self._closed = False
@@ -51,6 +53,21 @@ class Channel:
                 return False
             self._items.append(item)
             if self._asleep:
+                self._asleep = False
+                self._bell.release()
+        return True
+
+    def whisper(self, item: Any, concern: int) -> bool:
+        """Queue ``item``, but wake the owner only if it said that this concerns it.
+
+        It finds the item in any case before it sleeps, or with whatever wakes it next. Every wake-up saved is a thread
+        switch saved for the whole process.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            self._items.append(item)
+            if self._asleep and self.attention & concern:
                 self._asleep = False
                 self._bell.release()
         return True

@@ -33,8 +33,8 @@ from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNot
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.events import Applied, ClusterRequested, StopRequested
-from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.events import Applied, ClusterRequested, Event, Persisted, StopRequested
+from raft_actors.protocol.state import Follower, Leader, PeerState
 from raft_actors.protocol.types import Moment
 from raft_actors.requests import ReadBatch, Segment
 from raft_actors.transport.local import LOCAL
@@ -50,6 +50,8 @@ __all__ = ["Ended", "FormRequest", "Peer", "StopNow"]
 
 logger = logging.getLogger("raft_actors")
 
+SYNCED, APPLIED = 1, 2
+"""Concerns of a peer for which a whisper wakes it."""
 ABRUPT_PATIENCE = 1.0
 """Seconds that a crashing or failing peer waits for its own threads to end."""
 
@@ -92,8 +94,9 @@ class Peer(InboxActor):
         super().__init__(mailbox)
         self.handle = handle
         self.name = state.name
+        self.store = store
         self.engine = Engine(state, self, mailbox.release)
-        writer = Writer(store, state.ballot, state.log.last, self.send, mailbox.post)
+        writer = Writer(store, state.ballot, state.log.last, self.send, self._report)
         self.writer = LogWriter(self.name, writer, failed=self._fail, owner=mailbox.put)
         self.machine = MachineActor(
             self.name,
@@ -155,7 +158,8 @@ class Peer(InboxActor):
             self._end(self._ending)
 
     def _turn(self) -> None:
-        drained = self.mailbox.drain()
+        mailbox = self.mailbox
+        drained = mailbox.drain()
         moment = Moment(time.monotonic(), time.time(), random.random())
         engine = self.engine
         for item in drained.items:
@@ -170,8 +174,10 @@ class Peer(InboxActor):
         if drained.lease_reads is not None:
             engine.read(drained.lease_reads, moment)
         engine.tick(moment)
-        self.mailbox.deadline = engine.deadline
-        self.handle.state = engine.state
+        mailbox.deadline = engine.deadline
+        self.handle.state = state = engine.state
+        behind = state.handed < state.commit_index
+        mailbox.attention = (SYNCED if behind or type(state.role) is not Follower else 0) | (APPLIED if behind else 0)
 
     def _control(self, item: Envelope[Any] | FormRequest | StopNow | StopRequested, moment: Moment) -> None:
         match item:
@@ -246,8 +252,15 @@ class Peer(InboxActor):
         return self._apply(StaleRead(batch, min_index))
 
     def _applied(self, index: int) -> None:
-        """The machine applied up to ``index``; called in its thread."""
-        self.mailbox.post(Applied(index))
+        """The machine applied up to ``index``; called in its thread. News only for a peer that has more for it."""
+        self.mailbox.whisper(Applied(index), APPLIED)
+
+    def _report(self, event: Event) -> None:
+        """The log writer did something; called in its thread. A follower whose log is applied waits for no sync."""
+        if type(event) is Persisted:
+            self.mailbox.whisper(event, SYNCED)
+        else:
+            self.mailbox.post(event)
 
     def _fail(self, error: BaseException) -> None:
         """The machine or the log writer cannot go on; called in their threads."""
