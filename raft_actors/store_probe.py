@@ -11,8 +11,10 @@ and what it says is one JSON object on its standard output. It is spawned, never
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -32,14 +34,15 @@ def probe(store: Path) -> str | None:
     """Read all of the LMDB store at ``store`` in a child process.
 
     Returns:
-        What is wrong with it, or ``None``.
+        What is wrong with it, or ``None``; also where there is no interpreter to start (an embedded or frozen program).
 
     Raises:
         storage_adapters.StoreInUse: somebody has it open.
         ProbeFailed: the child could not be started, was stopped from outside, or failed for another reason.
     """
-    if not sys.executable:
-        raise ProbeFailed("this interpreter does not know its own executable, so no other process can read the store")
+    if not sys.executable or getattr(sys, "frozen", False):
+        logging.getLogger("raft_actors").warning("%s is opened unread: there is no interpreter to read it with", store)
+        return None
     try:
         child = subprocess.run(
             [sys.executable, "-P", __file__, os.fspath(store)],
@@ -60,7 +63,7 @@ def _verdict(store: Path, child: subprocess.CompletedProcess[str]) -> str | None
     if child.returncode != 0:
         last_words = child.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ProbeFailed(f"the process that reads the store ended with status {child.returncode}: {last_words[0]}")
-    verdict = json.loads(child.stdout)
+    verdict = json.loads(child.stdout.splitlines()[-1])  # whatever else its start-up may have printed
     if "in_use_by" in verdict:
         from storage_adapters import StoreInUse
 
@@ -71,7 +74,7 @@ def _verdict(store: Path, child: subprocess.CompletedProcess[str]) -> str | None
 
 def _read_all(store: str) -> dict[str, object]:
     """Open the store and touch everything in it; what the bytes mean is checked by the parent."""
-    from storage_adapters import DamagedStore, LMDBAdapter, StoreInUse
+    from storage_adapters import LMDBAdapter, StorageError, StoreInUse
 
     try:
         with LMDBAdapter(store) as adapter:
@@ -85,8 +88,12 @@ def _read_all(store: str) -> dict[str, object]:
                 index = pairs[-1][0] + 1
     except StoreInUse as error:
         return {"in_use_by": error.pid}
-    except DamagedStore as error:
+    except StorageError as error:
+        if error.errno is not None:
+            raise  # the system refused something: that says nothing about the bytes
         return {"problem": str(error)}
+    except (ValueError, OverflowError, struct.error) as error:
+        return {"problem": f"the store at {store} holds what cannot be read: {error}"}
     return {"problem": None}
 
 

@@ -303,6 +303,22 @@ def test_a_mangled_lmdb_file_is_reported_and_this_process_lives(seed: int, tmp_p
         reopened(LMDBAdapter, tmp_path / "s1")
 
 
+def test_a_few_wild_bytes_in_the_inner_pages_never_fail_the_probe_itself(tmp_path: Path) -> None:
+    """Some of these files kill whoever reads them; whatever they do to the child, it is never a failure of the probe."""
+    path = tmp_path / "s1"
+    filled(LMDBAdapter, path, last=2000)
+    sound = (path / "data.mdb").read_bytes()
+    reported = 0
+    for seed in range(12):
+        dice, mangled = random.Random(seed), bytearray(sound)
+        for _ in range(3):
+            at = dice.randrange(2, len(mangled) // 4096) * 4096 + dice.randrange(64)
+            mangled[at : at + 4] = dice.randbytes(4)
+        (path / "data.mdb").write_bytes(mangled)
+        reported += store_probe.probe(path) is not None
+    assert reported >= 9
+
+
 def planted_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str) -> None:
     script = tmp_path / "planted_probe.py"
     script.write_text(source)
@@ -331,6 +347,18 @@ def test_a_probe_that_fails_for_another_reason_proves_nothing(
     planted_probe(monkeypatch, tmp_path, source)
     with pytest.raises(StorageFailed, match="cannot be checked"):
         reopened(LMDBAdapter, tmp_path / "s1")
+
+
+def test_a_frozen_program_opens_the_store_unread_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its executable is the program itself: starting that again would be no probe."""
+    filled(LMDBAdapter, tmp_path / "s1")
+    (tmp_path / "s1" / "TAIL").unlink()
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    with reopened(LMDBAdapter, tmp_path / "s1") as store:
+        assert everything(store) == commands(1, 20)
+    assert "is opened unread" in caplog.text
 
 
 @pytest.mark.parametrize("clean", [True, False])
