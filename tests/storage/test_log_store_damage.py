@@ -304,7 +304,7 @@ def test_a_mangled_lmdb_file_is_reported_and_this_process_lives(seed: int, tmp_p
 
 
 def test_a_few_wild_bytes_in_the_inner_pages_never_fail_the_probe_itself(tmp_path: Path) -> None:
-    """Some of these files kill whoever reads them; whatever they do to the child, it is never a failure of the probe."""
+    """Some of these files kill whoever reads them; whatever they do to the child, the probe does not fail."""
     path = tmp_path / "s1"
     filled(LMDBAdapter, path, last=2000)
     sound = (path / "data.mdb").read_bytes()
