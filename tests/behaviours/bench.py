@@ -292,7 +292,7 @@ def only(effects: Iterable[fx.Effect], kind: type[E]) -> E:
 def persist_then_send(effects: Sequence[fx.Effect], kind: type[E]) -> E:
     """The one message of a type, which must leave after a ``Persist``."""
     message = only(effects, kind)
-    kinds = [type(effect.message) if isinstance(effect, fx.Send) else type(effect) for effect in effects]
+    kinds: list[type] = [type(effect.message) if isinstance(effect, fx.Send) else type(effect) for effect in effects]
     assert fx.Persist in kinds, "nothing is put on disk"
     assert kinds.index(fx.Persist) < kinds.index(type(message)), f"{kind.__name__} leaves before the disk has it"
     return message
