@@ -82,11 +82,11 @@ def peer(
         name=name,
         incarnation=store(name),
         settings=settings or Settings(),
-        cluster=CLUSTER,
         ballot=Ballot(newest if term is None else term, voted_for),
         log=log_of(terms, members, durable),
         configurations=((1, members),) if terms else (),
         **{
+            "cluster": CLUSTER,
             "commit_index": commit,
             "handed": commit,
             "last_applied": commit,
@@ -94,6 +94,11 @@ def peer(
             **more,
         },
     )
+
+
+def unconfigured(name: str = "s1", **more: Any) -> PeerState:
+    """A peer of no cluster, with an empty store."""
+    return peer(name, terms=(), **{"cluster": "", "role": Follower(), **more})
 
 
 def following(leader: str = "s2", name: str = "s1", **more: Any) -> PeerState:
