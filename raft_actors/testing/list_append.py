@@ -98,11 +98,15 @@ def _is_prefix(read: Operation, history: _List) -> bool:
 
 
 def find_fork(history: _List) -> Finding | None:
-    """Rule 2."""
+    """Rule 2; if one of the two reads is wrong by itself, then that."""
     whole = history.whole
     for read in history.reads:
         if whole is None or _is_prefix(read, history):
             continue
+        for alone in (read, whole):
+            finding = find_disorder(replace(history, reads=[alone], longest=alone.output, whole=alone))
+            if finding is not None:
+                return finding
         mine, other = next((a, b) for a, b in zip(read.output, whole.output, strict=False) if a != b)
         values = [freeze(mine), freeze(other)]
         appends = [history.appends[value] for value in values]
@@ -152,10 +156,8 @@ def _explain_disorder(later: Operation, earlier: Operation, history: _List, long
         reason = f"{later.value!r} was read before its append began"
         return _finding(reason, [earlier, later], [freeze(later.value)])
     if earlier.op == "append":
-        lost = freeze(earlier.value) not in longest
-        reason = f"{earlier.value!r} was acknowledged, but a later read lacks it" + (
-            ", as do all others" if lost else ""
-        )
+        missing = "a later read lacks it" if freeze(earlier.value) in longest else "no read shows it"
+        reason = f"{earlier.value!r} was acknowledged, but {missing}"
         return _finding(reason, [earlier, later], [freeze(earlier.value)])
     value = longest[len(later.output)]
     reason = "a read went back to an older state"
