@@ -33,6 +33,8 @@ __all__ = ["PATIENCE", "FaultyPeers"]
 
 PATIENCE = 5.0
 """Seconds that a peer gets to end, or to show its state."""
+LAST_STEPS = 1.0
+"""Seconds that its threads get to end after it."""
 
 
 class FaultyPeers:
@@ -206,11 +208,11 @@ class FaultyPeers:
         return peer
 
     def _clean_up(self, name: str) -> None:
-        """After its end: free what hung in its disk, and wait for its threads."""
+        """After its end: free what hung in its disk, and wait for its threads, but not for user code that hangs."""
         self._paused.discard(name)
         self._disks[name].let_go()
         ours = {f"raft-{part}-{name}" for part in ("peer", "machine", "writer", "restart")}
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LAST_STEPS
         for thread in threading.enumerate():
             if thread.name in ours and thread is not threading.current_thread():
                 thread.join(max(deadline - time.monotonic(), 0.0))
