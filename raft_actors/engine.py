@@ -123,10 +123,17 @@ class Engine:
         """Reads arrived together."""
         self.run(ReadsRequested(self.waiters.admit(batch), batch.lease), moment)
 
-    def tick(self, moment: Moment) -> None:
-        """Handle deadlines that have passed; to be called after everything that had arrived was handled."""
-        if moment.now >= next_deadline(self.state):
-            self.run(Tick(), moment)
+    def tick(self, moment: Moment) -> float:
+        """Handle deadlines that have passed; to be called after everything that had arrived was handled.
+
+        Returns:
+            When to call it next, on the monotonic clock.
+        """
+        deadline = next_deadline(self.state)
+        if moment.now < deadline:
+            return deadline
+        self.run(Tick(), moment)
+        return next_deadline(self.state)
 
     @property
     def deadline(self) -> float:

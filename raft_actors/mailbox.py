@@ -57,6 +57,17 @@ class Channel:
                 self._bell.release()
         return True
 
+    def post_all(self, items: list[Any]) -> bool:
+        """Queue several items at once; False if the channel is closed."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._items += items
+            if self._asleep:
+                self._asleep = False
+                self._bell.release()
+        return True
+
     def whisper(self, item: Any, concern: int) -> bool:
         """Queue ``item``, but wake the owner only if it said that this concerns it.
 

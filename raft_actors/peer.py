@@ -25,6 +25,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from raft_actors.behaviours.applying import MAX_APPLYING
+from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
 from raft_actors.engine import Engine
 from raft_actors.errors import OutcomeUnknown, RaftError
 from raft_actors.formation_errors import formation_error
@@ -33,8 +35,9 @@ from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNot
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.events import Applied, ClusterRequested, Event, Persisted, StopRequested
-from raft_actors.protocol.state import Follower, Leader, PeerState
+from raft_actors.protocol.events import Applied, ClusterRequested, Event, PeerDown, Persisted, Received, StopRequested
+from raft_actors.protocol.messages import AppendEntriesReply
+from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
 from raft_actors.requests import ReadBatch, Segment
 from raft_actors.transport.local import LOCAL
@@ -50,8 +53,8 @@ __all__ = ["Ended", "FormRequest", "Peer", "StopNow"]
 
 logger = logging.getLogger("raft_actors")
 
-SYNCED, APPLIED = 1, 2
-"""Concerns of a peer for which a whisper wakes it."""
+LEISURE = 0.005
+"""Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
 ABRUPT_PATIENCE = 1.0
 """Seconds that a crashing or failing peer waits for its own threads to end."""
 
@@ -96,7 +99,7 @@ class Peer(InboxActor):
         self.name = state.name
         self.store = store
         self.engine = Engine(state, self, mailbox.release)
-        writer = Writer(store, state.ballot, state.log.last, self.send, self._report)
+        writer = Writer(store, state.ballot, state.log.last, self._send_now, self._report)
         self.writer = LogWriter(self.name, writer, failed=self._fail, owner=mailbox.put)
         self.machine = MachineActor(
             self.name,
@@ -106,7 +109,9 @@ class Peer(InboxActor):
             failed=self._fail,
             owner=mailbox.put,
         )
-        self._apply = self.machine.channel.post
+        self._outbox: list[Send] = []
+        self._for_disk: list[Job | Load] = []
+        self._for_machine: list[Any] = []
         self._forming: dict[int, RequestFuture[Any]] = {}
         self._tokens = itertools.count(1)
         self._stop_by = float("inf")
@@ -123,7 +128,13 @@ class Peer(InboxActor):
         """Start the machine and the log writer, and listen. Called once, before this actor's own loop starts."""
         for actor in (self.machine, self.writer):
             actor.start_prepared()
-        LOCAL.join(self.name, self.mailbox.post)
+        LOCAL.join(self.name, self._deliver)
+
+    def _deliver(self, event: Received | PeerDown) -> bool:
+        """A message of another peer; called in its thread."""
+        if type(event) is Received and type(event.message) is AppendEntriesReply:
+            return self.mailbox.whisper(event, ANSWERS)
+        return self.mailbox.post(event)
 
     # -- from other threads --------------------------------------------------------------------------------------------
 
@@ -173,11 +184,30 @@ class Peer(InboxActor):
             engine.read(drained.reads, moment)
         if drained.lease_reads is not None:
             engine.read(drained.lease_reads, moment)
-        engine.tick(moment)
-        mailbox.deadline = engine.deadline
-        self.handle.state = state = engine.state
-        behind = state.handed < state.commit_index
-        mailbox.attention = (SYNCED if behind or type(state.role) is not Follower else 0) | (APPLIED if behind else 0)
+        deadline = engine.tick(moment)
+        self._flush()
+        mailbox.deadline = min(deadline, moment.now + LEISURE) if self._for_machine else deadline
+        mailbox.attention = concerns(engine.state)
+        self.handle.state = engine.state
+
+    def _flush(self) -> None:
+        """Pass on what the turn produced, all at its end: who is woken earlier only queues up for the interpreter."""
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            for send in outbox:
+                LOCAL.send(self.name, send.to, send.message)
+        busy = bool(self._for_disk)
+        if busy:
+            jobs, self._for_disk = self._for_disk, []
+            self.writer.channel.post_all(jobs)
+        if self._for_machine and not (busy and self._machine_can_wait()):
+            work, self._for_machine = self._for_machine, []
+            self.machine.channel.post_all(work)
+
+    def _machine_can_wait(self) -> bool:
+        """Whether nobody here waits for the entries to be applied, so that some more may come together."""
+        work = self._for_machine
+        return len(work) < MAX_APPLYING and all(type(one) is ApplyBatch and not one.segments for one in work)
 
     def _control(self, item: Envelope[Any] | FormRequest | StopNow | StopRequested, moment: Moment) -> None:
         match item:
@@ -207,29 +237,33 @@ class Peer(InboxActor):
 
     def send(self, send: Send) -> None:
         """Hand a message to the transport."""
+        self._outbox.append(send)
+
+    def _send_now(self, send: Send) -> None:
+        """The same for the log writer, in its thread: what it sends has waited long enough."""
         LOCAL.send(self.name, send.to, send.message)
 
     def persist(self, job: Job) -> None:
         """Queue a batch for the disk."""
-        self.writer.channel.post(job)
+        self._for_disk.append(job)
 
     def load(self, load: Load) -> None:
         """Queue a read of entries."""
-        self.writer.channel.post(load)
+        self._for_disk.append(load)
 
     def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
         """Queue committed entries for the machine."""
-        self._apply(ApplyBatch(entries, segments))
+        self._for_machine.append(ApplyBatch(entries, segments))
 
     def serve(self, batch: ReadBatch) -> None:
         """Queue reads for the machine."""
-        self._apply(batch)
+        self._for_machine.append(batch)
 
     def noticed(self, before: PeerState, after: PeerState) -> None:
         """Tell the world what changed, and the machine whether it leads."""
         leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
         if leads != led:
-            self._apply(RoleNotice(leads, after.term))
+            self._for_machine.append(RoleNotice(leads, after.term))
         self.handle.noticed(before, after)
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
@@ -249,7 +283,7 @@ class Peer(InboxActor):
         self._ending = self._ending or StopNow()
 
     def _read_stale(self, batch: ReadBatch, min_index: int) -> bool:
-        return self._apply(StaleRead(batch, min_index))
+        return self.machine.channel.post(StaleRead(batch, min_index))
 
     def _applied(self, index: int) -> None:
         """The machine applied up to ``index``; called in its thread. News only for a peer that has more for it."""

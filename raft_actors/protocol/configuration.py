@@ -56,6 +56,11 @@ class Configuration(Struct, frozen=True, array_like=True, dict=True):
         """Whether ``name`` votes in either half."""
         return name in self._voter_names
 
+    @cached_property
+    def halves(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the voters of each half whose majority is needed; none if there is no cluster."""
+        return tuple(tuple(member.name for member in half) for half in (self.voters, self.outgoing) if half)
+
     # Derived once per configuration: every message is checked against them.
 
     @cached_property
@@ -90,13 +95,11 @@ def decode(data: bytes) -> Configuration:
 
 def has_quorum(configuration: Configuration, names: Collection[str]) -> bool:
     """Whether ``names`` hold a majority of each half. An empty configuration has no quorum."""
-    if not configuration.voters:
-        return False
-    return all(
-        2 * sum(member.name in names for member in half) > len(half)
-        for half in (configuration.voters, configuration.outgoing)
-        if half
-    )
+    halves = configuration.halves
+    for half in halves:
+        if 2 * sum(map(names.__contains__, half)) <= len(half):
+            return False
+    return bool(halves)
 
 
 def agreed_index(configuration: Configuration, match: Mapping[str, int]) -> int:
@@ -108,10 +111,7 @@ def agreed_index(configuration: Configuration, match: Mapping[str, int]) -> int:
         configuration: the active configuration.
         match: durable and matching index by voter; a missing voter has 0.
     """
-    if not configuration.voters:
-        return 0
-    return min(
-        sorted((match.get(member.name, 0) for member in half), reverse=True)[len(half) // 2]
-        for half in (configuration.voters, configuration.outgoing)
-        if half
-    )
+    agreed = [
+        sorted([match.get(name, 0) for name in half], reverse=True)[len(half) // 2] for half in configuration.halves
+    ]
+    return min(agreed, default=0)
