@@ -29,6 +29,7 @@ from raft_actors.testing.wgl import Budget, OutOfBudget, find_order, has_order
 __all__ = ["Operation", "Verdict", "check_linearizable"]
 
 SHRINK_VISITS = 400_000
+PROOF_LOOKS = 20_000_000
 """How much work goes into shrinking a register's history; counted, so that equal histories give equal verdicts."""
 
 
@@ -66,7 +67,7 @@ def _search_register(operations: Sequence[Operation]) -> Finding | None:
     observers = unexplained(evidence)
     if observers is None:
         return None
-    budget = Budget(SHRINK_VISITS)
+    budget = Budget(max(SHRINK_VISITS, 6 * len(operations)))
 
     def fails(chosen: Sequence[int]) -> bool:
         part = evidence.part(chosen)
@@ -74,7 +75,7 @@ def _search_register(operations: Sequence[Operation]) -> Finding | None:
         return not has_order(part, budget)
 
     observers = shrink(observers, fails)
-    return _explain(_without_idle_writes(evidence, observers, budget), evidence, operations)
+    return _explain(_without_idle_writes(evidence, observers), evidence, operations)
 
 
 def unexplained(evidence: Evidence) -> list[int] | None:
@@ -146,25 +147,26 @@ def shrink(items: list[int], fails: Callable[[Sequence[int]], bool]) -> list[int
     return items
 
 
-def _without_idle_writes(evidence: Evidence, observers: list[int], budget: Budget) -> list[Step]:
+def _without_idle_writes(evidence: Evidence, observers: list[int]) -> list[Step]:
     """Leave out, one by one, the writes without which the part is a proof still, and still fails."""
     part = evidence.part(observers)
+    looks, visits = Budget(PROOF_LOOKS), Budget(SHRINK_VISITS)
     try:
         for step in [step for step in part if not step.observes]:
             smaller = [other for other in part if other is not step]
-            budget.spend(len(evidence.steps))
-            if is_proof(evidence, observers, smaller) and not has_order(smaller, budget):
+            looks.spend(len(evidence.steps) * len(observers))
+            if is_proof(evidence, smaller) and not has_order(smaller, visits):
                 part = smaller
     except OutOfBudget:
         pass
     return part
 
 
-def is_proof(evidence: Evidence, observers: Iterable[int], part: Sequence[Step]) -> bool:
+def is_proof(evidence: Evidence, part: Sequence[Step]) -> bool:
     """Whether the whole has no order if the part has none: what an observer may have seen is in it, or hidden by it."""
     kept = {id(step.op) for step in part}
     hiding = [step for step in part if step.sets is not None and not step.optional]
-    for observer in map(evidence.steps.__getitem__, observers):
+    for observer in (step for step in part if step.observes):
         hiders = [step.call for step in hiding if step.ret < observer.call]
         last = max(hiders, default=-math.inf)
         for step in evidence.steps:
@@ -192,8 +194,9 @@ def _explain(part: Sequence[Step], evidence: Evidence, operations: Sequence[Oper
         return _shown("a value was seen before its write began" if late else _reason(part), shown)
     op = phantoms[0].op
     value = op.value[0] if op.op == "cas" else op.output
-    failed = [other for other in operations if _writes(other, value)]  # None that had effect, or it were no phantom.
-    why = "although its write certainly had no effect" if failed else "but never written"
+    idle = [other for other in operations if _writes(other, value)]  # None of them had effect, or it were no phantom.
+    why = "although its write certainly had no effect" if idle else "but never written"
+    failed = [other for other in idle if all(other is not step.op for step in shown)]
     finding = _shown(f"{value!r} was seen {why}", shown)
     return Finding(finding.reason, [*failed, *finding.operations], [*map(describe, failed), *finding.labels])
 
