@@ -186,4 +186,4 @@ def _read_label(op: Operation, kept: Sequence[Any], values: Sequence[Any]) -> st
         part = repr(value) if freeze(value) in values else ".."
         if part != ".." or parts[-1:] != [".."]:
             parts.append(part)
-    return f"read -> [{', '.join(parts)}] ({len(op.output)} values)"
+    return f"read -> [{', '.join(parts)}] (of {len(op.output)})"

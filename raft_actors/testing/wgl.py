@@ -142,6 +142,7 @@ class _Search:
         self.merged = unseen_merged(steps)
         self.need = [step.need for step in fixed]
         self.sets = [self.merged[step.sets] for step in fixed]
+        self.after = [INITIAL if sets is None else sets for sets in self.sets]  # Asked only where something is set.
         self.avoid = [step.avoid for step in fixed]
         self.reads = [step.need if step.sets is None else None for step in fixed]
         self.supplies = Counter(self.merged[step.sets] for step in steps if step.sets is not None)
@@ -324,9 +325,7 @@ class _Search:
             self.state = self.kinds[~move][1]
             return
         self._lift(move)
-        value = self.sets[move]
-        assert value is not None  # Only what sets a value is a move.
-        self.state = value
+        self.state = value = self.after[move]
         starts = choice.plain and len(self.trail) == choice.mark + 1
         chain = [] if starts else choice.chain
         extends = chain is not None and starts == (self.need[move] is None) and value not in self.maybe_needs

@@ -191,7 +191,7 @@ def test_a_list_in_a_counterexample_is_cut_to_the_values_that_matter() -> None:
     verdict = check_linearizable(history, "append")
     assert [op.output for op in verdict.counterexample] == [None, []]
     assert "10 was acknowledged, but no read shows it" in verdict.detail
-    assert "read -> [..] (19 values)" in verdict.detail
+    assert "read -> [..] (of 19)" in verdict.detail
 
 
 def test_a_failed_writer_is_shown_with_the_read_that_saw_it() -> None:
