@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from raft_actors.administration import configuration, set_configuration
 from raft_actors.api import (
-    configuration,
     leader,
     read,
-    set_configuration,
     start_peer,
     status,
     stop,

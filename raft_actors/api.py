@@ -6,41 +6,29 @@ What they do is done by the peers; here a peer is found, asked and waited for.
 from __future__ import annotations
 
 import atexit
-import random
 import time
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pykka
 
 from raft_actors import names, supervisor
 from raft_actors.arguments import PeerRef, name_of, seconds_of
 from raft_actors.config import Config
-from raft_actors.errors import (
-    ConfigurationChanged,
-    ConfigurationInProgress,
-    InvalidConfiguration,
-    NotConfigured,
-    RaftError,
-    Timeout,
-)
+from raft_actors.errors import NotConfigured, RaftError
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
-from raft_actors.intake import Mailbox
-from raft_actors.peer import FormRequest
 from raft_actors.requests import check_read
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import PeerEvent, Subscription
-from raft_actors.supervisor import Handle, handle_of
-from raft_actors.values import Configuration, Status, configuration_of
+from raft_actors.supervisor import Handle, handle_of, running
+from raft_actors.values import Status
 
 if TYPE_CHECKING:
     from raft_actors.protocol.state import PeerState
 
 __all__ = [
-    "configuration",
     "leader",
     "read",
-    "set_configuration",
     "start_peer",
     "status",
     "stop",
@@ -50,9 +38,6 @@ __all__ = [
 ]
 
 DEFAULTS = Config()
-Found = TypeVar("Found")
-RETRY_FORMING = 0.05
-"""Longest pause, in seconds, before a formation that met another one is tried again."""
 
 
 def start_peer(
@@ -111,105 +96,6 @@ def stop_peer(name: PeerRef, *, timeout: float = 5.0) -> None:
 stop = stop_peer
 
 
-def set_configuration(
-    peer: PeerRef, peers: Iterable[str], *, expected: Configuration | int | None = None, timeout: float = 5.0
-) -> Configuration:
-    """Form the cluster of ``peers``, once; with the members that it has already, return its configuration.
-
-    All named peers must be running and unconfigured, and ``peer`` must be one of them; if one refuses, the error names
-    it and nothing is stored anywhere. Of two calls at the same time, one forms the cluster.
-
-    Args:
-        peer: whom to ask.
-        peers: names of all members.
-        expected: the configuration, or its index, that the caller believes to be current.
-        timeout: seconds.
-
-    Returns:
-        The committed configuration.
-
-    Raises:
-        InvalidConfiguration: the names cannot be a cluster, or a peer belongs to another one.
-        ConfigurationChanged: ``expected`` is not the current configuration.
-        ConfigurationInProgress: a peer is being made a member of another new cluster.
-        UnknownPeer: a named peer does not run, or did not answer.
-        Timeout: the configuration was stored, but not committed in time.
-    """
-    refuse_if_forbidden()
-    wanted = _member_names(peers)
-    deadline = time.monotonic() + (seconds_of(timeout, "timeout") or 0.0)
-    while True:
-        current = configuration(peer)
-        _check_expected(current, expected)
-        if current.index:
-            return _await_committed(peer, _unchanged(peer, current, wanted), deadline)
-        try:
-            return _form(peer, wanted, deadline)
-        except ConfigurationInProgress:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(RETRY_FORMING * random.random())
-
-
-def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configuration:
-    for name in wanted:
-        handle_of(name).open_mailbox()
-    future: RequestFuture[Configuration] = RequestFuture()
-    future.deadline = deadline
-    left = max(deadline - time.monotonic(), 0.001)
-    mailbox = _mailbox(peer)
-    if not mailbox.post(FormRequest(wanted, left, future)):
-        raise mailbox.refusal()
-    return future.get()
-
-
-def _member_names(peers: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(peers, str):
-        raise InvalidConfiguration(f"peers must be several names, not the one string {peers!r}")
-    wanted = tuple(names.check_name(name) for name in peers)
-    if not wanted:
-        raise InvalidConfiguration("a cluster needs at least one peer")
-    twice = sorted({name for name in wanted if wanted.count(name) > 1})
-    if twice:
-        raise InvalidConfiguration(f"{', '.join(twice)} named twice")
-    return wanted
-
-
-def _check_expected(current: Configuration, expected: Configuration | int | None) -> None:
-    index = expected.index if isinstance(expected, Configuration) else expected
-    if index is not None and index != current.index:
-        raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has {current.index}")
-
-
-def _unchanged(peer: PeerRef, current: Configuration, wanted: tuple[str, ...]) -> Configuration:
-    if set(current.voters) == set(wanted) and not current.learners:
-        return current
-    raise InvalidConfiguration(
-        f"peer {name_of(peer)!r} belongs to a cluster of {', '.join(current.voters)} already",
-        advice="this version cannot change the members of a running cluster; name exactly those that it has",
-    )
-
-
-def _await_committed(peer: PeerRef, current: Configuration, deadline: float) -> Configuration:
-    if current.committed:
-        return current
-    handle = _handle(peer)
-    known = _wait_for(handle, lambda state: configuration_of(state).committed or None, deadline)
-    if known is None:
-        raise Timeout(f"the configuration of peer {handle.name!r} was not committed in time")
-    return configuration(peer)
-
-
-def configuration(peer: PeerRef) -> Configuration:
-    """The configuration that counts for ``peer``, committed or not; empty, with index 0, while it has none.
-
-    Raises:
-        UnknownPeer: it does not run.
-    """
-    state = _running(peer).state
-    return Configuration() if state is None else configuration_of(state)
-
-
 def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
     """The name of the leader as ``peer`` knows it; waits while an election runs. Never a peer known to be dead.
 
@@ -225,10 +111,10 @@ def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
         UnknownPeer: it does not run.
     """
     refuse_if_forbidden()
-    handle = _running(peer)
+    handle = running(peer)
     seconds = seconds_of(timeout, "timeout")
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
-    return _wait_for(handle, lambda state: _living_leader(handle, state), deadline)
+    return handle.wait_for(lambda state: _living_leader(handle, state), deadline)
 
 
 def _living_leader(handle: Handle, state: PeerState) -> str | None:
@@ -240,25 +126,13 @@ def _living_leader(handle: Handle, state: PeerState) -> str | None:
     return state.leader if isinstance(other, Handle) and other.running else None
 
 
-def _wait_for(handle: Handle, look: Callable[[PeerState], Found | None], deadline: float) -> Found | None:
-    """Look at every published state of a peer until something is seen or the time is over."""
-    with handle.changed:
-        while True:
-            handle.open_mailbox()
-            found = None if handle.state is None else look(handle.state)
-            left = deadline - time.monotonic()
-            if found is not None or left <= 0:
-                return found
-            handle.changed.wait(min(left, 0.05))
-
-
 def status(peer: PeerRef) -> Status:
     """What ``peer`` last published of itself: at once, even while it is busy, its disk hangs, or it has failed.
 
     Raises:
         UnknownPeer: nothing is known under this name.
     """
-    return _handle(peer).status()
+    return handle_of(name_of(peer)).status()
 
 
 @overload
@@ -299,7 +173,7 @@ def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: bo
     """
     future = _request(timeout, block=block)
     try:
-        _mailbox(peer).write(command, future, watch=not block)
+        running(peer).open_mailbox().write(command, future, watch=not block)
     except RaftError as error:
         future.try_fail(error)
     return future.get() if block else future
@@ -365,7 +239,7 @@ def read(
     check_read(consistency, min_index)
     future = _request(timeout, block=block)
     try:
-        _mailbox(peer).read(query, consistency, future, watch=not block, min_index=min_index)
+        running(peer).open_mailbox().read(query, consistency, future, watch=not block, min_index=min_index)
     except RaftError as error:
         future.try_fail(error)
     return future.get() if block else future
@@ -396,7 +270,7 @@ def subscribe(
     for kind in events or ():
         if kind not in PeerEvent.__args__:
             raise TypeError(f"events may hold the event classes of raft_actors, not {kind!r:.100}")
-    return _handle(peer).hub.subscribe(callback, events)
+    return handle_of(name_of(peer)).hub.subscribe(callback, events)
 
 
 def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:
@@ -406,20 +280,6 @@ def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:
     if timeout is not None:
         future.deadline = time.monotonic() + (seconds_of(timeout, "timeout") or 0.0)
     return future
-
-
-def _handle(peer: PeerRef) -> Handle:
-    return handle_of(name_of(peer))
-
-
-def _running(peer: PeerRef) -> Handle:
-    handle = _handle(peer)
-    handle.open_mailbox()
-    return handle
-
-
-def _mailbox(peer: PeerRef) -> Mailbox:
-    return _handle(peer).open_mailbox()
 
 
 atexit.register(supervisor.stop_all)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raft_actors.behaviours.recovery import recover
 from raft_actors.log_store import LogStore
 from raft_actors.machine_actor import Replica
-from raft_actors.peer import Peer
+from raft_actors.peer import Owner, Peer
 from raft_actors.protocol.types import Moment, Settings
 from raft_actors.state_machine import StateMachine
 from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from raft_actors.config import Config
     from raft_actors.intake import Mailbox
     from raft_actors.protocol.state import PeerState
-    from raft_actors.supervisor import Handle
 
 __all__ = ["open_peer", "settings_of"]
 
@@ -38,32 +37,31 @@ def settings_of(config: Config) -> Settings:
     return Settings(**{field: getattr(config, field) for field in Settings.__struct_fields__})
 
 
-def open_peer(handle: Handle, mailbox: Mailbox) -> Peer:
-    """Open the peer of ``handle``: nothing runs yet.
+def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config: Config) -> Peer:
+    """Open the peer of ``mailbox.name``: nothing runs yet.
 
     Raises:
         RaftError: the store cannot be opened or does not belong to this peer.
         TypeError: ``machine`` does not make state machines.
     """
-    config = handle.config
     storage = config.storage
     factory = ADAPTERS[storage] if isinstance(storage, str) else storage
-    folder = Path(os.fspath(config.data_dir)) / handle.name
-    store = LogStore.open(factory, folder, name=handle.name, codec=handle.codec.name)
+    folder = Path(os.fspath(config.data_dir)) / mailbox.name
+    store = LogStore.open(factory, folder, name=mailbox.name, codec=mailbox.codec.name)
     try:
-        replica = Replica(_machine(handle), handle.name, handle.codec)
-        return Peer(handle, mailbox, store, replica, _state(handle.name, config, store))
+        replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
+        return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store))
     except BaseException:
         store.close()
         raise
 
 
-def _machine(handle: Handle) -> StateMachine[Any, Any]:
-    machine = handle.machine()
+def _made(make: Callable[[], Any], name: str) -> StateMachine[Any, Any]:
+    machine = make()
     if not isinstance(machine, StateMachine):
         raise TypeError(
-            f"peer {handle.name!r} needs a StateMachine class or a factory of one, "
-            f"{handle.machine!r:.100} made a {type(machine).__name__}"
+            f"peer {name!r} needs a StateMachine class or a factory of one, "
+            f"{make!r:.100} made a {type(machine).__name__}"
         )
     return machine
 

@@ -23,7 +23,7 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from raft_actors.behaviours.applying import MAX_APPLYING
 from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from raft_actors.futures import RequestFuture
     from raft_actors.intake import Mailbox
     from raft_actors.log_store import LogStore
-    from raft_actors.supervisor import Handle
 
 __all__ = ["Ended", "FormRequest", "Peer", "StopNow"]
 
@@ -81,21 +80,43 @@ class Ended(NamedTuple):
     error: BaseException | None
 
 
+class Owner(Protocol):
+    """Who looks after a peer: the supervisor's handle.
+
+    Attributes:
+        state: the newest published state.
+    """
+
+    state: PeerState | None
+
+    def noticed(self, before: PeerState, after: PeerState) -> None:
+        """Role, term, vote, leader or configuration changed."""
+
+    def discarded(self, effect: Discard) -> None:
+        """A message was refused."""
+
+    def ending(self, ended: Ended) -> None:
+        """The peer has begun to end: turn callers away."""
+
+    def ended(self, ended: Ended) -> None:
+        """The peer has ended: its threads are done or abandoned, its store is closed."""
+
+
 class Peer(InboxActor):
     """One Raft server.
 
     Args:
-        handle: what the supervisor knows of it; told of every change, and of the end.
+        owner: told of every change, and of the end.
         mailbox: its inbox.
         store: its opened store.
         replica: its machine.
         state: what it recovered.
     """
 
-    def __init__(self, handle: Handle, mailbox: Mailbox, store: LogStore, replica: Replica, state: PeerState) -> None:
+    def __init__(self, owner: Owner, mailbox: Mailbox, store: LogStore, replica: Replica, state: PeerState) -> None:
         self.mailbox = mailbox
         super().__init__(mailbox)
-        self.handle = handle
+        self.owner = owner
         self.name = state.name
         self.store = store
         self.engine = Engine(state, self, mailbox.release)
@@ -188,7 +209,7 @@ class Peer(InboxActor):
         self._flush()
         mailbox.deadline = min(deadline, moment.now + LEISURE) if self._for_machine else deadline
         mailbox.attention = concerns(engine.state)
-        self.handle.state = engine.state
+        self.owner.state = engine.state
 
     def _flush(self) -> None:
         """Pass on what the turn produced, all at its end: who is woken earlier only queues up for the interpreter."""
@@ -264,7 +285,7 @@ class Peer(InboxActor):
         leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
         if leads != led:
             self._for_machine.append(RoleNotice(leads, after.term))
-        self.handle.noticed(before, after)
+        self.owner.noticed(before, after)
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
         """Answer the caller who asked for a cluster."""
@@ -276,7 +297,7 @@ class Peer(InboxActor):
 
     def discarded(self, effect: Discard) -> None:
         """Count a refused message."""
-        self.handle.discarded(effect)
+        self.owner.discarded(effect)
 
     def ready_to_stop(self) -> None:
         """A graceful stop has nothing more to wait for."""
@@ -305,7 +326,7 @@ class Peer(InboxActor):
     def _end(self, ending: StopNow) -> None:
         """Answer everybody, close the store, tell the others and the supervisor."""
         LOCAL.leave(self.name)
-        self.handle.ending(Ended(ending.crash, ending.error))
+        self.owner.ending(Ended(ending.crash, ending.error))
         late = OutcomeUnknown(f"peer {self.name!r} crashed") if ending.crash else self.mailbox.refusal()
         left_over = self.mailbox.turn_away(late)
         patience = self._patience(ending)
@@ -313,7 +334,7 @@ class Peer(InboxActor):
         self._end_writer(ending, patience)
         self._answer_all(ending, late, left_over)
         self.finish()
-        self.handle.ended(Ended(ending.crash, ending.error))
+        self.owner.ended(Ended(ending.crash, ending.error))
         for envelope in self._stoppers:
             if envelope.reply_to is not None:
                 envelope.reply_to.set(None)

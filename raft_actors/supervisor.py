@@ -14,9 +14,10 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors import names
+from raft_actors.arguments import PeerRef, name_of
 from raft_actors.codec import resolve
 from raft_actors.errors import (
     AlreadyStarted,
@@ -46,10 +47,13 @@ if TYPE_CHECKING:
     from raft_actors.protocol.state import PeerState
     from raft_actors.state_machine import StateMachine
 
-__all__ = ["Handle", "handle_of", "start", "stop"]
+__all__ = ["Handle", "handle_of", "running", "start", "stop"]
 
 logger = logging.getLogger("raft_actors")
 
+Found = TypeVar("Found")
+LOOK_AGAIN = 0.05
+"""Seconds after which a waiting caller looks again although nothing was published: other peers may have died."""
 NEVER_RESTARTED = (CorruptLog, InvariantViolated, Incompatible)
 
 
@@ -126,6 +130,21 @@ class Handle:
         applied = self.peer.machine.replica.applied if self.peer is not None else 0
         return status_of(self.state, storage=storage, applied=applied, failure=self.failure)
 
+    def wait_for(self, look: Callable[[PeerState], Found | None], deadline: float) -> Found | None:
+        """Look at every published state until something is seen, or the time is over.
+
+        Raises:
+            RaftError: the peer does not run, or no more.
+        """
+        with self.changed:
+            while True:
+                self.open_mailbox()
+                found = None if self.state is None else look(self.state)
+                left = deadline - time.monotonic()
+                if found is not None or left <= 0:
+                    return found
+                self.changed.wait(min(left, LOOK_AGAIN))
+
     # -- start and stop ------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -137,7 +156,7 @@ class Handle:
         mailbox = Mailbox(self.name, self.config, self.codec)
         mailbox.refusal = self.why_closed
         mailbox.status = self.status
-        peer = open_peer(self, mailbox)
+        peer = open_peer(self, mailbox, self.machine, self.config)
         self.failure = None
         self._restarting = False
         self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
@@ -297,6 +316,18 @@ def handle_of(name: str) -> Handle:
     handle = names.whereis(name)
     if not isinstance(handle, Handle):
         raise UnknownPeer(name)
+    return handle
+
+
+def running(peer: PeerRef) -> Handle:
+    """The handle of a peer that runs.
+
+    Raises:
+        UnknownPeer: nothing is known under this name.
+        RaftError: it does not run; the error says why.
+    """
+    handle = handle_of(name_of(peer))
+    handle.open_mailbox()
     return handle
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from raft_actors import api
+from raft_actors import administration, api
 from raft_actors.codec import resolve
 from raft_actors.config import Config
 from raft_actors.errors import ElectionInProgress, NotApplied
@@ -77,7 +77,7 @@ class Cluster(FaultyPeers):
         """Start every peer, and form the cluster if there is none yet."""
         try:
             self._begin()
-            api.set_configuration(self.names[0], self.names, timeout=2 * PATIENCE)
+            administration.set_configuration(self.names[0], self.names, timeout=2 * PATIENCE)
         except BaseException:
             self._end()
             raise
