@@ -54,6 +54,8 @@ logger = logging.getLogger("raft_actors")
 Found = TypeVar("Found")
 LOOK_AGAIN = 0.05
 """Seconds after which a waiting caller looks again although nothing was published: other peers may have died."""
+CLOSING = 2.0
+"""Longest time, in seconds, that a failed peer takes to let go of its store."""
 NEVER_RESTARTED = (CorruptLog, InvariantViolated, Incompatible)
 
 
@@ -127,7 +129,8 @@ class Handle:
         storage = self.config.storage if isinstance(self.config.storage, str) else _factory_name(self.config.storage)
         if self.state is None:
             return Status(name=self.name, storage=storage, failure=self.failure)
-        applied = self.peer.machine.replica.applied if self.peer is not None else 0
+        peer = self.peer
+        applied = peer.machine.replica.applied if peer is not None else 0
         return status_of(self.state, storage=storage, applied=applied, failure=self.failure)
 
     def wait_for(self, look: Callable[[PeerState], Found | None], deadline: float) -> Found | None:
@@ -186,6 +189,11 @@ class Handle:
         if self._stopping or self.failure is None:
             self._leave()
         self._wake()
+
+    def await_end(self) -> None:
+        """If the peer has failed for good and is still letting go of its store, wait for that."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._settled or self._restarting or self.running, CLOSING)
 
     def _leave(self) -> None:
         names.unregister(self.name, self)
@@ -299,6 +307,8 @@ def start(name: str, machine: Callable[[], StateMachine[Any, Any]], config: Conf
 
 def _reserve(handle: Handle) -> None:
     old = names.whereis(handle.name)
+    if isinstance(old, Handle) and old.failure is not None:
+        old.await_end()
     if isinstance(old, Handle) and old.failed and names.replace(handle.name, old, handle):
         old.gone.set()
         return
