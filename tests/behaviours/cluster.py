@@ -36,6 +36,8 @@ from raft_actors.protocol.messages import Message
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Moment, Settings
 
+OnStep = Callable[[PeerState, PeerState, tuple[fx.Effect, ...]], None]
+
 
 class Broken(AssertionError):
     """A safety property does not hold."""
@@ -114,17 +116,12 @@ class Cluster:
     Args:
         names: the peers, unconfigured.
         settings: of all of them.
-        on_event: told every event before its step.
-        on_step: told what it changed and what it wants.
     """
 
     def __init__(
         self,
         names: tuple[str, ...] = ("s1", "s2", "s3"),
         settings: Settings | None = None,
-        *,
-        on_event: Callable[[str, Event], None] = lambda name, event: None,
-        on_step: Callable[[PeerState, PeerState, tuple[fx.Effect, ...]], None] = lambda before, after, effects: None,
     ) -> None:
         self.now = 100.0
         self.settings = settings or Settings()
@@ -135,14 +132,18 @@ class Cluster:
         self.read_at: dict[int, int] = {}
         self.leaders: dict[int, str] = {}
         self.committed: list[Entry] = []
-        self._on_event = on_event
-        self._on_step = on_step
+        self._on_event: Callable[[str, Event], None] = lambda name, event: None
+        self._on_step: OnStep = lambda before, after, effects: None
         self._accepted: dict[tuple[int, int], int] = {}
         self._later: deque[tuple[str, Event]] = deque()
         self._answered = 0
         self._must_see: dict[int, int] = {}
         for name in names:
             self.restart(name)
+
+    def watch(self, on_event: Callable[[str, Event], None], on_step: OnStep) -> None:
+        """Tell ``on_event`` every event before its step, and ``on_step`` what it changed and wants."""
+        self._on_event, self._on_step = on_event, on_step
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
