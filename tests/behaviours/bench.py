@@ -212,7 +212,7 @@ def append(
 def ack(sender: str, term: int, match: int, *, number: int = 0, to: str = "s1", **more: Any) -> ms.AppendEntriesReply:
     return ms.AppendEntriesReply(
         **_header(sender, term, to),
-        **{"success": True, "match_index": match, "previous": match, "round": number, **more},
+        **{"success": True, "match_index": match, "previous": match, "round": number, "sent": NOW, **more},
     )
 
 

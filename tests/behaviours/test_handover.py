@@ -1,0 +1,124 @@
+"""A graceful stop: hand leadership over first, if anybody can take it."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.protocol.configuration import Configuration
+from raft_actors.protocol.effects import ReadyToStop, Refusal, Reject
+from raft_actors.protocol.events import PeerDown, StopRequested, Tick, WritesRequested
+from raft_actors.protocol.messages import RequestVoteReply, TimeoutNow
+from raft_actors.protocol.state import NEVER, Leader, PeerState
+from raft_actors.protocol.types import LogPosition
+from tests.behaviours import bench
+from tests.behaviours.bench import NOW, ack, append, at, leading, only, receivers, sent, take, take_all
+
+STOP = StopRequested(5.0)
+
+
+def ready(effects: tuple[object, ...]) -> bool:
+    return ReadyToStop() in effects
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        bench.unconfigured(),
+        bench.following(),
+        bench.candidate(),
+        bench.leader(members=bench.configuration("s1")),
+        take_all(bench.leader(), PeerDown("s2"), PeerDown("s3")),
+    ],
+    ids=["unconfigured", "follower", "candidate", "alone", "others dead"],
+)
+def test_nobody_to_hand_over_to_is_ready_at_once(state: PeerState) -> None:
+    assert take(state, STOP).effects == (ReadyToStop(),)
+
+
+def test_a_caught_up_successor_is_told_at_once() -> None:
+    state, effects = take(bench.leader(), STOP)
+    assert only(effects, TimeoutNow).term == 2
+    assert receivers(effects) == ["s2"], "the first of equals"
+    assert not ready(effects)
+    assert next_deadline(state) <= NOW + 5
+
+
+def test_the_most_caught_up_voter_takes_over() -> None:
+    learner = bench.configuration("s4").voters
+    members = Configuration(voters=bench.THREE.voters, learners=learner)
+    state = bench.leader(terms=(1, 2, 2, 2), members=members, match={"s2": 2, "s3": 3, "s4": 4})
+    state = take(state, STOP).state
+    transfer = leading(state).transfer
+    assert transfer is not None
+    assert transfer.target == "s3"
+
+
+def test_a_successor_is_brought_up_to_date_first() -> None:
+    state = take(bench.leader(), WritesRequested(1, (b"x",))).state
+    state, effects = take(state, STOP)
+    assert sent(effects, TimeoutNow) == []
+    state, effects = take(state, ack("s2", 2, 3))
+    assert receivers(effects) == ["s2"]
+    assert len(sent(effects, TimeoutNow)) == 1
+    assert sent(take(state, ack("s2", 2, 3)).effects, TimeoutNow) == [], "told once"
+
+
+def test_who_was_silent_for_an_election_timeout_is_no_successor() -> None:
+    state = take(bench.leader(), ack("s3", 2, 2), at(NOW + 0.65)).state
+    assert receivers(take(state, STOP, at(NOW + 0.65)).effects) == ["s3"]
+
+
+def test_no_writes_are_taken_during_a_hand_over() -> None:
+    state = take(bench.leader(), STOP).state
+    assert take(state, WritesRequested(7, (b"x",))).effects == (Reject(7, Refusal.ELECTION_IN_PROGRESS),)
+
+
+def test_the_old_leader_votes_for_its_successor_and_stops_when_it_leads() -> None:
+    state = take(bench.leader(), STOP).state
+    state, effects = take(state, bench.request_vote("s2", 3, LogPosition(2, 2), transfer=True))
+    assert only(effects, RequestVoteReply).granted
+    assert not ready(effects)
+    state, effects = take(state, append("s2", 3, LogPosition(2, 2), bench.entries(3, 3)))
+    assert ready(effects)
+    assert state.stopping == NEVER, "told once"
+
+
+def test_a_hand_over_that_takes_too_long_is_given_up() -> None:
+    state = take(bench.leader(), StopRequested(0.2)).state
+    state, effects = take(state, Tick(), at(NOW + 0.19))
+    assert not ready(effects)
+    assert next_deadline(state) <= NOW + 0.2
+    state, effects = take(state, Tick(), at(NOW + 0.2))
+    assert ready(effects)
+    assert leading(state).transfer is None
+
+
+def test_a_stop_without_time_still_tells_the_successor() -> None:
+    effects = take(bench.leader(), StopRequested(0.0)).effects
+    assert len(sent(effects, TimeoutNow)) == 1
+    assert effects[-1] == ReadyToStop()
+
+
+def test_a_hand_over_that_was_no_stop_leaves_the_leader_leading() -> None:
+    state = take(bench.leader(), StopRequested(0.2)).state
+    state = replace(state, stopping=NEVER)
+    state, effects = take(state, Tick(), at(NOW + 0.2))
+    assert not ready(effects)
+    assert isinstance(state.role, Leader)
+    assert bench.of_type(take(state, WritesRequested(7, (b"x",))).effects, Reject) == []
+
+
+def test_a_stopping_leader_does_not_wait_for_a_successor_that_died() -> None:
+    state = take(bench.leader(), STOP).state
+    assert not ready(take(state, PeerDown("s3")).effects)
+    assert ready(take(state, PeerDown("s2")).effects)
+
+
+def test_a_leader_deposed_while_it_stops_waits_for_a_new_leader_or_its_time() -> None:
+    state = take(bench.leader(), StopRequested(0.5)).state
+    state, effects = take(state, bench.vote("s3", 9))
+    assert not ready(effects)
+    assert ready(take(state, Tick(), at(NOW + 0.5)).effects)
+    assert ready(take(state, append("s3", 9, LogPosition(2, 2))).effects)
