@@ -188,7 +188,7 @@ class Cluster:
     def _perform_one(self, node: Node, effect: fx.Effect) -> None:
         match effect:
             case fx.Send():
-                self._send(node.name, effect)
+                self.send(node.name, effect)
             case fx.Apply():
                 self._apply(node, effect)
             case fx.Load():
@@ -207,7 +207,7 @@ class Cluster:
             case fx.Discard() | fx.ReadyToStop() | fx.Persist():
                 pass
 
-    def _send(self, source: str, send: fx.Send) -> None:
+    def send(self, source: str, send: fx.Send) -> None:
         if (source, send.to) not in self.cut and send.to in self.nodes:
             self.network.append(Packet(source, send.to, send.message))
 
@@ -278,7 +278,7 @@ class Cluster:
             node.disk.write(job.persist)
         for job in jobs:
             for send in job.sends:
-                self._send(name, send)
+                self.send(name, send)
         self.run(name, Persisted(node.disk.ballot, node.disk.last))
         return True
 
@@ -288,7 +288,7 @@ class Cluster:
         job = node.jobs.popleft()
         node.disk.write(job.persist)
         for send in job.sends:
-            self._send(name, send)
+            self.send(name, send)
         self.run(name, Persisted(node.disk.ballot, node.disk.last))
 
     def tick(self, name: str) -> None:
