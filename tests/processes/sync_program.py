@@ -63,8 +63,8 @@ def ballot_of(batch):
     return ballot.term, ballot.voted_for
 
 
-def mark_promises(mark):
-    """Marks where votes, acknowledgements and replies leave."""
+def mark_promises(mark, put=setattr):
+    """Marks where votes, acknowledgements and replies leave; ``put`` sets an attribute."""
     send, answer, notice = LOCAL.send, RequestFuture.try_set, supervisor.Handle.noticed
 
     def marked_send(source, to, message):
@@ -84,9 +84,9 @@ def mark_promises(mark):
             mark("LEAD", after.name, after.term)
         notice(self, before, after)
 
-    LOCAL.send = marked_send
-    RequestFuture.try_set = marked_answer
-    supervisor.Handle.noticed = marked_notice
+    put(LOCAL, "send", marked_send)
+    put(RequestFuture, "try_set", marked_answer)
+    put(supervisor.Handle, "noticed", marked_notice)
 
 
 def skip_syncs():
