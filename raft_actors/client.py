@@ -54,7 +54,8 @@ LOOK_AGAIN = 0.01
 class Client:
     """Writes and reads through whoever leads; safe to use from any number of threads.
 
-    Writes that one thread gives with ``block=False`` are applied in their order as long as the leader does not change.
+    Writes that one thread gives with ``block=False`` are applied in their order as long as the leader does not change;
+    if it does, those that it refused follow the others.
 
     Args:
         peers: names of peers of this process, or one name; ``ActorRef``s too. Not all of them need to run.
