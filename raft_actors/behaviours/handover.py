@@ -14,18 +14,33 @@ from raft_actors.protocol.messages import TimeoutNow
 from raft_actors.protocol.state import NEVER, Leader, PeerState, Transfer
 from raft_actors.protocol.types import Moment
 
+NEVER_HEARD = float("-inf")
+
 __all__ = ["continue_transfer", "expire_transfer", "finish_stop", "on_successor_down", "stop"]
 
 
 def stop(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
     """Asked to stop: a leader hands over first, if there is anybody who can take it."""
     role = state.role
-    target = _successor(state, role, moment) if isinstance(role, Leader) else None
-    if not isinstance(role, Leader) or target is None:
+    if not isinstance(role, Leader) or _successor(state, role, moment) is None:
         return Transition(state, (ReadyToStop(),))
-    deadline = moment.now + event.timeout
-    role = replace(role, transfer=Transfer(target, deadline), lease_given_up=True)
-    return continue_transfer(replace(state, role=role, stopping=deadline))
+    role = replace(role, lease_given_up=True)
+    return _hand_to_next(replace(state, role=role, stopping=moment.now + event.timeout), role, moment)
+
+
+def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
+    """Of a stopping leader: turn to whoever can take it now. If there is nobody, stop without it.
+
+    The successor has an election timeout; one that has not answered since we lead may be dead, and has two heartbeats.
+    """
+    target = _successor(state, role, moment)
+    if target is None:
+        return Transition(replace(state, role=replace(role, transfer=None), stopping=moment.now))
+    settings = state.settings
+    answered = role.progress[target].match_index > 0
+    patience = settings.max_election_timeout if answered else 2 * settings.heartbeat_interval
+    transfer = Transfer(target, min(state.stopping, moment.now + patience))
+    return continue_transfer(replace(state, role=replace(role, transfer=transfer)))
 
 
 def _successor(state: PeerState, role: Leader, moment: Moment) -> str | None:
@@ -55,26 +70,40 @@ def continue_transfer(state: PeerState) -> Transition:
 
 
 def expire_transfer(state: PeerState, moment: Moment) -> Transition:
-    """The hand-over took too long: lead on, unless this peer stops anyway."""
+    """The hand-over took too long: lead on; a stopping leader tries again, with whoever answers now."""
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or moment.now < role.transfer.deadline:
         return Transition(state)
-    return Transition(replace(state, role=replace(role, transfer=None)))
+    target = role.transfer.target
+    if role.progress[target].match_index == 0:
+        silent = replace(role.progress[target], heard_at=NEVER_HEARD)
+        role = replace(role, progress={**role.progress, target: silent})
+    return _give_up_transfer(state, role, moment)
 
 
 def on_successor_down(state: PeerState, name: str, moment: Moment) -> Transition:
-    """The successor died: a stopping leader stops without it, another leads on."""
+    """The successor died: a stopping leader turns to another one, any other leads on."""
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or role.transfer.target != name:
         return Transition(state)
-    stopping = state.stopping if state.stopping == NEVER else moment.now
-    return Transition(replace(state, role=replace(role, transfer=None), stopping=stopping))
+    return _give_up_transfer(state, role, moment)
+
+
+def _give_up_transfer(state: PeerState, role: Leader, moment: Moment) -> Transition:
+    if moment.now < state.stopping < NEVER:
+        return _hand_to_next(state, role, moment)
+    return Transition(replace(state, role=replace(role, transfer=None)))
 
 
 def finish_stop(state: PeerState, moment: Moment) -> Transition:
-    """A stopping peer is ready when somebody else leads, or when its time is up."""
+    """A stopping peer is ready when somebody else leads, or when its time is up.
+
+    Once it leads no more, it stays for one election, since its vote may be needed, and no longer.
+    """
     if state.stopping == NEVER:
         return Transition(state)
+    if not isinstance(state.role, Leader):
+        state = replace(state, stopping=min(state.stopping, moment.now + state.settings.max_election_timeout))
     handed_over = state.leader is not None and state.leader != state.name
     if not handed_over and moment.now < state.stopping:
         return Transition(state)

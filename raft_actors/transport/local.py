@@ -44,9 +44,9 @@ class LocalTransport:
             self._pass(name, other, post, PeerDown(name))
 
     def send(self, source: str, to: str, message: Message) -> None:
-        """Deliver ``message``, or lose it if nobody is there."""
+        """Deliver ``message``, or lose it if nobody is there; who has left says nothing more after its ``PeerDown``."""
         post = self._posts.get(to)
-        if post is not None:
+        if post is not None and source in self._posts:
             self._pass(source, to, post, Received(message))
 
     def set_fault(self, names: tuple[str, ...], fault: Fault | None) -> None:

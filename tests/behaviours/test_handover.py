@@ -110,10 +110,41 @@ def test_a_hand_over_that_was_no_stop_leaves_the_leader_leading() -> None:
     assert bench.of_type(take(state, WritesRequested(7, (b"x",))).effects, Reject) == []
 
 
-def test_a_stopping_leader_does_not_wait_for_a_successor_that_died() -> None:
+def test_a_stopping_leader_turns_to_another_when_its_successor_died_and_waits_for_nobody_when_all_did() -> None:
     state = take(bench.leader(), STOP).state
     assert not ready(take(state, PeerDown("s3")).effects)
-    assert ready(take(state, PeerDown("s2")).effects)
+    state, effects = take(state, PeerDown("s2"))
+    assert not ready(effects)
+    assert state.role.transfer.target == "s3"
+    assert ready(take(state, PeerDown("s3")).effects)
+
+
+def test_a_successor_that_has_not_stood_in_an_election_timeout_is_told_again_while_there_is_time() -> None:
+    state = take(bench.leader(), STOP).state
+    assert state.role.transfer.sent
+    later = NOW + state.settings.max_election_timeout
+    role = replace(
+        state.role, progress={name: replace(one, heard_at=later) for name, one in state.role.progress.items()}
+    )
+    state, effects = take(replace(state, role=role), Tick(), at(later))
+    assert not ready(effects)
+    assert len(sent(effects, TimeoutNow)) == 1
+    assert state.role.transfer.deadline > later
+
+
+def test_a_successor_that_never_answered_since_we_lead_is_given_two_heartbeats() -> None:
+    state = bench.leader()
+    role = replace(
+        state.role, progress={name: replace(one, match_index=0) for name, one in state.role.progress.items()}
+    )
+    state = take(replace(state, role=role), STOP).state
+    first = state.role.transfer
+    assert first.deadline == NOW + 2 * state.settings.heartbeat_interval
+    state, effects = take(state, Tick(), at(first.deadline))
+    assert not ready(effects)
+    second = state.role.transfer
+    assert second.target != first.target
+    assert ready(take(state, Tick(), at(second.deadline)).effects)
 
 
 def test_a_leader_deposed_while_it_stops_waits_for_a_new_leader_or_its_time() -> None:
