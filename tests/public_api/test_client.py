@@ -413,3 +413,32 @@ def test_a_machine_may_not_wait_for_its_own_cluster_through_a_client(config):
     with pytest.raises(raft.CommandFailed, match="Refused"):
         client.write("again")
     assert client.read(("get", "b")) is None
+
+
+def test_not_applied_is_the_truth_also_for_writes_whose_time_runs_out_while_peers_come_and_go(config):
+    """The deadline and the next try race: a write that was answered with NotApplied must never be sent."""
+    started(Counter, config)
+    outcomes: list[str] = []
+    over = threading.Event()
+
+    def work(client: raft.Client, timeout: float) -> None:
+        while not over.is_set():
+            futures = [client.write(("add", 1), timeout=timeout * (1 + n % 7), block=False) for n in range(20)]
+            outcomes.extend(outcome(future) for future in futures)
+
+    with raft.Client(NAMES, timeout=30.0) as client:
+        threads = [threading.Thread(target=work, args=(client, 0.002 * n)) for n in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for _ in range(8):
+            leader = client.leader()
+            crash(leader)
+            raft.start_peer(Counter, name=leader, config=config)
+        over.set()
+        for thread in threads:
+            thread.join(30)
+        value, applied, unknown = client.read("value"), outcomes.count("applied"), 0
+    for name in ("OutcomeUnknown", "Timeout"):
+        unknown += outcomes.count(name)
+    assert applied <= value <= applied + unknown
+    assert set(outcomes) - {"applied", "OutcomeUnknown", "Timeout"}, "no write ran out of time while it waited"

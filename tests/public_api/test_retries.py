@@ -1,0 +1,116 @@
+"""The waiting line of a client: who owns a waiting request, and in which order they are sent."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from raft_actors.errors import ElectionInProgress, NotLeader, Overloaded, Timeout
+from raft_actors.retries import LONGEST_PAUSE, REDIRECTS, Request, RetryLine, _pause
+
+
+def request() -> Request:
+    return Request(lambda mailbox, attempt: None)
+
+
+class Line:
+    """A line that notes what is sent, and refuses some of it again."""
+
+    def __init__(self, refuse=()) -> None:
+        self.sent: list[int] = []
+        self.refuse = list(refuse)
+        self.line = RetryLine(self.send)
+        self.last = threading.Event()
+        self.until: Request | None = None
+
+    def send(self, each: Request) -> None:
+        self.sent.append(each.number)
+        if each.number in self.refuse:
+            self.refuse.remove(each.number)
+            self.line.park(each, Overloaded())
+        else:
+            each.try_set("done")
+        if each is self.until and each.done():
+            self.last.set()
+
+
+def test_of_all_who_take_a_refusal_one_gets_it():
+    for _ in range(200):
+        each, start, taken = request(), threading.Barrier(4), []
+        each.park(ElectionInProgress())
+
+        def take(each=each, start=start, taken=taken) -> None:
+            start.wait()
+            taken.append(each.claim())
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(one is not None for one in taken) == [False, False, False, True]
+
+
+def test_a_request_whose_time_runs_out_while_it_waits_is_refused_and_never_sent():
+    line, late, other = Line(), request(), request()
+    line.until = other
+    assert line.line.park(late, ElectionInProgress())
+    assert late.try_fail(Timeout())
+    with pytest.raises(ElectionInProgress):
+        late.get()
+    assert line.line.park(other, ElectionInProgress())
+    assert line.last.wait(10)
+    assert line.sent == [other.number]
+    line.line.close()
+
+
+def test_a_request_whose_time_runs_out_while_it_is_under_way_has_timed_out():
+    each = request()
+    each.park(ElectionInProgress())
+    assert each.claim() is not None
+    each.try_fail(Timeout())
+    with pytest.raises(Timeout):
+        each.get()
+
+
+def test_requests_are_sent_in_the_order_in_which_they_were_given():
+    requests = [request() for _ in range(6)]
+    line = Line(refuse=[requests[2].number, requests[2].number, requests[4].number])
+    line.until = requests[5]
+    for each in reversed(requests):
+        assert line.line.park(each, ElectionInProgress())
+    assert line.last.wait(10)
+    accepted = list(dict.fromkeys(reversed(line.sent)))[::-1]  # the last try of each
+    assert accepted == [each.number for each in requests]
+    for behind in requests[3:]:
+        assert line.sent.index(behind.number) > line.sent.index(requests[2].number) + 1, "sent behind a refused one"
+    line.line.close()
+
+
+def test_a_new_request_joins_a_busy_line_and_no_other():
+    line, first, second = Line(), request(), request()
+    assert not line.line.join(second)
+    line.until = second
+    assert line.line.park(first, ElectionInProgress())
+    assert line.line.join(second)
+    assert line.last.wait(10)
+    assert line.sent == [first.number, second.number]
+    line.line.close()
+
+
+def test_a_closed_line_gives_up_what_waits_and_takes_no_more():
+    line, each = Line(), request()
+    line.line.park(each, Overloaded("full"))
+    line.line.close()
+    assert each.done()
+    assert not line.line.park(request(), Overloaded())
+    assert not line.line.join(request())
+
+
+def test_a_redirect_is_followed_at_once_a_few_times_and_pauses_grow_to_a_bound():
+    assert {_pause(tries, NotLeader("s1")) for tries in range(1, REDIRECTS + 1)} == {0.0}
+    assert _pause(REDIRECTS + 1, NotLeader("s1")) > 0.0
+    pauses = [_pause(tries, ElectionInProgress()) for tries in range(1, 2000)]
+    assert 0.0 < pauses[0] < 0.005
+    assert LONGEST_PAUSE / 2 <= min(pauses[20:]) <= max(pauses) <= LONGEST_PAUSE * 1.5
