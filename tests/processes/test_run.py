@@ -184,6 +184,39 @@ def test_a_machine_that_exits_its_process_makes_error_lines_and_no_hang(tmp_path
     assert "failed" in one_line(done.stderr)
 
 
+MORTAL = """
+from raft_actors.machines import Counter
+
+died = []
+
+class Mortal(Counter):
+    def handle_write(self, command, state):
+        if command == "die":
+            if not died:
+                died.append(self)
+                raise MemoryError
+            return "survived", state
+        return super().handle_write(command, state)
+"""
+
+
+def test_a_leader_that_dies_in_mid_run_costs_unknown_outcomes_and_no_command_counts_twice(tmp_path):
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    commands = [["add", 1]] * 5_000 + ["die"] + [["add", 1]] * 5_000
+    done = raft_actors("run", "mortal:Mortal", folder=tmp_path, given=as_lines(commands))
+    replies = from_lines(done.stdout)
+    assert len(replies) == len(commands)
+    values = [reply for reply in replies if type(reply) is int]
+    errors = [reply["error"] for reply in replies if type(reply) is dict]
+    assert values == sorted(set(values)), "a command was applied twice, or out of order"
+    assert set(errors) <= {"OutcomeUnknown"}
+    assert len(values) >= 5_000
+    words = ["run", "raft_actors.machines:Counter", "--data-dir", "raft_data/run-mortal-Mortal"]
+    (total,) = from_lines(raft_actors(*words, folder=tmp_path, given=as_lines([["add", 0]])).stdout)
+    assert len(values) <= total <= 10_000
+    assert max(values) <= total
+
+
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(tmp_path):
     (tmp_path / "commands").write_bytes(as_lines([["set", "a", n] for n in range(60_000)]))
     keyboard, screen = pty.openpty()
