@@ -202,7 +202,7 @@ class Mortal(Counter):
 
 def test_a_leader_that_dies_in_mid_run_costs_unknown_outcomes_and_no_command_counts_twice(tmp_path):
     (tmp_path / "mortal.py").write_text(MORTAL)
-    commands = [["add", 1]] * 5_000 + ["die"] + [["add", 1]] * 5_000
+    commands = [["add", 1]] * 5_000 + ["die"] + [["add", 1]] * 25_000
     done = raft_actors("run", "mortal:Mortal", folder=tmp_path, given=as_lines(commands))
     replies = from_lines(done.stdout)
     assert len(replies) == len(commands)
@@ -210,10 +210,10 @@ def test_a_leader_that_dies_in_mid_run_costs_unknown_outcomes_and_no_command_cou
     errors = [reply["error"] for reply in replies if type(reply) is dict]
     assert values == sorted(set(values)), "a command was applied twice, or out of order"
     assert set(errors) <= {"OutcomeUnknown"}
-    assert len(values) >= 5_000
+    assert len(values) >= 20_000, "the run did not go on after the death"
     words = ["run", "raft_actors.machines:Counter", "--data-dir", "raft_data/run-mortal-Mortal"]
     (total,) = from_lines(raft_actors(*words, folder=tmp_path, given=as_lines([["add", 0]])).stdout)
-    assert len(values) <= total <= 10_000
+    assert len(values) <= total <= 30_000
     assert max(values) <= total
 
 
