@@ -7,21 +7,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
-from typing import NamedTuple
 
 import raft_actors as raft
+from raft_actors.bench.measuring import Slice
 from raft_actors.bench.probes import Memory, memory
-from raft_actors.bench.rig import NAMES, PAYLOAD, Rig
+from raft_actors.bench.rig import PAYLOAD, Rig
 from raft_actors.bench.throughput import pipelined
 
-__all__ = ["Growth", "busy_threads", "fill", "growth", "idle", "restart", "term"]
+__all__ = ["BUSY", "busy_threads", "fill", "grow", "idle", "restart", "term", "write_cost"]
 
 BUSY = 4
 """Threads that compute without end."""
-SHARE = 10_000
-"""Writes over which the CPU time of a write is taken, several times."""
-SHARES = 5
 
 
 def idle(seconds: float) -> float:
@@ -39,58 +35,38 @@ def fill(rig: Rig, entries: int) -> None:
         pipelined(leader, writes=missing)
 
 
-class Growth(NamedTuple):
-    """A small log and a large one.
-
-    Attributes:
-        cpu_small: CPU seconds of a write, callers included, at the small one.
-        cpu_large: the same at the large one.
-        memory: by how much this process has grown in between.
-        times: wall-clock seconds per write at the large one.
-    """
-
-    cpu_small: float
-    cpu_large: float
-    memory: Memory
-    times: list[float]
-
-
-def growth(rig: Rig, small: int, large: int) -> Growth:
-    """Compare the cost of a write at ``small`` and at ``large`` entries of the log."""
+def grow(rig: Rig, small: int, large: int) -> Memory:
+    """Let the log grow from ``small`` to ``large`` entries; by how much this process has grown with it."""
     fill(rig, small)
-    cpu_small, _ = _cost(rig)
     gc.collect()
     before = memory()
     fill(rig, large)
     gc.collect()
-    grown = memory().since(before)
-    cpu_large, times = _cost(rig)
-    return Growth(cpu_small, cpu_large, grown, times)
+    return memory().since(before)
 
 
-def _cost(rig: Rig) -> tuple[float, list[float]]:
-    leader, costs, times = rig.leader(), [], []
-    for _ in range(SHARES):
-        cpu = time.process_time()
-        times += pipelined(leader, writes=SHARE).times
-        rig.settle()
-        costs.append((time.process_time() - cpu) / SHARE)
-    return median(costs), times
+def write_cost(rig: Rig, writes: int) -> tuple[float, Slice]:
+    """CPU seconds of a write, the caller's included, until it is applied everywhere."""
+    leader = rig.leader()
+    cpu = time.process_time()
+    done = pipelined(leader, writes=writes)
+    rig.settle()
+    return (time.process_time() - cpu) / writes, done
 
 
 def restart(rig: Rig) -> tuple[float, float]:
     """Stop all peers, start them again on their stores, and read; seconds for the start, and to the answer."""
     rig.stop()
     begin = time.perf_counter()
-    rig.start(*NAMES)
+    rig.start(*rig.names)
     started = time.perf_counter() - begin
     raft.read(rig.leader(), PAYLOAD, timeout=30.0)
     return started, time.perf_counter() - begin
 
 
-def term() -> int:
+def term(rig: Rig) -> int:
     """The highest term of any peer: it counts elections."""
-    return max(raft.status(name).term for name in NAMES)
+    return max(raft.status(name).term for name in rig.names)
 
 
 @contextmanager

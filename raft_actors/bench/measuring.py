@@ -25,6 +25,8 @@ REPEATS = 6
 """How many disturbed runs of a case are repeated."""
 STEADY = 1.6
 """By how much the medians of the probes of one run may differ."""
+SANE_DISK = (80e-6, 1000e-6)
+"""A bare append + fdatasync outside of this, in seconds, is no healthy disk: faster is no sync at all."""
 
 
 class Slice(NamedTuple):
@@ -68,8 +70,9 @@ class Run:
 
     @property
     def disturbed(self) -> bool:
-        """Whether the disk was another one at one probe than at another."""
-        return max(self.disk_moments, default=0.0) > STEADY * min(self.disk_moments, default=0.0)
+        """Whether the disk was another one at one probe than at another, or no healthy one at any."""
+        fastest, slowest = min(self.disk_moments), max(self.disk_moments)
+        return slowest > STEADY * fastest or fastest < SANE_DISK[0] or slowest > SANE_DISK[1]
 
     def add(self, work: Slice) -> None:
         """Count a slice."""
@@ -116,7 +119,9 @@ def percentile(times: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
-def paired_runs(probe: Probe, work: Callable[[float], Slice], seconds: float, *, slices: int = 1) -> list[Run]:
+def paired_runs(
+    probe: Probe, work: Callable[[float], Slice], seconds: float, *, slices: int = 1, disk_counts: bool = True
+) -> list[Run]:
     """Measure ``work`` for ``seconds`` in all, with the yardsticks around each of its slices.
 
     Args:
@@ -124,6 +129,7 @@ def paired_runs(probe: Probe, work: Callable[[float], Slice], seconds: float, *,
         work: works for the seconds it is given.
         seconds: of work, over all runs.
         slices: how many a run has.
+        disk_counts: whether a run is to be repeated for the disk's sake.
     """
 
     def one() -> Run:
@@ -134,11 +140,11 @@ def paired_runs(probe: Probe, work: Callable[[float], Slice], seconds: float, *,
             probe.into(run)
         return run
 
-    return steady_runs(one)
+    return steady_runs(one) if disk_counts else [one() for _ in range(RUNS)]
 
 
 def steady_runs(one: Callable[[], Run]) -> list[Run]:
-    """``RUNS`` runs; disturbed ones are repeated, and stay only if there is nothing better."""
+    """``RUNS`` runs; disturbed ones are repeated, and stay only if nothing better came."""
     runs = [one() for _ in range(RUNS)]
     for _ in range(REPEATS):
         disturbed = [run for run in runs if run.disturbed]

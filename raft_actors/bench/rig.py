@@ -19,9 +19,9 @@ from raft_actors.bench.result import IN_MEMORY
 from raft_actors.machines import Echo
 from raft_actors.supervisor import Handle, handle_of
 
-__all__ = ["NAMES", "PAYLOAD", "Rig", "bench_folder"]
+__all__ = ["PAYLOAD", "SIZE", "Rig", "bench_folder"]
 
-NAMES = ("bench-1", "bench-2", "bench-3")
+SIZE = 3
 PAYLOAD = b"x" * 256
 PATIENCE = 30.0
 """Seconds after which a cluster that does not answer is a failed benchmark, not a slow one."""
@@ -44,17 +44,24 @@ def bench_folder(chosen: Path | None) -> Iterator[Path]:
 
 
 class Rig:
-    """A cluster of three in this process; a context manager, which removes its stores at the end."""
+    """A cluster of three in this process; a context manager, which removes its stores at the end.
 
-    def __init__(self, folder: Path, storage: str) -> None:
-        self.folder = folder / "cluster"
+    Args:
+        folder: where its folder is made.
+        storage: the engine.
+        name: of the cluster, with which the names of its peers begin.
+    """
+
+    def __init__(self, folder: Path, storage: str, name: str = "bench") -> None:
+        self.names = tuple(f"{name}-{number}" for number in range(1, SIZE + 1))
+        self.folder = folder / name
         self._config = raft.Config(data_dir=self.folder, storage=storage)
 
     def __enter__(self) -> Self:
         """Start the peers and form the cluster."""
         try:
-            self.start(*NAMES)
-            raft.set_configuration(NAMES[0], NAMES, timeout=PATIENCE)
+            self.start(*self.names)
+            raft.set_configuration(self.names[0], self.names, timeout=PATIENCE)
             self.settle()
         except BaseException:
             self.remove()
@@ -79,9 +86,8 @@ class Rig:
 
     def stop(self) -> None:
         """Stop all peers at once, without hand-over."""
-        stopping = [
-            threading.Thread(target=handle.stop, args=(PATIENCE,), kwargs={"hand_over": False}) for handle in _handles()
-        ]
+        handles = self._handles()
+        stopping = [threading.Thread(target=one.stop, args=(PATIENCE,), kwargs={"hand_over": False}) for one in handles]
         for thread in stopping:
             thread.start()
         for thread in stopping:
@@ -94,7 +100,7 @@ class Rig:
             Timeout: there was none for half a minute.
         """
         until = time.monotonic() + PATIENCE
-        witnesses = [name for name in NAMES if name != other_than]
+        witnesses = [name for name in self.names if name != other_than]
         while time.monotonic() < until:
             with suppress(raft.RaftError):
                 found = raft.leader(witnesses[0], timeout=PATIENCE)
@@ -133,17 +139,16 @@ class Rig:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             leader = self.leader()
-            seen = [raft.status(name) for name in NAMES]
+            seen = [raft.status(name) for name in self.names]
             end = max(status.last_index for status in seen)
             if all(status.last_applied == end and status.leader == leader for status in seen):
                 return
             time.sleep(0.002)
         raise raft.Timeout(f"the peers did not agree within {PATIENCE:.0f} seconds")
 
-
-def _handles() -> list[Handle]:
-    found = []
-    for name in NAMES:
-        with suppress(raft.UnknownPeer):
-            found.append(handle_of(name))
-    return found
+    def _handles(self) -> list[Handle]:
+        found = []
+        for name in self.names:
+            with suppress(raft.UnknownPeer):
+                found.append(handle_of(name))
+        return found
