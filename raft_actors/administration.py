@@ -18,6 +18,8 @@ __all__ = ["configuration", "set_configuration"]
 
 RETRY_FORMING = 0.05
 """Longest pause, in seconds, before a formation that met another one is tried again."""
+ANSWERING = 0.25
+"""Seconds that a peer gets to tell why nothing was formed in time."""
 
 
 def set_configuration(
@@ -64,7 +66,7 @@ def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configurat
     for name in wanted:
         handle_of(name).open_mailbox()
     future: RequestFuture[Configuration] = RequestFuture()
-    future.deadline = deadline
+    future.deadline = deadline + ANSWERING  # the peer's own answer at the deadline names who did not answer
     left = max(deadline - time.monotonic(), 0.001)
     mailbox = running(peer).open_mailbox()
     if not mailbox.post(FormRequest(wanted, left, future)):

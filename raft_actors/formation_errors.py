@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from raft_actors.errors import ConfigurationInProgress, InvalidConfiguration, RaftError, UnknownPeer
+from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import ClusterRefused, Refusal
 
 __all__ = ["formation_error"]
 
 
-def formation_error(asked: str, effect: ClusterRefused) -> RaftError:
+def formation_error(asked: Member, effect: ClusterRefused) -> RaftError:
     """The error for a refused formation: it names the peer, and nothing was stored anywhere.
 
     Args:
         asked: the peer that coordinated.
         effect: its refusal.
     """
+    members = effect.configuration.members() if effect.configuration else {}
+    incarnations = {member.incarnation for member in members.values() if member.name == asked.name}
     match effect.refusal:
+        case Refusal.CONFIGURED if not members or asked.incarnation in incarnations:
+            return ConfigurationInProgress(
+                f"peer {effect.peer!r} has just been made a member of a cluster, peer {asked.name!r} has not heard all",
+                advice="look at configuration(peer) in a moment",
+            )
         case Refusal.CONFIGURED:
-            members = ", ".join(effect.configuration.members()) if effect.configuration else "others"
             return InvalidConfiguration(
-                f"peer {effect.peer!r} belongs to a cluster already (of {members}), nothing was changed",
+                f"peer {effect.peer!r} belongs to a cluster already (of {', '.join(members)}), nothing was changed",
                 advice="name only peers without a cluster, or exactly the members that it has",
             )
         case Refusal.FORMING:
@@ -29,8 +36,8 @@ def formation_error(asked: str, effect: ClusterRefused) -> RaftError:
             )
         case Refusal.NOT_A_MEMBER:
             return InvalidConfiguration(
-                f"peer {asked!r} is not among the members of the new cluster, nothing was changed",
-                advice=f"ask one of the named peers, or name {asked!r} too",
+                f"peer {asked.name!r} is not among the members of the new cluster, nothing was changed",
+                advice=f"ask one of the named peers, or name {asked.name!r} too",
             )
         case _:
             return UnknownPeer(effect.peer, f"peer {effect.peer!r} did not answer, nothing was changed")

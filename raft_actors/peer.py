@@ -33,6 +33,7 @@ from raft_actors.formation_errors import formation_error
 from raft_actors.log_writer import Job, LogWriter, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice, StaleRead
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
+from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Applied, ClusterRequested, Event, PeerDown, Persisted, Received, StopRequested
@@ -293,7 +294,8 @@ class Peer(InboxActor):
         if isinstance(effect, ClusterFormed):
             future.try_set(configuration_of(self.engine.state))
         else:
-            future.try_fail(formation_error(self.name, effect))
+            asked = Member(self.name, self.engine.state.incarnation)
+            future.try_fail(formation_error(asked, effect))
 
     def discarded(self, effect: Discard) -> None:
         """Count a refused message."""

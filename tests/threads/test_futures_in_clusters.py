@@ -149,7 +149,7 @@ def test_wrong_arguments_are_raised_at_once_even_without_blocking() -> None:
             raft.write("s1", block=False)  # type: ignore[call-arg]
 
 
-# -- messages ----------------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------
 
 
 def test_an_asked_write_is_answered_when_it_is_applied_and_not_with_a_nested_future() -> None:

@@ -27,9 +27,7 @@ class Roles:
 
     def __init__(self, cluster: Cluster) -> None:
         self.seen: list[raft.RoleChanged] = []
-        self._handles = [
-            raft.subscribe(name, self.seen.append, events=[raft.RoleChanged]) for name in cluster.names
-        ]
+        self._handles = [raft.subscribe(name, self.seen.append, events=[raft.RoleChanged]) for name in cluster.names]
 
     def __enter__(self) -> Roles:
         return self
@@ -39,7 +37,7 @@ class Roles:
             handle.close()
 
 
-# -- exceptions --------------------------------------------------------------------------------------------------------
+# -- exceptions --------------------------------------------------
 
 
 def test_an_exception_reaches_the_caller_with_its_cause_and_the_cluster_goes_on() -> None:
@@ -140,7 +138,7 @@ def test_a_memory_error_in_a_read_stops_that_peer_alone() -> None:
         raft.stop(victim)
 
 
-# -- time --------------------------------------------------------------------------------------------------------------
+# -- time --------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["write", "read"])
@@ -189,7 +187,7 @@ def test_replicated_time_never_goes_back_and_is_the_same_everywhere() -> None:
         cluster.converged()
 
 
-# -- sharing -----------------------------------------------------------------------------------------------------------
+# -- sharing --------------------------------------------------
 
 
 def test_a_command_that_its_caller_changes_later_changes_no_replica() -> None:
@@ -256,7 +254,7 @@ def test_replicas_share_no_object_with_each_other() -> None:
         assert len({id(state[0]) for state in states}) == 3
 
 
-# -- calls from inside -------------------------------------------------------------------------------------------------
+# -- calls from inside --------------------------------------------------
 
 
 class Nosy(raft.StateMachine):
@@ -312,7 +310,7 @@ def test_status_may_be_asked_from_inside_a_machine() -> None:
         assert cluster.read("role") == "leader"
 
 
-# -- news of the role --------------------------------------------------------------------------------------------------
+# -- news of the role --------------------------------------------------
 
 
 def test_a_machine_is_told_when_its_peer_leads_and_when_no_longer() -> None:
