@@ -77,6 +77,15 @@ class Disk:
         if [entry.index for entry in self.entries] != list(range(1, len(self.entries) + 1)):
             raise Broken("the log on disk has a hole")
 
+    def read(self, load: fx.Load) -> tuple[Entry, ...]:
+        """Entries within the bounds of ``load``, at least one."""
+        found: list[Entry] = []
+        for entry in self.entries[load.first - 1 : load.last]:
+            if found and sum(len(one.data) for one in (*found, entry)) > load.max_bytes:
+                break
+            found.append(entry)
+        return tuple(found)
+
     @property
     def last(self) -> LogPosition:
         return LogPosition(self.entries[-1].term, self.entries[-1].index) if self.entries else NOWHERE
@@ -192,8 +201,7 @@ class Cluster:
             case fx.Apply():
                 self._apply(node, effect)
             case fx.Load():
-                found = node.disk.entries[effect.first - 1 : effect.last]
-                self._later.append((node.name, EntriesLoaded(effect.reader, effect.first, tuple(found))))
+                self._later.append((node.name, EntriesLoaded(effect.reader, effect.first, node.disk.read(effect))))
             case fx.Accept():
                 self._accepted[effect.first, effect.term] = effect.token
             case fx.Reject():

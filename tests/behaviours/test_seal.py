@@ -97,7 +97,7 @@ def _walk(seed: int) -> int:
         looked += _check_durable(walk.cluster, source, send)
         honest(source, send)
 
-    walk.cluster.send = look  # type: ignore[method-assign,assignment]
+    walk.cluster.send = look  # type: ignore[method-assign]
     walk.faults(400)
     walk.heal()
     return looked
