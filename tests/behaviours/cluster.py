@@ -177,10 +177,10 @@ class Cluster:
             self._must_see[event.token] = self._answered
         node.state, effects = step(before, event, self.moment(name))
         self._on_step(before, node.state, effects)
-        self._perform(node, effects)
+        self.perform(node, effects)
         self._check_leader(node.state)
 
-    def _perform(self, node: Node, effects: tuple[fx.Effect, ...]) -> None:
+    def perform(self, node: Node, effects: tuple[fx.Effect, ...]) -> None:
         persist: fx.Persist | None = None
         waiting: list[fx.Send] = []
         for effect in effects:
