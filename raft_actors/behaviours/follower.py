@@ -46,9 +46,19 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
         state = replace(state, role=Follower(election_deadline(state, moment)))  # we may have become a voter just now
     end = message.previous.index + len(message.entries)
     commit_index = max(state.commit_index, min(message.commit_index, end))
-    state = replace(state, commit_index=commit_index)
-    match = end if persist else min(end, state.log.durable)
+    if commit_index != state.commit_index:
+        state = replace(state, commit_index=commit_index)
+    match = end if persist else _durable_match(state, end)
     return Transition(state, (*effects, *persist, _accept(state, message, match)))
+
+
+def _durable_match(state: PeerState, end: int) -> int:
+    """How much of what equals the leader's log up to ``end`` is ours for good.
+
+    Nothing yet, if our disk does not know this term: after a restart we could follow a deposed leader of an older one,
+    and drop what the leader of this term counts on for the rest of its term.
+    """
+    return 0 if state.term_unsynced else min(end, state.log.durable)
 
 
 def _well_formed(message: AppendEntries) -> bool:
@@ -61,13 +71,10 @@ def _follow(state: PeerState, leader: str, moment: Moment) -> Transition:
     effects: tuple[Effect, ...] = ()
     if state.leader != leader or not isinstance(state.role, Follower):
         state, effects = become_follower(state, moment, leader=leader)
-    promised = moment.now + state.settings.min_election_timeout
-    state = replace(
-        state,
-        heard_at=moment.now,
-        no_vote_until=max(state.no_vote_until, promised) if state.settings.lease_reads else state.no_vote_until,
-    )
-    return Transition(replace(state, role=Follower(election_deadline(state, moment))), effects)
+    if state.settings.lease_reads:
+        promised = moment.now + state.settings.min_election_timeout
+        state = replace(state, no_vote_until=max(state.no_vote_until, promised))
+    return Transition(replace(state, heard_at=moment.now, role=Follower(election_deadline(state, moment))), effects)
 
 
 def _merge(state: PeerState, message: AppendEntries) -> tuple[PeerState, tuple[Persist, ...]]:

@@ -96,10 +96,16 @@ def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment:
     effects: list[Effect] = []
     progress = feed(state, role, reply.sender, progress, moment, effects)
     role = replace(role, progress={**role.progress, reply.sender: progress})
-    state = _advance_commit(replace(state, role=role), role, moment)
-    state, confirmed = confirm_round(state, _leading(state), moment)
-    state, handed = handover.continue_transfer(state)
-    return Transition(state, (*effects, *confirmed, *handed))
+    state = replace(state, role=role)
+    if reply.match_index > state.commit_index:
+        state = _advance_commit(state, role, moment)
+    if role.reading is not None:
+        state, confirmed = confirm_round(state, _leading(state), moment)
+        effects += confirmed
+    if role.transfer is not None:
+        state, handed = handover.continue_transfer(state)
+        effects += handed
+    return Transition(state, tuple(effects))
 
 
 def _leading(state: PeerState) -> Leader:

@@ -127,28 +127,23 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         log_hint: on refusal, the newest of *our* positions that could match the follower's hint.
         moment: now.
     """
-    progress = replace(
-        progress,
-        heard_at=moment.now,
-        round=max(progress.round, reply.round),
-        promised_until=max(progress.promised_until, reply.sent + reply.promise * CLOCK_MARGIN),
-    )
-    return _matched(progress, reply.match_index) if reply.success else _refused(progress, reply, log_hint)
-
-
-def _matched(progress: Progress, index: int) -> Progress:
-    match = max(progress.match_index, index)
-    state = REPLICATE if progress.state is PROBE else progress.state
+    number = max(progress.round, reply.round)
+    promised = max(progress.promised_until, reply.sent + reply.promise * CLOCK_MARGIN)
+    if not reply.success:
+        progress = replace(progress, heard_at=moment.now, round=number, promised_until=promised)
+        return _refused(progress, reply, log_hint)
+    match = max(progress.match_index, reply.match_index)
     inflight = progress.inflight
     if inflight and inflight[0] <= match:
-        inflight = tuple(last for last in inflight if last > match)
-    return replace(
-        progress,
-        match_index=match,
+        inflight = tuple([last for last in inflight if last > match])
+    return Progress(
         next_index=max(progress.next_index, match + 1),
-        state=state,
+        match_index=match,
+        state=REPLICATE if progress.state is PROBE else progress.state,
         inflight=inflight,
-        probing=False,
+        heard_at=moment.now,
+        round=number,
+        promised_until=promised,
     )
 
 

@@ -84,6 +84,8 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
         after, stopped = handover.finish_stop(after, moment)
         effects += stopped
     _check(state, after)
+    if after.ballot is not state.ballot and after.ballot.term != state.ballot.term:
+        after = replace(after, term_unsynced=True)
     return Transition(after, seal(state, after, effects))
 
 
@@ -177,7 +179,7 @@ def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Transition
     off and come back since, and then the disk is still to cut it off. The disk has the current ballot soon.
     """
     if event.ballot.term == state.term:
-        state = replace(state, log=state.log.persisted(event.last))
+        state = replace(state, log=state.log.persisted(event.last), term_unsynced=False)
     if isinstance(state.role, Leader):
         return leader.on_synced(state, state.role, moment)
     return candidate.on_own_ballot(state, event.ballot, moment)

@@ -164,6 +164,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
         settings: timeouts and bounds.
         cluster: id of its cluster, ``""`` while unconfigured.
         ballot: current term and vote; on disk before anything that depends on it leaves.
+        term_unsynced: the current term is not on disk yet, so a restart could take this peer back to an older one.
         log: its log.
         configurations: ``(index, configuration)`` ascending; the last one counts, from the moment it is appended.
         commit_index: highest index known to be committed.
@@ -189,6 +190,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
     settings: Settings
     cluster: str = ""
     ballot: Ballot = Ballot()
+    term_unsynced: bool = False
     log: Log = Log()
     configurations: tuple[tuple[int, Configuration], ...] = ()
     commit_index: int = 0
