@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import raft_actors as raft
 from raft_actors import inspection, supervisor
-from raft_actors.cli.common import complain
+from raft_actors.cli.common import abandon_output, complain
 from raft_actors.cli.peers import peer_names
 from raft_actors.cli.tables import print_table
 from raft_actors.machines import KV
@@ -66,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
         except StepFailed as failure:
             print(f"FAILED: {failure}", flush=True)
             complain(args, failure)
+            return 1
+        except BrokenPipeError:  # nobody has seen that the rest held
+            abandon_output()
+            complain(args, "nobody reads the output any more")
             return 1
         finally:
             supervisor.stop_all()

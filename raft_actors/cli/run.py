@@ -115,6 +115,7 @@ def _opened(path: Path | None) -> Iterator[int]:
 def _ended_by_signals(lines: Lines) -> Iterator[None]:
     """SIGINT and SIGTERM end ``lines``; the second one ends the process as usual."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from tests.processes.tools import (
     Feeder,
     as_lines,
     eventually,
+    finish,
     from_lines,
     one_line,
     raft_actors,
@@ -290,6 +291,32 @@ def test_log_and_verify_show_what_a_run_has_left(tmp_path):
         verified = raft_actors("verify", Path("data") / name, "--json", folder=tmp_path)
         assert json.loads(verified.stdout) == {"ok": True, "problems": []}
         assert verified.returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_of_a_log_is_no_error_and_no_traceback(tmp_path):
+    raft_actors("run", KV, "--data-dir", "data", folder=tmp_path, given=as_lines([["set", "a", "b" * 99]] * 5000))
+    with start([*RAFT_ACTORS, "log", "data/s1"], tmp_path) as program:
+        assert program.stdout.readline().startswith(b"# peer s1")
+        program.stdout.close()
+        assert program.stderr.read() == b""
+        assert program.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "complaint"),
+    [
+        (["run", KV], "<&-", "no standard input"),
+        (["run", KV], ">&-", "no standard output"),
+        (["run", KV], ">/dev/full", "No space left on device"),
+        (["demo"], ">&-", "no standard output"),
+        (["demo"], ">/dev/full", "No space left on device"),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_one_line_and_no_success(tmp_path, words, closed, complaint):
+    command = " ".join([*RAFT_ACTORS, *words, closed])
+    done = finish(["sh", "-c", command], tmp_path, given=b'["get", "a"]\n')
+    assert done.returncode in (1, 2)
+    assert complaint in one_line(done.stderr)
 
 
 def test_help_and_version_are_no_errors(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -335,3 +336,24 @@ def test_a_machine_may_not_wait_for_its_own_cluster_through_a_client(config):
     with pytest.raises(raft.CommandFailed, match="Refused"):
         client.write("again")
     assert client.read(("get", "b")) is None
+
+
+def test_a_future_of_a_client_can_be_awaited_and_knows_its_index(cluster):
+    async def work(client: raft.Client) -> list[int | None]:
+        futures = [client.write(("set", "a", number), block=False) for number in range(3)]
+        assert [await future for future in futures] == [("ok", "a", number) for number in range(3)]
+        read = client.read(("get", "a"), block=False)
+        assert await read == 2
+        return [future.index for future in (*futures, read)]
+
+    with raft.Client(cluster()) as client:
+        first, second, third, read = asyncio.run(work(client))
+    assert first < second < third <= read
+
+
+def test_an_awaited_future_ends_at_its_deadline(config):
+    async def work(client: raft.Client) -> None:
+        await client.write("x", timeout=0.1, block=False)
+
+    with raft.Client(NAMES) as client, pytest.raises(raft.UnknownPeer):
+        asyncio.run(work(client))
