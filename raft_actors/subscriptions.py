@@ -94,15 +94,23 @@ class Subscription:
         if self._events is not None and not isinstance(event, self._events):
             return
         with self._wake:
-            self._queue.append(event)
-            self._wake.notify()
+            if self._open:
+                self._queue.append(event)
+                self._wake.notify()
 
     def close(self) -> None:
         """No more calls after the one that may be running; idempotent."""
         with self._wake:
             self._open = False
+            self._queue.clear()
             self._wake.notify()
         self._closed(self)
+
+    def finish(self) -> None:
+        """Nothing more will happen: tell what is queued, then end."""
+        with self._wake:
+            self._open = False
+            self._wake.notify()
 
     def __enter__(self) -> Subscription:
         return self
@@ -114,7 +122,7 @@ class Subscription:
         with self._wake:
             while self._open and not self._queue:
                 self._wake.wait()
-            return self._queue.popleft() if self._open else None
+            return self._queue.popleft() if self._queue else None
 
     def _run(self) -> None:
         while (event := self._next()) is not None:
@@ -125,10 +133,11 @@ class Subscription:
 
 
 class Hub:
-    """The subscriptions of one peer; outlives its restarts."""
+    """The subscriptions of one peer; outlives its restarts, and ends with its name."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._open = True
         self._subscriptions: tuple[Subscription, ...] = ()
 
     def subscribe(
@@ -138,7 +147,16 @@ class Hub:
         subscription = Subscription(callback, events, self._remove)
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
+            if not self._open:
+                subscription.finish()
         return subscription
+
+    def close(self) -> None:
+        """The peer is gone for good: what was published is told, and the threads end."""
+        with self._lock:
+            self._open = False
+            for subscription in self._subscriptions:
+                subscription.finish()
 
     def _remove(self, subscription: Subscription) -> None:
         with self._lock:

@@ -198,6 +198,7 @@ class Handle:
     def _leave(self) -> None:
         names.unregister(self.name, self)
         self.gone.set()
+        self.hub.close()
 
     # -- what the peer reports -----------------------------------------------------------------------------------------
 
@@ -311,6 +312,7 @@ def _reserve(handle: Handle) -> None:
         old.await_end()
     if isinstance(old, Handle) and old.failed and names.replace(handle.name, old, handle):
         old.gone.set()
+        old.hub.close()
         return
     if old is not None:
         raise AlreadyStarted(handle.name)
@@ -336,7 +338,9 @@ def running(peer: PeerRef) -> Handle:
         UnknownPeer: nothing is known under this name.
         RaftError: it does not run; the error says why.
     """
-    handle = handle_of(name_of(peer))
+    handle = names.whereis(peer) if isinstance(peer, str) else None  # the common case first
+    if not isinstance(handle, Handle):
+        handle = handle_of(name_of(peer))
     handle.open_mailbox()
     return handle
 

@@ -84,7 +84,7 @@ def test_until_it_is_formed_every_call_says_what_to_do(three: raft.Config) -> No
         assert time.monotonic() - begin < 1.0
 
 
-# -- refusals: typed, naming the peer, and nothing is stored ------------------------------------------------------------
+# -- refusals: typed, naming the peer, and nothing is stored ----------------------------
 
 
 def test_a_peer_of_another_cluster_is_named_and_nothing_is_stored(three: raft.Config) -> None:
