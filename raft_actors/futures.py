@@ -37,7 +37,13 @@ T = TypeVar("T")
 logger = logging.getLogger("raft_actors")
 
 
-_thread = threading.local()
+class _Thread(threading.local):
+    """What is known of the running thread; a class attribute answers for those that were never marked."""
+
+    reason: str | None = None
+
+
+_thread = _Thread()
 
 
 def forbid_waiting(reason: str) -> None:
@@ -51,7 +57,7 @@ def refuse_if_forbidden() -> None:
     Raises:
         Refused: this thread may not wait.
     """
-    reason = getattr(_thread, "reason", None)
+    reason = _thread.reason
     if reason is not None:
         raise Refused(reason, advice="do it in another thread, or with block=False and without waiting for it")
 
