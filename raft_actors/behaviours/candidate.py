@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.leader import become_leader
 from raft_actors.behaviours.transition import Transition, election_deadline, forget_leader, other_voters
 from raft_actors.protocol.configuration import has_quorum
-from raft_actors.protocol.effects import Effect, Send
+from raft_actors.protocol.effects import Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply, TimeoutNow
 from raft_actors.protocol.state import Candidate, Follower, PeerState, PreCandidate
 from raft_actors.protocol.types import Ballot, Moment
@@ -91,7 +91,7 @@ def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) 
     state = replace(
         state,
         ballot=Ballot(state.term + 1, state.name),
-        role=Candidate(frozenset(), frozenset(), election_deadline(state, moment), transfer),
+        role=Candidate(frozenset(), frozenset(), election_deadline(state, moment)),
     )
     requests = tuple(
         Send(
@@ -150,10 +150,6 @@ def _soon(state: PeerState, moment: Moment) -> float:
 
 def on_timeout_now(state: PeerState, message: TimeoutNow, moment: Moment) -> Transition:
     """The leader hands over to us: stand at once, without pre-vote. Thesis: §3.10."""
-    effects: tuple[Effect, ...] = ()
     if message.sender != state.leader or not state.configuration.is_voter(state.name):
         return Transition(state)
-    if not isinstance(state.role, Follower):
-        return Transition(state)
-    state, effects = start_election(state, moment, transfer=True)
-    return Transition(state, effects)
+    return start_election(state, moment, transfer=True)

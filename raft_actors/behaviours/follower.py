@@ -106,10 +106,10 @@ def _unknown(state: PeerState, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """``entries`` without the prefix that our log has already."""
     if state.log.has(LogPosition(entries[-1].term, entries[-1].index)):
         return ()
-    for count, entry in enumerate(entries):
-        if state.log.term_at(entry.index) != entry.term:
-            return entries[count:]
-    return ()
+    known = 0
+    while state.log.term_at(entries[known].index) == entries[known].term:
+        known += 1
+    return entries[known:]
 
 
 def _truncate(state: PeerState, index: int, leader: str) -> PeerState:

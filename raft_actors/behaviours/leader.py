@@ -100,7 +100,7 @@ def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment:
     if reply.match_index > state.commit_index:
         state = _advance_commit(state, role, moment)
     if role.reading is not None:
-        state, confirmed = confirm_round(state, _leading(state), moment)
+        state, confirmed = confirm_round(state, _leading(state), role.reading, moment)
         effects += confirmed
     if role.transfer is not None:
         state, handed = handover.continue_transfer(state)

@@ -126,11 +126,8 @@ def _quorum_to_ask(state: PeerState, role: Leader) -> list[str]:
     return asked
 
 
-def confirm_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def confirm_round(state: PeerState, role: Leader, reading: ReadRound, moment: Moment) -> Transition:
     """Finish the round under way if a quorum has confirmed it, and start the next if reads wait."""
-    reading = role.reading
-    if reading is None:
-        return Transition(state)
     confirmed = {name for name, progress in role.progress.items() if progress.round >= reading.number}
     if not has_quorum(state.configuration, confirmed | {state.name}):
         return Transition(state)

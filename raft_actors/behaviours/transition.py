@@ -71,7 +71,7 @@ def become_follower(
         leader: who leads, if known.
     """
     ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
-    effects = _turn_away_reads(state) if isinstance(state.role, Leader) else ()
+    effects = _turn_away_reads(state, state.role) if isinstance(state.role, Leader) else ()
     keeps_waiting = isinstance(state.role, Follower) and leader is None
     heard = state.heard_at if leader is not None and leader == state.leader else LONG_AGO
     state = replace(
@@ -90,10 +90,7 @@ def forget_leader(state: PeerState) -> Transition:
     return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=()), effects)
 
 
-def _turn_away_reads(state: PeerState) -> tuple[Effect, ...]:
-    role = state.role
-    if not isinstance(role, Leader):
-        return ()
+def _turn_away_reads(state: PeerState, role: Leader) -> tuple[Effect, ...]:
     reads = (role.reading.reads if role.reading else ()) + role.queued_reads
     return tuple(_turn_away(state, read) for read in reads)
 

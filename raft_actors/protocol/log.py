@@ -175,10 +175,6 @@ class Log(Struct, frozen=True):
             index = start - 1
         return self.previous
 
-    def needs_from_disk(self, index: int) -> bool:
-        """Whether the entry at ``index`` exists but is not in memory."""
-        return self.first <= index < self.tail_first
-
 
 def _extended(runs: tuple[tuple[int, int], ...], term: int, entries: tuple[Entry, ...]) -> tuple[tuple[int, int], ...]:
     """``runs`` with those that begin in ``entries``."""

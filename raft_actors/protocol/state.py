@@ -61,7 +61,6 @@ class Candidate(Struct, frozen=True):
     votes: frozenset[str]
     refusals: frozenset[str]
     election_deadline: float
-    transfer: bool = False
 
 
 class ReadRound(Struct, frozen=True):

@@ -26,7 +26,6 @@ def test_an_empty_log_ends_nowhere() -> None:
     assert log.term_at(0) == 0
     assert log.term_at(1) is None
     assert log.has(NOWHERE)
-    assert not log.needs_from_disk(1)
 
 
 def test_term_at_knows_every_entry_and_nothing_else() -> None:
@@ -108,7 +107,7 @@ def test_what_is_not_in_memory_has_no_slice() -> None:
     log = recovered(NOWHERE, LogPosition(1, 5), ((1, 1),)).append(entries(6, 1))
     assert log.slice(5, 100) is None
     assert log.slice(6, 100) == entries(6, 1)
-    assert [log.needs_from_disk(index) for index in (0, 1, 5, 6, 7)] == [False, True, True, False, False]
+    assert log.tail_first == 6
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

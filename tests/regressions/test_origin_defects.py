@@ -103,7 +103,7 @@ def test_success_says_what_was_matched_and_not_where_the_own_log_ends() -> None:
         assert only(take(state, message).effects, AppendEntriesReply).match_index == match
 
 
-# -- oracles: the origin had one that always said yes, and one that said the opposite -----------------------------------
+# -- oracles: the origin had one that always said yes, and one that said the opposite ---------------------------------
 
 
 def formed() -> Cluster:
