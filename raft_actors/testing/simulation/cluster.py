@@ -1,0 +1,177 @@
+"""Everything of one run: peers, network, clients, faults and the observer; and the two phases of it.
+
+**Safety**: faults strike, clients ask, and after each step nothing may be wrong. **Liveness**: the faults end, and within
+a bounded time there is one leader, everybody's log and state are equal, every call is answered, and fresh writes and
+reads work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raft_actors.config import Config
+from raft_actors.protocol.effects import ClusterFormed, ClusterRefused
+from raft_actors.protocol.events import ClusterRequested
+from raft_actors.protocol.entry import EntryKind
+from raft_actors.protocol.state import Leader
+from raft_actors.state_machine import StateMachine
+from raft_actors.testing.simulation.clients import Clients, Commands, Request, TaggedCodec
+from raft_actors.testing.simulation.faults import Faults
+from raft_actors.testing.simulation.invariants import Invariants
+from raft_actors.testing.simulation.network import Network
+from raft_actors.testing.simulation.node import Node
+from raft_actors.testing.simulation.plan import Plan
+from raft_actors.testing.simulation.watched import Judge
+from raft_actors.testing.simulation.world import Violated, World
+
+__all__ = ["Cluster"]
+
+PATIENCE = 60.0
+"""Virtual seconds within which a healed cluster has to be well."""
+FORMING_EVERY = 0.7
+LONGEST_RUN = 3600.0
+"""Virtual seconds after which a safety phase ends whatever its number of steps."""
+
+
+class Cluster:
+    """One run.
+
+    Args:
+        world: time and dice.
+        plan: what the seed stands for.
+        size: how many peers.
+        factory: makes the state machine.
+        commands: what clients ask.
+    """
+
+    def __init__(
+        self, world: World, plan: Plan, *, size: int, factory: Callable[[], StateMachine[Any, Any]], commands: Commands
+    ) -> None:
+        self.world = world
+        self.plan = plan
+        self.config = Config(storage="memory")
+        self.codec = TaggedCodec()
+        self.names = tuple(f"s{number}" for number in range(1, size + 1))
+        self.invariants = Invariants()
+        self.judge = Judge(factory)
+        self.network = Network(world, plan, self.names)
+        self.clients = Clients(self, commands)
+        self.invariants.on_commit = self.clients.committed
+        self.nodes = {name: Node(self, name, plan.settings) for name in self.names}
+        self.faults = Faults(self)
+        self._attempts = 0
+        self._fresh: list[Request] = []
+
+    # -- phases --------------------------------------------------------------------------------------------------------
+
+    def run_safely(self, steps: int) -> None:
+        """The safety phase."""
+        for node in self.nodes.values():
+            node.start()
+        self.world.after(0.0, self._form)
+        self.clients.begin()
+        if self.world.rng.random() < 0.5:
+            self.faults.begin()
+        else:
+            self.world.after(1.0, lambda _: self.faults.begin())
+        self.world.run(steps=steps, until=LONGEST_RUN)
+
+    def run_until_well(self) -> None:
+        """The liveness phase.
+
+        Raises:
+            Violated: the cluster is not well in time.
+        """
+        self.clients.calling = False
+        self.faults.end()
+        until = self.world.now + PATIENCE
+        while self.world.now < until:
+            self.world.run(steps=float("inf"), until=self.world.now + 0.1)
+            if self._why_not_well() is None:
+                self._final_checks()
+                return
+        raise Violated("liveness", f"{PATIENCE:g} s after the last fault {self._why_not_well()}")
+
+    def _why_not_well(self) -> str | None:
+        """What is wrong still; asks fresh writes and reads as soon as there is a leader."""
+        able = [node for node in self.nodes.values() if not node.retired]
+        down = [node.name for node in able if not node.up]
+        if down:
+            return f"{', '.join(down)} did not start"
+        leaders = [node for node in able if isinstance(node.engine.state.role, Leader)]
+        if len(leaders) != 1:
+            return f"{len(leaders)} peers lead: {self._standing()}"
+        leader = leaders[0]
+        if any(node.engine.state.leader != leader.name for node in able):
+            return f"not everybody follows {leader.name}: {self._standing()}"
+        if self.clients.pending:
+            waiting = next(iter(self.clients.pending.values()))
+            return f"request {waiting.number} ({waiting.kind} at {waiting.peer}) is not answered"
+        return self._why_not_fresh(leader, able) or self._why_not_equal(able)
+
+    def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:
+        """Ask a write of the leader and a read of everybody, again if they are turned away."""
+        if not self._fresh:
+            self._ask_fresh("write", leader)
+            for node in able:
+                self._ask_fresh("read", node)
+            return "fresh requests are under way"
+        bad = [request for request in self._fresh if request.status != "ok"]
+        if bad:
+            self._fresh = []
+            return f"a fresh {bad[0].kind} at {bad[0].peer} got {bad[0].output!r}"
+        return None
+
+    def _ask_fresh(self, kind: str, node: Node) -> None:
+        found, value = "", None
+        while found != kind:
+            self._attempts += 1
+            found, value = self.clients.commands(self.world.rng)
+            if self._attempts > 10_000:
+                return
+        self._fresh.append(self.clients.call("probe", node, kind, value))
+
+    def _why_not_equal(self, able: list[Node]) -> str | None:
+        committed = len(self.invariants.committed)
+        for node in able:
+            state = node.engine.state
+            if not state.log.last.index == state.commit_index == node.replica.applied == committed:
+                return f"{node.name} is behind: {self._standing()}"
+            if [entry.term for entry in self.invariants.committed] != node.disk.terms:
+                return f"the disk of {node.name} differs"
+        return None
+
+    def _standing(self) -> str:
+        return "; ".join(node.standing() for node in self.nodes.values())
+
+    def _final_checks(self) -> None:
+        able = [node for node in self.nodes.values() if not node.retired]
+        digests = [node.digest() for node in able]
+        if any(digest != digests[0] for digest in digests):
+            raise Violated("equal states", f"{able[0].name} and others differ in the end: {digests!r:.300}")
+        self.judge.require_apart([(node.name, node.replica.state) for node in able])
+        entries = [entry for entry in self.invariants.committed if entry.kind is EntryKind.COMMAND]
+        self.judge.replay([(one.index, one.term, one.time, self.codec.decode(one.data)) for one in entries])
+
+    # -- forming -------------------------------------------------------------------------------------------------------
+
+    def everybody_joined(self) -> bool:
+        """Whether every peer that is not retired has the configuration on its disk."""
+        return all(node.retired or node.disk.terms for node in self.nodes.values())
+
+    def _form(self, _: object) -> None:
+        """Somebody, sometimes two at a time, asks for the cluster until there is one."""
+        if any("cluster" in node.disk.meta for node in self.nodes.values()):
+            return
+        rng = self.world.rng
+        for name in rng.sample(self.names, min(len(self.names), rng.choice((1, 1, 2)))):
+            node = self.nodes[name]
+            self._attempts += 1
+            if node.up and not node.retired:
+                timeout = rng.choice((0.3, 2.0))
+                node.post(ClusterRequested(self._attempts, f"cluster-{self._attempts}", self.names, timeout))
+        self.world.after(FORMING_EVERY * (0.5 + rng.random()), self._form)
+
+    def formation_answered(self, node: Node, effect: ClusterFormed | ClusterRefused) -> None:
+        """A coordinator has an answer; the next attempt, if one is needed, is planned already."""

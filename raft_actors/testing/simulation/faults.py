@@ -1,0 +1,256 @@
+"""What goes wrong, when, and for how long.
+
+During the safety phase a fault strikes every now and then, whatever else is broken at that time; each has an end of its
+own. ``end`` repairs everything that can be repaired; then the liveness phase begins.
+
+A peer whose disk lost what it had promised is retired. A minority at most is, since Raft promises nothing beyond that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from raft_actors.errors import CorruptLog, RaftError
+from raft_actors.protocol.events import StopRequested
+from raft_actors.protocol.state import Leader
+from raft_actors.testing.simulation.partitions import draw_partition
+from raft_actors.testing.simulation.world import Violated
+
+if TYPE_CHECKING:
+    from raft_actors.testing.simulation.cluster import Cluster
+    from raft_actors.testing.simulation.node import Node
+
+__all__ = ["Faults"]
+
+BOUNDARIES = 12
+"""A crash comes at one of so many of the next boundaries between two effects."""
+LONG_PAUSE = 3.0
+
+
+class Faults:
+    """Strikes and repairs.
+
+    Args:
+        cluster: what it strikes.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._over = False
+        self._hung: dict[str, float] = {}
+        self._slow: dict[str, float] = {}
+        kinds: dict[str, Callable[[], None]] = {
+            "partition": self._partition,
+            "crash": self._crash,
+            "stop": self._stop,
+            "pause": self._pause,
+            "clock": self._clock,
+            "slow_disk": self._slow_disk,
+            "disk_error": self._disk_error,
+            "damage": self._damage,
+            "wipe": self._wipe,
+        }
+        self._kinds = [kinds[name] for name in cluster.plan.faults if name in kinds]
+
+    def begin(self) -> None:
+        """Set the clocks, and let the first fault come."""
+        spread = self._cluster.plan.clock_spread
+        if spread:
+            for node in self._cluster.nodes.values():
+                node.clock.set_rate(1 + spread * (2 * self._cluster.world.rng.random() - 1))
+        self._plan_next()
+
+    def _plan_next(self) -> None:
+        world = self._cluster.world
+        world.after(world.rng.expovariate(1 / self._cluster.plan.fault_every), self._strike)
+
+    def _strike(self, _: object) -> None:
+        if self._over or not self._kinds:
+            return
+        rng = self._cluster.world.rng
+        self._kinds[int(rng.random() * len(self._kinds))]()
+        self._plan_next()
+
+    def end(self) -> None:
+        """Repair what can be repaired; from now on nothing goes wrong."""
+        self._over = True
+        cluster = self._cluster
+        cluster.world.note("faults", "end")
+        cluster.network.heal()
+        self._hung.clear()
+        self._slow.clear()
+        for node in cluster.nodes.values():
+            node.disk.failing = 0
+            node.fuse = 0
+            node.clock.set_rate(1.0)
+            node.recover_from_pause()
+            if not node.up and not node.retired:
+                cluster.world.after(0.01, self._restart, node)
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def _outage(self) -> float:
+        """How long a fault lasts: usually about as the plan says, sometimes very long or no time at all."""
+        rng = self._cluster.world.rng
+        return rng.expovariate(1 / self._cluster.plan.outage) * rng.choice((0.1, 1, 1, 1, 4))
+
+    def _any(self) -> Node:
+        """A peer; the leader half of the time, since that is where it hurts."""
+        rng, nodes = self._cluster.world.rng, list(self._cluster.nodes.values())
+        leaders = [node for node in nodes if node.up and isinstance(node.engine.state.role, Leader)]
+        chosen = leaders if leaders and rng.random() < 0.5 else nodes
+        return chosen[int(rng.random() * len(chosen))]
+
+    def _some(self) -> list[Node]:
+        """One, several, a majority, or all."""
+        rng, nodes = self._cluster.world.rng, list(self._cluster.nodes.values())
+        if rng.random() < 0.6:
+            return [self._any()]
+        return rng.sample(nodes, rng.choice((rng.randint(1, len(nodes)), len(nodes) // 2 + 1, len(nodes))))
+
+    def _may_lose(self, node: Node) -> bool:
+        """Whether this peer may lose what it promised: a formed cluster, and a minority with it."""
+        nodes = self._cluster.nodes.values()
+        lossy = sum(one.retired or one.disk.damaged for one in nodes)
+        return self._cluster.everybody_joined() and not node.retired and lossy < (len(nodes) - 1) // 2
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    def _crash(self) -> None:
+        """Processes die, at once or between two of their next effects, and come back after a while."""
+        rng = self._cluster.world.rng
+        for node in self._some():
+            if not node.up:
+                continue
+            if rng.random() < 0.6:
+                node.fuse = rng.randint(1, BOUNDARIES)
+            else:
+                node.crash()
+                self.after_crash(node)
+
+    def after_crash(self, node: Node) -> None:
+        """A peer died."""
+        self._cluster.world.after(self._outage(), self._restart, node)
+
+    def after_stop(self, node: Node) -> None:
+        """A peer stopped gracefully."""
+        self._cluster.world.after(self._outage(), self._restart, node)
+
+    def after_failure(self, node: Node, *, damaged: bool) -> None:
+        """A peer stopped itself."""
+        if damaged:
+            self._retire(node)
+        else:
+            self._cluster.world.after(0.1, self._restart, node)
+
+    def _retire(self, node: Node) -> None:
+        if not node.disk.damaged:
+            raise Violated("no peer fails", f"{node.name} takes its disk for damaged, which it is not")
+        node.retired = True
+        self._cluster.world.note(node.name, "retires")
+
+    def _restart(self, node: Node) -> None:
+        if node.up or (node.retired and not node.wiped):
+            return
+        try:
+            node.start()
+        except CorruptLog:
+            self._retire(node)
+        except RaftError as error:
+            if node.disk.failing == 0 and not node.disk.failed_once:
+                raise Violated("no peer fails", f"{node.name} cannot start: {error}") from error
+            self._cluster.world.after(0.1, self._restart, node)
+
+    def _stop(self) -> None:
+        node = self._any()
+        if node.up:
+            self._cluster.world.note(node.name, "is asked to stop")
+            node.post(StopRequested(self._outage()))
+
+    def _pause(self) -> None:
+        now = self._cluster.world.now
+        for node in self._some():
+            node.paused_until = max(node.paused_until, now + min(self._outage(), LONG_PAUSE))
+            self._cluster.world.note(node.name, "pauses until", node.paused_until)
+
+    def _clock(self) -> None:
+        rng, plan, node = self._cluster.world.rng, self._cluster.plan, self._any()
+        if rng.random() < 0.3:
+            node.clock.set_wall(rng.uniform(-10_000, 10_000))
+        elif rng.random() < 0.3 and not plan.settings.lease_reads:
+            node.clock.jump(rng.choice((0.05, 0.5, 5.0)) * rng.random())
+        else:
+            node.clock.set_rate(1 + plan.clock_spread * (2 * rng.random() - 1))
+        self._cluster.world.note(node.name, "has its clock changed")
+        if node.up:
+            node.clock_changed()
+
+    # -- disks ---------------------------------------------------------------------------------------------------------
+
+    def sync_time(self, node: Node) -> float:
+        """How long the next sync of a peer's disk takes."""
+        world, plan = self._cluster.world, self._cluster.plan
+        usual = plan.disk * (0.5 + world.rng.random())
+        if self._over:
+            return usual
+        if self._hung.get(node.name, 0.0) > world.now:
+            return self._hung[node.name] - world.now + usual
+        if self._slow.get(node.name, 0.0) > world.now:
+            return usual + world.rng.expovariate(1 / plan.slow_disk)
+        return usual
+
+    def _slow_disk(self) -> None:
+        world = self._cluster.world
+        kind = self._hung if world.rng.random() < 0.3 else self._slow
+        for node in self._some():
+            kind[node.name] = world.now + self._outage()
+            world.note(node.name, "disk is slow")
+
+    def _disk_error(self) -> None:
+        disk = self._any().disk
+        disk.failing = self._cluster.world.rng.choice((1, 1, 2))
+        disk.survives = self._cluster.world.rng.random() < 0.5
+        self._cluster.world.note(disk.name, "disk fails")
+
+    def _damage(self) -> None:
+        node = self._any()
+        if not node.disk.terms or node.disk.damaged or not self._may_lose(node):
+            return
+        rng = self._cluster.world.rng
+        index = rng.randint(1, len(node.disk.terms))
+        node.disk.damage(index, rng.getrandbits(16))
+        self._cluster.world.note(node.name, "disk is damaged at", index)
+
+    def _wipe(self) -> None:
+        node = self._any()
+        if not self._may_lose(node) or node.disk.damaged:
+            return
+        if node.up:
+            node.crash()
+        self._cluster.world.note(node.name, "disk is wiped")
+        node.wiped += 1
+        node.retired = True
+        node.disk = node.new_disk()
+        self.after_crash(node)
+
+    # -- network -------------------------------------------------------------------------------------------------------
+
+    def _partition(self) -> None:
+        """Cut links; some partitions flap, and come back several times."""
+        rng = self._cluster.world.rng
+        kind, links = draw_partition(rng, self._cluster.names, self._any().name)
+        self._cluster.world.note("network", "is cut", kind, links)
+        self._cut((links, rng.randint(2, 6) if rng.random() < 0.2 else 0))
+
+    def _cut(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
+        if self._over:
+            return
+        self._cluster.network.cut(work[0])
+        self._cluster.world.after(self._outage(), self._mend, work)
+
+    def _mend(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
+        links, again = work
+        self._cluster.network.mend(links)
+        if again and not self._over:
+            self._cluster.world.after(self._outage() / 4, self._cut, (links, again - 1))

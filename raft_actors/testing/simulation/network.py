@@ -1,0 +1,110 @@
+"""The simulated network: everything a network may do to a message, except to change it.
+
+Each directed link counts how many partitions cut it at the moment; a message is looked at when it leaves and again when
+it arrives, so a cut also takes what is under way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from raft_actors.protocol.events import Received
+
+if TYPE_CHECKING:
+    from raft_actors.protocol.effects import Send
+    from raft_actors.protocol.messages import Message
+    from raft_actors.testing.simulation.plan import Plan
+    from raft_actors.testing.simulation.world import World
+
+__all__ = ["Network"]
+
+REMEMBERED = 64
+"""How many old messages may come again."""
+LONGEST = 5.0
+"""Seconds that a message may be under way."""
+
+
+class Network:
+    """All links between the peers of a run.
+
+    Args:
+        world: time and dice.
+        plan: how bad it is.
+        names: the peers.
+
+    Attributes:
+        posts: where each peer takes what arrives.
+        faulty: whether the network loses, duplicates, delays and replays; cuts are apart from it.
+    """
+
+    def __init__(self, world: World, plan: Plan, names: Sequence[str]) -> None:
+        self.posts: dict[str, Callable[[object], None]] = {}
+        self.faulty = True
+        self._world = world
+        self._plan = plan
+        self._cuts = {(source, target): 0 for source in names for target in names}
+        self._old: deque[tuple[str, str, Message]] = deque(maxlen=REMEMBERED)
+        self._newest = dict.fromkeys(self._cuts, 0.0)
+
+    def send(self, source: str, send: Send) -> None:
+        """Take a message; it arrives once, later, twice, out of order, or never."""
+        plan, rng, target = self._plan, self._world.rng, send.to
+        packet = (source, target, send.message)
+        if self._cuts.get((source, target), 1):
+            return
+        if self.faulty:
+            if plan.loss and rng.random() < plan.loss:
+                self._world.log.append((self._world.now, source, "lost", target, send.message))
+                return
+            if plan.duplicate and rng.random() < plan.duplicate:
+                self._deliver(packet, self._way())
+            if plan.replay:
+                self._replay(packet)
+        self._deliver(packet, self._way())
+
+    def _replay(self, packet: tuple[str, str, Message]) -> None:
+        rng = self._world.rng
+        if self._old and rng.random() < self._plan.replay:
+            self._deliver(self._old[rng.randrange(len(self._old))], LONGEST * rng.random())
+        self._old.append(packet)
+
+    def _way(self) -> float:
+        """How long a message takes: usually little, with a heavy tail where messages may overtake."""
+        plan, rng = self._plan, self._world.rng
+        if self.faulty and plan.tail and rng.random() < plan.tail:
+            return min(plan.delay * rng.paretovariate(0.7) * 10, LONGEST)
+        return plan.delay * (0.5 + rng.random())
+
+    def _deliver(self, packet: tuple[str, str, Message], seconds: float) -> None:
+        time = self._world.now + seconds
+        if self._plan.ordered:
+            link = packet[:2]
+            self._newest[link] = time = max(time, self._newest[link])
+        self._world.at(time, self._arrive, packet)
+
+    def _arrive(self, packet: tuple[str, str, Message]) -> None:
+        source, target, message = packet
+        if not self._cuts[source, target]:
+            self.posts[target](Received(message))
+
+    def tell(self, source: str, target: str, event: object) -> None:
+        """Let ``target`` hear something about ``source`` that needs no message, unless the link is cut."""
+        if not self._cuts[source, target]:
+            self._world.after(self._way(), self.posts[target], event)
+
+    def cut(self, links: Sequence[tuple[str, str]]) -> None:
+        """Cut directed links; cuts add up."""
+        for link in links:
+            self._cuts[link] += 1
+
+    def mend(self, links: Sequence[tuple[str, str]]) -> None:
+        """Take back one cut of each of ``links``."""
+        for link in links:
+            self._cuts[link] = max(0, self._cuts[link] - 1)
+
+    def heal(self) -> None:
+        """No cut and no fault from now on."""
+        self.faulty = False
+        self._cuts = dict.fromkeys(self._cuts, 0)

@@ -1,0 +1,462 @@
+"""One simulated peer: the real engine, writer, replica and mailbox, with virtual time between them.
+
+::
+
+    network, callers --> Mailbox --turn--> Engine --Job--> disk queue --sync--> Writer --Persisted--> Mailbox
+                                              \--committed entries--> machine queue --> Replica --Applied--> Mailbox
+
+A turn does what the peer's actor does when it wakes: it takes everything queued, reads its clock, runs the events in
+their order, then writes, then reads, then the deadlines. A process dies between any two effects: every port counts
+down ``fuse``, and the one that finds it burnt raises ``Died``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from raft_actors.behaviours.recovery import recover
+from raft_actors.engine import Engine
+from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, OutcomeUnknown, RaftError, UnknownPeer
+from raft_actors.intake import Mailbox
+from raft_actors.log_store import LogStore
+from raft_actors.log_writer import Job, Writer
+from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice
+from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Effect, Load, Persist, Send
+from raft_actors.protocol.events import Applied, Event, PeerDown
+from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.types import Moment, Settings
+from raft_actors.testing.simulation.clock import Clock
+from raft_actors.testing.simulation.disk import Disk, SimulatedAdapter
+from raft_actors.testing.simulation.watched import Watched
+from raft_actors.testing.simulation.world import Violated
+
+if TYPE_CHECKING:
+    from raft_actors.protocol.entry import Entry
+    from raft_actors.requests import ReadBatch, Segment
+    from raft_actors.testing.simulation.cluster import Cluster
+
+__all__ = ["Died", "Node"]
+
+NEVER = float("inf")
+SOON = 1e-6
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+class _WatchedEngine(Engine):
+    """The real engine; each step is counted, noted, and checked before its effects are performed."""
+
+    node: Node
+    _before: PeerState
+    _event: Event
+    _checked: bool
+
+    def run(self, event: Event, moment: Moment) -> None:
+        """Take a step, check it, perform it."""
+        node = self.node
+        world = node.cluster.world
+        world.steps += 1
+        world.log.append((world.now, node.name, event))
+        self._before, self._event, self._checked = self.state, event, False
+        super().run(event, moment)
+        if not self._checked:
+            self._check(())
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        self._check(effects)
+        super()._perform(effects)  # type: ignore[arg-type]
+
+    def _check(self, effects: Sequence[Effect]) -> None:
+        self._checked = True
+        node = self.node
+        invariants = node.cluster.invariants
+        for effect in effects:
+            if type(effect) is Persist:
+                invariants.persists(node, effect)
+        invariants.stepped(node, self._event, self._before, self.state)
+
+
+class _Machine(MachineActor):
+    """The real machine actor's work, without its thread and its inbox."""
+
+    def __init__(self, node: Node, replica: Replica) -> None:
+        self.name = node.name
+        self.replica = replica
+        self._release = node.mailbox.release
+        self._applied = node.applied
+        self._waiting = []
+        self.work = self._work
+
+
+class Node:
+    """One peer.
+
+    Args:
+        cluster: everything around it.
+        name: its name.
+        settings: its settings.
+
+    Attributes:
+        up: whether its process runs.
+        life: how many processes it has had; what an earlier one planned is not done any more.
+        retired: it lost what it had promised and stays away.
+        disk: its medium.
+        mirror: its log, as given to the disk.
+        handed: index of the newest entry its machine was given.
+        fuse: how many more ports are passed before it dies, 0 if it does not.
+        paused_until: it stands still until then.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, settings: Settings) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.settings = settings
+        self.clock = Clock(cluster.world)
+        self.up = False
+        self.life = 0
+        self.wiped = 0
+        self.retired = False
+        self.fuse = 0
+        self.paused_until = 0.0
+        self.mirror: list[Entry] = []
+        self.handed = 0
+        self.disk = self.new_disk()
+        cluster.network.posts[name] = self.post
+
+    def new_disk(self) -> Disk:
+        """An empty medium with an incarnation of its own."""
+        disk = Disk(self.name, f"{self.name}-{self.wiped}".rjust(16, "0"), self.cluster.invariants.written)
+        self.cluster.invariants.disks[disk.incarnation] = disk
+        disk.boundary = self._boundary
+        return disk
+
+    # -- start and end -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the disk, recover, and run.
+
+        Raises:
+            RaftError: the store cannot be opened.
+        """
+        disk, cluster = self.disk, self.cluster
+        store = LogStore.open(lambda path: SimulatedAdapter(disk), f"simulated disk of {self.name}", name=self.name)
+        known = cluster.invariants.entries
+        self.mirror = [known[index, term][1] for index, term in enumerate(disk.terms, 1)]
+        self.handed = 0
+        self.life += 1
+        self.up = True
+        self.fuse = 0
+        self._wake_at = NEVER
+        self._turning = False
+        self._busy_until = 0.0
+        self._ending = False
+        self._disk_queue: deque[Job | Load] = deque()
+        self._syncing: list[Job | Load] = []
+        self._machine_queue: deque[Any] = deque()
+        self._working = False
+        self.mailbox = Mailbox(self.name, cluster.config, cluster.codec)
+        self.mailbox.refusal = lambda: UnknownPeer(self.name)
+        self.replica = Replica(Watched(cluster.judge, self.name), self.name, cluster.codec)
+        self.machine = _Machine(self, self.replica)
+        state = self._recovered(store)
+        self.engine = _WatchedEngine(state, self, self.mailbox.release)
+        self.engine.node = self
+        self.writer = Writer(store, state.ballot, state.log.last, self._send_synced, self.mailbox.post)
+        cluster.world.note(self.name, "starts", state.ballot, state.log.last)
+        self._plan_wake()
+
+    def _recovered(self, store: LogStore) -> PeerState:
+        recovered = store.recovered
+        return recover(
+            name=self.name,
+            incarnation=store.identity.incarnation,
+            settings=self.settings,
+            cluster=recovered.cluster,
+            ballot=recovered.ballot,
+            log=recovered.log,
+            configurations=recovered.configurations,
+            time=recovered.time,
+            moment=self.clock.moment(),
+        )
+
+    def crash(self) -> None:
+        """Die now: what a disk has under way is on it in part, or not at all."""
+        rng = self.cluster.world.rng
+        if self._syncing and rng.random() < 0.5:
+            self.fuse = rng.randrange(1, 3 * len(self._syncing) + 2)
+            try:
+                self.writer.perform(self._syncing)
+            except Died:
+                pass
+            except (RaftError, OSError) as error:
+                self.cluster.world.note(self.name, "fails while it dies", str(error))
+        self.died()
+
+    def died(self) -> None:
+        """The process is gone: callers hear so, and the others perhaps."""
+        self.cluster.world.note(self.name, "dies")
+        self._end(OutcomeUnknown(f"peer {self.name!r} crashed"))
+
+    def _end(self, late: RaftError) -> None:
+        self.up = False
+        self.fuse = 0
+        self.life += 1
+        self.cluster.invariants.lost(self)
+        unknown = OutcomeUnknown(f"peer {self.name!r} stopped before the outcome was known")
+        self.mailbox.turn_away(late)
+        self.engine.waiters.close(unapplied=late, unknown=unknown)
+        self.cluster.clients.abandoned(self.name, unknown)
+        if self.cluster.plan.monitors:
+            for other in self.cluster.nodes.values():
+                if other is not self:
+                    self.cluster.network.tell(self.name, other.name, PeerDown(self.name))
+
+    def finish(self) -> None:
+        """A graceful end: what the machine and the disk were given, they do."""
+        self.cluster.world.note(self.name, "stops")
+        for item in self._machine_queue:
+            self.machine.work(item)
+        self.writer.perform([*self._syncing, *self._disk_queue])
+        self._end(UnknownPeer(self.name, f"peer {self.name!r} has stopped"))
+
+    def failed(self, error: BaseException) -> None:
+        """The peer stops itself; the supervisor starts it again unless it is damaged."""
+        if isinstance(error, InvariantViolated | Incompatible):
+            raise Violated("no peer fails", f"{self.name}: {type(error).__name__}: {error}") from error
+        self.cluster.world.note(self.name, "fails", str(error))
+        unknown = OutcomeUnknown(f"peer {self.name!r} failed")
+        unknown.__cause__ = error
+        self._end(unknown)
+        self.cluster.faults.after_failure(self, damaged=isinstance(error, CorruptLog))
+
+    # -- turns ---------------------------------------------------------------------------------------------------------
+
+    def post(self, item: object) -> None:
+        """Something arrives."""
+        if self.up:
+            self.mailbox.post(item)
+            self.look()
+
+    def look(self) -> None:
+        """Take a turn now, or as soon as this peer can."""
+        if self._turning:
+            return
+        world = self.cluster.world
+        free = max(self._busy_until, self.paused_until)
+        if free > world.now:
+            self._turning = True
+            world.at(free, self._late_turn, self.life)
+        else:
+            self.turn()
+
+    def _late_turn(self, life: int) -> None:
+        if life == self.life and self.up:
+            self._turning = False
+            self.look()
+
+    def turn(self) -> None:
+        """Handle everything queued, then the deadlines that have passed."""
+        self._guarded(self._turn)
+        if not self.up:
+            return
+        if self._ending:
+            self._guarded(self.finish)
+            self.cluster.faults.after_stop(self)
+            return
+        busy = self.cluster.plan.busy
+        if busy:
+            world = self.cluster.world
+            self._busy_until = world.now + busy * world.rng.random()
+        self._plan_wake()
+        if self._disk_queue and not self._syncing:
+            self._sync()
+        if self._machine_queue and not self._working:
+            self._work()
+
+    def _turn(self) -> None:
+        drained = self.mailbox.drain()
+        moment = self.clock.moment()
+        engine = self.engine
+        for item in drained.items:
+            engine.run(item, moment)
+        if drained.writes is not None:
+            engine.write(drained.writes, moment)
+        if drained.reads is not None:
+            engine.read(drained.reads, moment)
+        if drained.lease_reads is not None:
+            engine.read(drained.lease_reads, moment)
+        engine.tick(moment)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Died:
+            self.died()
+            self.cluster.faults.after_crash(self)
+        except Exception as error:  # noqa: BLE001 - fail-stop, as the peer's actor
+            self.failed(error)
+
+    def _plan_wake(self) -> None:
+        deadline = self.engine.deadline
+        if deadline == NEVER:
+            return
+        world = self.cluster.world
+        time = max(self.clock.when(deadline), world.now + SOON)
+        if time < self._wake_at:
+            self._wake_at = time
+            world.at(time, self._wake, (self.life, time))
+
+    def _wake(self, planned: tuple[int, float]) -> None:
+        if planned != (self.life, self._wake_at) or not self.up:
+            return
+        self._wake_at = NEVER
+        if self.clock.moment().now >= self.engine.deadline:
+            self.look()
+        else:
+            self._plan_wake()
+
+    def clock_changed(self) -> None:
+        """The clock runs differently: deadlines come at other times."""
+        self._wake_at = NEVER
+        self._plan_wake()
+
+    def recover_from_pause(self) -> None:
+        """Go on now, whatever was planned."""
+        self.paused_until = 0.0
+        self._turning = False
+        if self.up:
+            self.clock_changed()
+            self.look()
+
+    def standing(self) -> str:
+        """Where this peer stands, in a few words."""
+        if not self.up:
+            return f"{self.name} is {'retired' if self.retired else 'down'}"
+        state = self.engine.state
+        return (
+            f"{self.name} {type(state.role).__name__} term {state.term} leader {state.leader} last {state.log.last} "
+            f"durable {state.log.durable} commit {state.commit_index} applied {self.replica.applied}"
+        )
+
+    def digest(self) -> object:
+        """What stands for the state of its machine."""
+        machine = self.replica.machine
+        return machine.digest_of(self.replica.state) if isinstance(machine, Watched) else None
+
+    # -- disk and machine ----------------------------------------------------------------------------------------------
+
+    def _sync(self) -> None:
+        """The disk takes what is queued."""
+        world, plan, queue = self.cluster.world, self.cluster.plan, self._disk_queue
+        count = 1 if plan.one_job and world.rng.random() < 0.8 else len(queue)
+        self._syncing = [queue.popleft() for _ in range(count)]
+        world.after(self.cluster.faults.sync_time(self), self._synced, self.life)
+
+    def _synced(self, life: int) -> None:
+        if life != self.life or not self.up:
+            return
+        if self.paused_until > self.cluster.world.now:
+            self.cluster.world.at(self.paused_until, self._synced, life)
+            return
+        work, self._syncing = self._syncing, []
+        self._guarded(lambda: self.writer.perform(work))
+        if self.up:
+            if self._disk_queue:
+                self._sync()
+            self.look()
+
+    def _work(self) -> None:
+        """The machine takes what is queued."""
+        world, plan = self.cluster.world, self.cluster.plan
+        self._working = True
+        world.after((0.0002 + plan.machine) * world.rng.random(), self._worked, self.life)
+
+    def _worked(self, life: int) -> None:
+        if life != self.life or not self.up:
+            return
+        if self.paused_until > self.cluster.world.now:
+            self.cluster.world.at(self.paused_until, self._worked, life)
+            return
+        self._working = False
+        self._guarded(self._work_off)
+        if self.up:
+            self.look()
+
+    def _work_off(self) -> None:
+        work, self._machine_queue = self._machine_queue, deque()
+        for item in work:
+            self.machine.work(item)
+
+    def applied(self, index: int) -> None:
+        """The machine reports back."""
+        self._boundary()
+        self.mailbox.post(Applied(index))
+
+    # -- ports of the engine -------------------------------------------------------------------------------------------
+
+    def _boundary(self) -> None:
+        """Between two effects a process may die."""
+        if self.fuse:
+            self.fuse -= 1
+            if not self.fuse:
+                raise Died
+
+    def send(self, send: Send) -> None:
+        """Hand a message to the network."""
+        if self.fuse:
+            self._boundary()
+        self.cluster.invariants.leaves(self, send.to, send.message)
+        self.cluster.network.send(self.name, send)
+
+    _send_synced = send
+
+    def persist(self, job: Job) -> None:
+        """Queue a batch for the disk."""
+        if self.fuse:
+            self._boundary()
+        self._disk_queue.append(job)
+
+    def load(self, load: Load) -> None:
+        """Queue a read of entries."""
+        if self.fuse:
+            self._boundary()
+        self._disk_queue.append(load)
+
+    def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
+        """Queue committed entries for the machine."""
+        if self.fuse:
+            self._boundary()
+        self.cluster.invariants.handed(self, entries)
+        self._machine_queue.append(ApplyBatch(entries, segments))
+
+    def serve(self, batch: ReadBatch) -> None:
+        """Queue reads for the machine."""
+        if self.fuse:
+            self._boundary()
+        self._machine_queue.append(batch)
+
+    def noticed(self, before: PeerState, after: PeerState) -> None:
+        """Tell the machine whether it leads; note what changed."""
+        leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
+        if leads != led:
+            self._machine_queue.append(RoleNotice(leads, after.term))
+        if type(after.role) is not type(before.role):
+            self.cluster.world.note(self.name, "becomes", type(after.role).__name__, after.term)
+
+    def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
+        """A request to form a cluster was answered."""
+        self.cluster.world.note(self.name, "forms", effect)
+        self.cluster.formation_answered(self, effect)
+
+    def discarded(self, effect: Discard) -> None:
+        """A message was refused."""
+        self.cluster.world.note(self.name, "discards", effect.sender, effect.reason)
+
+    def ready_to_stop(self) -> None:
+        """A graceful stop has nothing more to wait for."""
+        self._ending = True
+

@@ -1,0 +1,163 @@
+"""What a seed stands for: which faults are on, how strong they are, and how the cluster is set up.
+
+Swarm testing: a run with every fault at full strength explores less than many runs with a few faults each, since some
+faults hide others. So every seed switches each fault on or off and draws its strength.
+
+Source: Groce et al., "Swarm Testing", ISSTA 2012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from random import Random
+
+from raft_actors.protocol.types import Settings
+
+__all__ = ["FAULTS", "Plan", "draw_plan"]
+
+FAULTS = {
+    "loss": "messages are lost, up to 30 %",
+    "duplicate": "messages arrive twice",
+    "reorder": "messages overtake each other, some by far",
+    "replay": "old messages come again much later",
+    "partition": "links are cut: halves, one peer, rings, bridges, one way, around the leader, flapping",
+    "crash": "peers die at any boundary between two effects, one or many, and come back",
+    "stop": "peers are stopped gracefully, leaders hand over, and come back",
+    "pause": "whole processes stand still for a while",
+    "clock": "clocks run at rates from 0.5 to 1.5, and jump",
+    "slow_disk": "syncs take long, or hang",
+    "disk_error": "a write or a read fails; what it did is unknown until the next start",
+    "damage": "a record on the disk of a minority is damaged",
+    "wipe": "the disk of a minority is lost",
+    "slow_machine": "the state machine is slow",
+    "busy": "peers are slow to look into their inbox, so that much arrives together",
+}
+"""Every fault and what it does; ``simulate(faults=...)`` takes these names."""
+
+LEASE_CLOCK_SPREAD = 0.05
+"""Leases are promised for clocks whose rates differ by at most 10 %; beyond that they promise nothing."""
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """One seed's choices; seconds and probabilities.
+
+    Attributes:
+        faults: which are on, in the order of ``FAULTS``.
+        settings: of every peer.
+        cached_entries: how many entries a log keeps in memory; small in some seeds, so that stores are read.
+        loss: of a message.
+        duplicate: of a message.
+        replay: that an old message comes again with a new one.
+        delay: a message's usual way.
+        tail: probability of a much longer way.
+        ordered: messages of a link stay in order.
+        monitors: the death of a peer is told to the others.
+        fault_every: mean time between two faults.
+        outage: mean time until a fault is over.
+        disk: a usual sync.
+        slow_disk: mean of a slow one.
+        machine: how long the machine takes for what it was handed.
+        busy: longest time between two looks into an inbox.
+        one_job: the disk takes one batch at a time instead of all that is queued.
+        clock_spread: how far a clock's rate may be from 1.
+        clients: how many.
+        think: mean pause of a client between two requests.
+        burst: most requests that a client has under way.
+        read_share: of the requests.
+        leader_share: of requests that go where the client believes the leader to be.
+        patience: timeout of a request; ``inf`` in some seeds for writes.
+    """
+
+    faults: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    cached_entries: int = 1024
+    loss: float = 0.0
+    duplicate: float = 0.0
+    replay: float = 0.0
+    delay: float = 0.001
+    tail: float = 0.0
+    ordered: bool = True
+    monitors: bool = True
+    fault_every: float = 1.0
+    outage: float = 0.5
+    disk: float = 0.001
+    slow_disk: float = 0.0
+    machine: float = 0.0
+    busy: float = 0.0
+    one_job: bool = False
+    clock_spread: float = 0.0
+    clients: int = 3
+    think: float = 0.05
+    burst: int = 1
+    read_share: float = 0.4
+    leader_share: float = 0.8
+    patience: float = 3.0
+
+
+def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
+    """Draw what this seed does.
+
+    Args:
+        rng: the dice.
+        allowed: names of ``FAULTS`` that may be switched on.
+    """
+    share = rng.choice((0.2, 0.5, 0.8, 1.0))
+    faults = tuple(name for name in FAULTS if rng.random() < share and name in allowed)
+    settings = _draw_settings(rng)
+    plan = Plan(faults=faults, settings=settings)
+    plan.monitors = rng.random() < 0.6
+    plan.fault_every = rng.choice((0.15, 0.5, 1.5))
+    plan.outage = rng.choice((0.1, 0.4, 1.5))
+    plan.disk = rng.choice((0.0002, 0.002, 0.01))
+    plan.one_job = rng.random() < 0.2
+    plan.cached_entries = rng.choice((1024, 1024, 16, 2))
+    _draw_network(rng, plan)
+    _draw_slowness(rng, plan)
+    _draw_clients(rng, plan)
+    return plan
+
+
+def _draw_settings(rng: Random) -> Settings:
+    lease_reads = rng.random() < 0.25
+    return Settings(
+        pre_vote=rng.random() < 0.8,
+        check_quorum=lease_reads or rng.random() < 0.8,
+        lease_reads=lease_reads,
+        max_inflight=rng.choice((64, 64, 4, 1)),
+        max_batch_bytes=rng.choice((1 << 20, 1 << 20, 400, 1)),
+    )
+
+
+def _draw_network(rng: Random, plan: Plan) -> None:
+    plan.delay = rng.choice((0.0003, 0.001, 0.01))
+    if "loss" in plan.faults:
+        plan.loss = rng.choice((0.01, 0.1, 0.3)) * rng.random()
+    if "duplicate" in plan.faults:
+        plan.duplicate = rng.choice((0.01, 0.2)) * rng.random()
+    if "replay" in plan.faults:
+        plan.replay = 0.05 * rng.random()
+    if "reorder" in plan.faults:
+        plan.ordered = False
+        plan.tail = rng.choice((0.01, 0.1)) * rng.random()
+
+
+def _draw_slowness(rng: Random, plan: Plan) -> None:
+    if "slow_disk" in plan.faults:
+        plan.slow_disk = rng.choice((0.03, 0.2, 1.0))
+    if "slow_machine" in plan.faults:
+        plan.machine = rng.choice((0.01, 0.2))
+    if "busy" in plan.faults:
+        plan.busy = rng.choice((0.002, 0.02))
+    if "clock" in plan.faults:
+        plan.clock_spread = LEASE_CLOCK_SPREAD if plan.settings.lease_reads else rng.choice((0.05, 0.5))
+
+
+def _draw_clients(rng: Random, plan: Plan) -> None:
+    plan.clients = rng.randrange(1, 7)
+    plan.think = rng.choice((0.005, 0.03, 0.15))
+    plan.burst = rng.choice((1, 1, 3, 10))
+    plan.read_share = rng.choice((0.2, 0.5, 0.8))
+    plan.leader_share = rng.choice((0.3, 0.8, 1.0))
+    plan.patience = rng.choice((0.5, 3.0, float("inf")))
