@@ -15,7 +15,8 @@ import pykka
 from raft_actors.codec import CheckedCodec, is_immutable_reply
 from raft_actors.errors import InvalidCommand, Overloaded, RaftError
 from raft_actors.futures import RequestFuture
-from raft_actors.mailbox import Channel, Envelope
+from raft_actors.lending import LendingChannel
+from raft_actors.mailbox import Envelope
 from raft_actors.requests import GetStatus, Read, ReadBatch, Write, WriteBatch
 from raft_actors.timekeeper import TIMEKEEPER
 
@@ -36,7 +37,7 @@ class Drained(NamedTuple):
     lease_reads: ReadBatch | None
 
 
-class Mailbox(Channel):
+class Mailbox(LendingChannel):
     """A peer's inbox.
 
     Attributes:

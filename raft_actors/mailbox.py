@@ -31,8 +31,8 @@ class Channel:
     """An actor's inbox: many threads post, its own thread takes everything queued.
 
     Attributes:
-        deadline: when to wake although nothing came; set and read by the owner's thread only.
-        attention: bits of the concerns for which a whisper wakes the owner; set by the owner's thread only.
+        deadline: when to wake although nothing came; set in the owner's turn only.
+        attention: bits of the concerns for which a whisper wakes the owner; set in the owner's turn only.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Applied, ClusterRequested, Event, PeerDown, Persisted, Received, StopRequested
-from raft_actors.protocol.messages import AppendEntriesReply
+from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
 from raft_actors.requests import ReadBatch, Segment
@@ -141,6 +141,7 @@ class Peer(InboxActor):
         self._ending: StopNow | None = None
         self._crashed = False
         mailbox.read_stale = self._read_stale
+        mailbox.turn = self._take_turn
         mailbox.deadline = self.engine.deadline
 
     def __str__(self) -> str:
@@ -153,9 +154,14 @@ class Peer(InboxActor):
         LOCAL.join(self.name, self._deliver)
 
     def _deliver(self, event: Received | PeerDown) -> bool:
-        """A message of another peer; called in its thread."""
-        if type(event) is Received and type(event.message) is AppendEntriesReply:
+        """A message of another peer; called in its thread. A heartbeat is handled right there if this peer sleeps."""
+        if type(event) is not Received:
+            return self.mailbox.post(event)
+        message = event.message
+        if type(message) is AppendEntriesReply:
             return self.mailbox.whisper(event, ANSWERS)
+        if type(message) is AppendEntries and not message.entries:
+            return self.mailbox.lend(event)
         return self.mailbox.post(event)
 
     # -- from other threads --------------------------------------------------------------------------------------------
@@ -180,15 +186,19 @@ class Peer(InboxActor):
 
     def on_receive(self, message: Any) -> None:
         """Handle everything queued, then the deadlines that have passed."""
+        if self._take_turn():
+            self._end(self._ending or StopNow(crash=True))
+
+    def _take_turn(self) -> bool:
+        """One turn, in our thread or in that of a sender while we sleep; returns whether this peer must end."""
         try:
-            if not self._crashed:
+            if not self._crashed and self._ending is None:
                 self._turn()
         except BaseException as error:  # noqa: BLE001 - fail-stop
             self._ending = StopNow(error=error)
         if self._crashed:
             self._ending = StopNow(crash=True)
-        if self._ending is not None:
-            self._end(self._ending)
+        return self._ending is not None
 
     def _turn(self) -> None:
         mailbox = self.mailbox

@@ -1,0 +1,79 @@
+"""A channel whose sleeping owner is not woken for a trifle: the sender runs the owner's turn in its own thread.
+
+Waking a thread and being woken by its answer costs two thread switches, several times what the handling of a heartbeat
+costs. The owner's turn stays exclusive: the owner runs it, or one sender while the owner sleeps, never two.
+
+::
+
+    owner:   asleep ---------------------------(lent)--------------------------> asleep, or rung if more is to do
+    sender:          lend(item): owner asleep? run its turn here, once, give it back
+
+The owner is rung after all when the turn left something for it: more items, an earlier deadline, its own end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from raft_actors.mailbox import NEVER, Channel
+
+__all__ = ["LendingChannel"]
+
+
+class LendingChannel(Channel):
+    """A channel that can be handled by others while its owner sleeps.
+
+    Attributes:
+        turn: handles what is queued; returns whether the owner itself must go on. Set by the owner before it starts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn: Callable[[], bool] | None = None
+        self._lent = False
+        self._armed = NEVER
+        self._overdue = False
+
+    def lend(self, item: Any) -> bool:
+        """Queue ``item`` and, if the owner sleeps, handle it here and now; False if the channel is closed."""
+        turn = self.turn
+        with self._lock:
+            if self._closed:
+                return False
+            self._items.append(item)
+            if not self._asleep:
+                return True
+            self._asleep = False
+            if turn is None or self._gate is not None:
+                self._bell.release()
+                return True
+            self._lent = True
+        self._give_back(owner_must_go_on=turn())
+        return True
+
+    def _give_back(self, *, owner_must_go_on: bool) -> None:
+        with self._lock:
+            self._lent = False
+            if owner_must_go_on or self._overdue or self._gate or self._has_work() or self.deadline < self._armed:
+                self._overdue = False
+                self._bell.release()
+            else:
+                self._asleep = True
+
+    def _wait(self) -> None:
+        with self._lock:
+            if self._has_work():
+                return
+            self._asleep, self._armed = True, self.deadline
+        left = self._armed - time.monotonic()
+        if self._bell.acquire(timeout=min(left, threading.TIMEOUT_MAX) if left > 0 else 0):
+            return
+        with self._lock:
+            if self._asleep:
+                self._asleep = False
+                return
+            self._overdue = self._lent  # somebody runs our turn: it rings when it is done
+        self._bell.acquire()
