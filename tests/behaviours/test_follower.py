@@ -37,6 +37,14 @@ def test_a_heartbeat_is_answered_at_once_with_what_is_durable() -> None:
     assert only(effects, AppendEntriesReply).match_index == 2
 
 
+def test_a_heartbeat_of_a_term_that_is_not_on_disk_confirms_nothing() -> None:
+    """After a restart this peer could follow a deposed leader, and drop what the leader of this term counts on."""
+    state = take(bench.peer(terms=(1, 1)), append("s2", 2, LogPosition(1, 2))).state
+    assert reply_to(state, append("s2", 2, LogPosition(1, 2))).match_index == 0
+    state = synced(state).state
+    assert reply_to(state, append("s2", 2, LogPosition(1, 2))).match_index == 2
+
+
 def test_success_claims_what_was_matched_and_not_the_own_end() -> None:
     """BUG-34."""
     state = bench.following(terms=(1, 1, 1, 1))

@@ -110,41 +110,48 @@ def test_a_hand_over_that_was_no_stop_leaves_the_leader_leading() -> None:
     assert bench.of_type(take(state, WritesRequested(7, (b"x",))).effects, Reject) == []
 
 
-def test_a_stopping_leader_turns_to_another_when_its_successor_died_and_waits_for_nobody_when_all_did() -> None:
+def test_a_stopping_leader_turns_from_a_dead_successor_to_the_next() -> None:
     state = take(bench.leader(), STOP).state
-    assert not ready(take(state, PeerDown("s3")).effects)
+    assert receivers(take(state, PeerDown("s3")).effects) == []
     state, effects = take(state, PeerDown("s2"))
+    assert receivers(effects) == ["s3"]
     assert not ready(effects)
-    assert state.role.transfer.target == "s3"
-    assert ready(take(state, PeerDown("s3")).effects)
+    assert ready(take(state, PeerDown("s3")).effects), "nobody is left"
 
 
-def test_a_successor_that_has_not_stood_in_an_election_timeout_is_told_again_while_there_is_time() -> None:
+def test_a_successor_that_does_not_stand_is_told_again() -> None:
     state = take(bench.leader(), STOP).state
-    assert state.role.transfer.sent
-    later = NOW + state.settings.max_election_timeout
-    role = replace(
-        state.role, progress={name: replace(one, heard_at=later) for name, one in state.role.progress.items()}
-    )
-    state, effects = take(replace(state, role=role), Tick(), at(later))
+    state = take_all(state, ack("s2", 2, 2), ack("s3", 2, 2), moment=at(NOW + 0.55))
+    state, effects = take(state, Tick(), at(NOW + 0.6))
+    assert [one.term for one in sent(effects, TimeoutNow)] == [2]
     assert not ready(effects)
-    assert len(sent(effects, TimeoutNow)) == 1
-    assert state.role.transfer.deadline > later
 
 
-def test_a_successor_that_never_answered_since_we_lead_is_given_two_heartbeats() -> None:
-    state = bench.leader()
-    role = replace(
-        state.role, progress={name: replace(one, match_index=0) for name, one in state.role.progress.items()}
-    )
-    state = take(replace(state, role=role), STOP).state
-    first = state.role.transfer
-    assert first.deadline == NOW + 2 * state.settings.heartbeat_interval
-    state, effects = take(state, Tick(), at(first.deadline))
+def test_a_successor_that_never_answered_has_two_heartbeats() -> None:
+    """It may be dead since before our election."""
+    state = bench.leader(match={"s2": 0, "s3": 0})
+    state = take(state, STOP).state
+    assert next_deadline(take(state, Tick(), at(NOW + 0.09)).state) == pytest.approx(NOW + 0.1)
+    state = take(state, Tick(), at(NOW + 0.1)).state
+    transfer = leading(state).transfer
+    assert transfer is not None
+    assert transfer.target == "s3"
+    assert ready(take(state, Tick(), at(NOW + 0.2)).effects)
+
+
+def test_the_death_of_the_target_of_a_hand_over_that_is_no_stop_ends_it() -> None:
+    state = replace(take(bench.leader(), STOP).state, stopping=NEVER)
+    state, effects = take(state, PeerDown("s2"))
+    assert leading(state).transfer is None
     assert not ready(effects)
-    second = state.role.transfer
-    assert second.target != first.target
-    assert ready(take(state, Tick(), at(second.deadline)).effects)
+
+
+def test_who_leads_no_more_stays_for_one_election_and_no_longer() -> None:
+    """Its vote may be needed."""
+    state = take(bench.leader(), STOP).state
+    state = take(state, bench.vote("s3", 9)).state
+    assert not ready(take(state, Tick(), at(NOW + 0.59)).effects)
+    assert ready(take(state, Tick(), at(NOW + 0.6)).effects)
 
 
 def test_a_leader_deposed_while_it_stops_waits_for_a_new_leader_or_its_time() -> None:

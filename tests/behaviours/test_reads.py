@@ -59,6 +59,12 @@ def test_a_round_is_put_to_a_quorum_first_and_soon_to_everybody() -> None:
     assert next_deadline(state) > NOW + 0.05
 
 
+def test_of_two_voters_the_other_one_is_asked() -> None:
+    state, effects = take(bench.leader(members=bench.configuration("s1", "s2")), ReadsRequested(7))
+    assert receivers(effects) == ["s2"]
+    assert served(take(state, ack("s2", 2, 2, number=1)).effects) == [(7, 2)]
+
+
 def test_learners_are_not_asked() -> None:
     members = replace(bench.THREE, learners=bench.configuration("s4").voters)
     state = take(bench.leader(members=members), ack("s4", 2, 2), at(NOW + 0.001)).state
