@@ -1,15 +1,12 @@
-"""Sections 5.1 to 5.4 of the Raft paper, sentence by sentence, and section 8. A docstring paraphrases its sentence."""
+"""Sections 5.1 to 5.4 of the Raft paper, sentence by sentence. A docstring paraphrases its sentence."""
 
 from __future__ import annotations
 
 import itertools
 
-from msgspec.structs import replace
-
 from raft_actors.behaviours.deadlines import next_deadline
-from raft_actors.protocol.effects import Apply, Persist, Reject, Send, ServeReads
-from raft_actors.protocol.entry import EntryKind
-from raft_actors.protocol.events import ClusterRequested, ReadsRequested, Tick, WritesRequested
+from raft_actors.protocol.effects import Apply, Send
+from raft_actors.protocol.events import ClusterRequested, Tick, WritesRequested
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply, RequestVote, RequestVoteReply
 from raft_actors.protocol.state import Candidate, Follower, Leader
 from raft_actors.protocol.types import Ballot, LogPosition, Settings
@@ -20,7 +17,6 @@ from tests.behaviours.bench import (
     append,
     at,
     entries,
-    leading,
     nack,
     only,
     receivers,
@@ -362,45 +358,3 @@ def test_5_4_2_entries_keep_their_term_when_a_later_leader_replicates_them() -> 
     state = take(bench.candidate(terms=(1, 2, 2), term=4), vote("s2", 4)).state
     effects = take(state, nack("s3", 4, 3, LogPosition(1, 1))).effects
     assert [one.term for one in only(effects, AppendEntries).entries] == [2, 2, 4]
-
-
-# -- 8 Client interaction ----------------------------------------------------------------------------------------------
-
-
-def test_8_who_does_not_lead_turns_a_command_away_and_names_the_leader() -> None:
-    """§8: a server that is not the leader rejects the request and tells the most recent leader it has heard from."""
-    assert only(take(bench.following("s2"), WritesRequested(1, (b"x",))).effects, Reject).leader == "s2"
-
-
-def test_8_a_leader_commits_a_blank_no_op_at_the_start_of_its_term() -> None:
-    """§8: each leader commits a blank no-op entry into the log at the start of its term."""
-    batch = only(take(bench.candidate(), vote("s2", 2)).effects, Persist)
-    assert [(one.kind, one.term, one.data) for one in batch.entries] == [(EntryKind.NOOP, 2, b"")]
-
-
-def test_8_until_then_a_leader_does_not_know_what_is_committed_and_serves_no_read() -> None:
-    """§8: at the start of its term the leader may not know which entries are committed."""
-    state = synced(take(bench.candidate(terms=(1, 1), commit=1), vote("s2", 2)).state).state
-    state = take(state, ReadsRequested(7)).state
-    state, effects = take(state, ack("s2", 2, 2, number=1))
-    assert not bench.of_type(effects, ServeReads)
-    assert only(take(state, ack("s2", 2, 3, number=1)).effects, ServeReads).index == 3
-
-
-def test_8_a_leader_exchanges_heartbeats_with_a_majority_before_it_answers_a_read() -> None:
-    """§8: a leader must check whether it has been deposed, by heartbeats with a majority, before answering a read."""
-    state, effects = take(bench.leader(), ReadsRequested(7))
-    assert sent(effects, AppendEntries)
-    assert not bench.of_type(effects, ServeReads)
-    deposed = take(state, replace(ack("s2", 2, 2), term=3)).effects
-    assert not bench.of_type(deposed, ServeReads)
-    assert only(deposed, Reject).token == 7
-    assert only(take(state, ack("s2", 2, 2, number=1)).effects, ServeReads).token == 7
-
-
-def test_8_a_read_writes_nothing_into_the_log() -> None:
-    """§8: read-only operations are handled without writing anything into the log."""
-    state, effects = take(bench.leader(), ReadsRequested(7))
-    assert state.log == bench.leader().log
-    assert not bench.of_type(effects, Persist)
-    assert leading(state).reading is not None
