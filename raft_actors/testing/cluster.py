@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import cloudpickle
+
 from raft_actors import administration, api
 from raft_actors.codec import resolve
 from raft_actors.config import Config
@@ -246,11 +248,10 @@ class Cluster(FaultyPeers):
         return self._different_states(running)
 
     def _different_states(self, running: list[str]) -> str | None:
-        codec = resolve(self._configs[running[0]].codec)
         state = self.state(running[0])
         for name in running[1:]:
             other = self.state(name)
-            if other != state and codec.encode(other) != codec.encode(state):
+            if other != state and cloudpickle.dumps(other) != cloudpickle.dumps(state):
                 return f"the states of {running[0]} and {name} differ: {state!r:.300} and {other!r:.300}"
         return None
 
