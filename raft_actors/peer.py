@@ -205,8 +205,11 @@ class Peer(InboxActor):
         drained = mailbox.drain()
         moment = Moment(time.monotonic(), time.time(), random.random())
         engine = self.engine
+        stops: list[StopRequested] = []
         for item in drained.items:
-            if isinstance(item, Envelope | FormRequest | StopNow | StopRequested):
+            if type(item) is StopRequested:
+                stops.append(item)
+            elif isinstance(item, Envelope | FormRequest | StopNow):
                 self._control(item, moment)
             else:
                 engine.run(item, moment)
@@ -216,6 +219,9 @@ class Peer(InboxActor):
             engine.read(drained.reads, moment)
         if drained.lease_reads is not None:
             engine.read(drained.lease_reads, moment)
+        for stop in stops:  # after the requests that were there before it
+            self._stop_by = moment.now + stop.timeout
+            engine.run(stop, moment)
         deadline = engine.tick(moment)
         self._flush()
         mailbox.deadline = min(deadline, moment.now + LEISURE) if self._for_machine else deadline
@@ -241,15 +247,12 @@ class Peer(InboxActor):
         work = self._for_machine
         return len(work) < MAX_APPLYING and all(type(one) is ApplyBatch and not one.segments for one in work)
 
-    def _control(self, item: Envelope[Any] | FormRequest | StopNow | StopRequested, moment: Moment) -> None:
+    def _control(self, item: Envelope[Any] | FormRequest | StopNow, moment: Moment) -> None:
         match item:
             case FormRequest():
                 token = next(self._tokens)
                 self._forming[token] = item.future
                 self.engine.run(ClusterRequested(token, uuid.uuid4().hex, item.names, item.timeout), moment)
-            case StopRequested():
-                self._stop_by = moment.now + item.timeout
-                self.engine.run(item, moment)
             case StopNow():
                 self._ending = self._ending or item
             case Envelope():

@@ -21,11 +21,12 @@ import raft_actors as raft
 from raft_actors import errors, names, supervisor
 from raft_actors.testing import Cluster
 from storage_adapters import rocksdb
-from tests.threads.tools import Recorder, assert_nothing_left, outcome, wait_until
+from tests.threads.tools import Recorder, assert_nothing_left, outcome, remember, wait_until
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
+    remember()
     yield
     supervisor.stop_all(2.0)
     assert_nothing_left()

@@ -19,13 +19,14 @@ from raft_actors.testing.disk import Disk
 from raft_actors.testing.network import Link, Network
 from raft_actors.transport.local import LOCAL
 from storage_adapters import Batch, LMDBAdapter, MemoryAdapter, StorageError
-from tests.threads.tools import Recorder, alive, assert_nothing_left, outcome, wait_until
+from tests.threads.tools import Recorder, alive, assert_nothing_left, outcome, remember, wait_until
 
 ENGINES = ["lmdb", "rocksdb", "memory"]
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
+    remember()
     yield
     assert_nothing_left()
 

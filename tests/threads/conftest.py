@@ -9,11 +9,12 @@ import pytest
 
 import raft_actors as raft
 from raft_actors import names, supervisor
-from tests.threads.tools import assert_nothing_left
+from tests.threads.tools import assert_nothing_left, remember
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
+    remember()
     yield
     leftovers = names.names()
     supervisor.stop_all(2.0)  # so that one failure does not become those of all tests after it
