@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from raft_actors.behaviours.candidate import campaign
+from raft_actors.behaviours.reads import ask_again
 from raft_actors.behaviours.transition import Transition, become_follower, election_deadline, forget_leader
 from raft_actors.protocol.configuration import Configuration, decode
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
@@ -49,6 +50,9 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if commit_index != state.commit_index:
         state = replace(state, commit_index=commit_index)
     match = end if persist else _durable_match(state, end)
+    if state.forwarded:
+        state, asked = ask_again(state, moment)
+        effects += asked
     return Transition(state, (*effects, *persist, _accept(state, message, match)))
 
 

@@ -24,10 +24,12 @@ from raft_actors.protocol.messages import ReadIndex, ReadIndexReply
 from raft_actors.protocol.state import NEVER, Leader, PeerState, PendingRead, ReadRound
 from raft_actors.protocol.types import Moment
 
-__all__ = ["confirm_round", "on_read_index", "on_read_index_reply", "read"]
+__all__ = ["ask_again", "confirm_round", "on_read_index", "on_read_index_reply", "read"]
 
 PATIENCE = 0.1
 """Share of a heartbeat interval after which a round that was not confirmed is put to everybody."""
+ASK_AGAIN = 2.0
+"""Heartbeat intervals after which a follower that hears its leader asks again."""
 
 
 def read(state: PeerState, event: ReadsRequested, moment: Moment) -> Transition:
@@ -36,23 +38,31 @@ def read(state: PeerState, event: ReadsRequested, moment: Moment) -> Transition:
         return _enqueue(state, state.role, PendingRead(token=event.token, lease=event.lease), moment)
     if state.leader is None:
         return Transition(state, (Reject(event.token, refusal(state), None),))
-    return _forward(state, event.token)
+    forwarded = (*state.forwarded, (state.next_request, event.token))
+    asked_at = state.asked_at if state.forwarded else moment.now
+    state = replace(state, forwarded=forwarded, next_request=state.next_request + 1, asked_at=asked_at)
+    return Transition(state, (_question(state),))
 
 
-def _forward(state: PeerState, token: int) -> Transition:
+def ask_again(state: PeerState, moment: Moment) -> Transition:
+    """Repeat the newest question, if the leader is heard and has owed an answer for long: something was lost."""
+    if moment.now < state.asked_at + ASK_AGAIN * state.settings.heartbeat_interval:
+        return Transition(state)
+    return Transition(replace(state, asked_at=moment.now), (_question(state),))
+
+
+def _question(state: PeerState) -> Send:
     leader = state.leader or ""
     member = state.configuration.members().get(leader)
-    request = ReadIndex(
+    question = ReadIndex(
         cluster=state.cluster,
         sender=state.name,
         incarnation=state.incarnation,
         receiver=member.incarnation if member else "",
         term=state.term,
-        request=state.next_request,
+        request=state.forwarded[-1][0],
     )
-    forwarded = (*state.forwarded, (state.next_request, (token,)))
-    state = replace(state, forwarded=forwarded, next_request=state.next_request + 1)
-    return Transition(state, (Send(leader, request),))
+    return Send(leader, question)
 
 
 def on_read_index(state: PeerState, message: ReadIndex, moment: Moment) -> Transition:
@@ -63,10 +73,14 @@ def on_read_index(state: PeerState, message: ReadIndex, moment: Moment) -> Trans
 
 
 def on_read_index_reply(state: PeerState, message: ReadIndexReply) -> Transition:
-    """The leader answered: the reads wait only for the machine now, or had no effect."""
-    tokens = next((tokens for request, tokens in state.forwarded if request == message.request), ())
-    forwarded = tuple(item for item in state.forwarded if item[0] != message.request)
-    state = replace(state, forwarded=forwarded)
+    """The leader answered: the reads wait only for the machine now, or had no effect.
+
+    An answer is good for every question asked before its own, whose answers may be lost.
+    """
+    if message.request >= state.next_request:
+        return Transition(state)
+    tokens = [token for number, token in state.forwarded if number <= message.request]
+    state = replace(state, forwarded=state.forwarded[len(tokens) :])
     if message.index is None:
         return Transition(state, tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for token in tokens))
     confirmed = tuple((message.index, token) for token in tokens)

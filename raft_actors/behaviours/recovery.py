@@ -58,7 +58,7 @@ def recover(
         log=log,
         configurations=configurations,
         time=time,
-        next_request=int((moment.now + moment.jitter) * 1e9),
+        next_request=int(moment.now * 1e9 + moment.jitter * 1e6),
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )
     alone = has_quorum(state.configuration, (name,))

@@ -86,7 +86,7 @@ def become_follower(
 
 def forget_leader(state: PeerState) -> Transition:
     """No leader is known any more: reads that were sent to it have no effect and are turned away."""
-    effects = tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for _, tokens in state.forwarded for token in tokens)
+    effects = tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for _, token in state.forwarded)
     return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=()), effects)
 
 

@@ -176,8 +176,9 @@ class PeerState(Struct, frozen=True, kw_only=True):
         role: follower, pre-candidate, candidate or leader.
         applying: last index of each batch that the machine has and did not report back.
         loading: a read of entries for the machine is under way.
-        forwarded: reads sent to the leader, by request number, in order.
+        forwarded: ``(request, token)`` of reads that the leader was asked about, in order.
         next_request: number of the next such request.
+        asked_at: when it asked for the oldest of them.
         confirmed_reads: ``(index, token)`` of reads that wait only for ``handed``.
         formation: a formation of a new cluster it takes part in.
         formed: token of the caller to tell when the first configuration commits, 0 if none.
@@ -202,8 +203,9 @@ class PeerState(Struct, frozen=True, kw_only=True):
     role: Role = Follower()
     applying: tuple[int, ...] = ()
     loading: bool = False
-    forwarded: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    forwarded: tuple[tuple[int, int], ...] = ()
     next_request: int = 1
+    asked_at: float = LONG_AGO
     confirmed_reads: tuple[tuple[int, int], ...] = ()
     formation: Forming | Reserved | None = None
     formed: int = 0

@@ -152,6 +152,13 @@ def test_followers_are_told_of_a_commit_soon_when_no_entry_carries_the_news() ->
     assert next_deadline(state) == pytest.approx(NOW + 0.006 + 0.05)
 
 
+def test_commits_that_go_on_do_not_postpone_the_news() -> None:
+    state = synced(take_all(bench.leader(), write(), write())).state
+    state = take(state, ack("s2", 2, 3), at(NOW)).state
+    state = take(state, ack("s2", 2, 4), at(NOW + 0.004)).state
+    assert next_deadline(state) == pytest.approx(NOW + 0.005)
+
+
 def test_an_entry_that_reaches_all_carries_the_news_and_the_heartbeat() -> None:
     state = take_all(bench.leader(), write(), Persisted(Ballot(2, "s1"), LogPosition(2, 3)), ack("s2", 2, 3))
     state, effects = take(state, write(), at(NOW + 0.004))
@@ -232,6 +239,32 @@ def test_a_slow_disk_that_moves_costs_no_leadership() -> None:
     assert isinstance(state.role, Leader)
 
 
+def test_writes_that_go_on_do_not_hide_a_hung_disk() -> None:
+    """Its oldest batch counts."""
+    state, now = bench.leader(), NOW
+    while isinstance(state.role, Leader):
+        now += 0.05
+        end = state.log.last.index
+        state = take_all(state, ack("s2", 2, end), ack("s3", 2, end), write(), Tick(), moment=at(now))
+        assert now < NOW + 2 * 0.6
+
+
+def test_a_sync_that_confirms_nothing_does_not_hide_a_hung_disk() -> None:
+    state, now = take(bench.leader(), write()).state, NOW
+    while isinstance(state.role, Leader):
+        now += 0.05
+        state = take_all(state, Persisted(Ballot(2, "s1"), LogPosition(2, 2)), ack("s2", 2, 3), Tick(), moment=at(now))
+        assert now < NOW + 2 * 0.6
+
+
+def test_a_disk_that_caught_up_in_two_steps_is_owed_for_no_more() -> None:
+    state = take_all(bench.leader(), write(), write(), Persisted(Ballot(2, "s1"), LogPosition(2, 3)))
+    assert leading(state).unsynced == 4
+    state = synced(state).state
+    state = take_all(state, ack("s2", 2, 4), Tick(), moment=at(NOW + 0.7))
+    assert isinstance(state.role, Leader)
+
+
 def test_an_idle_leader_is_owed_nothing_by_its_disk() -> None:
     state = synced(take(bench.leader(), write()).state).state
     assert leading(state).unsynced == 0
@@ -271,6 +304,9 @@ def test_a_new_leader_announces_itself_with_a_no_op_of_its_term() -> None:
     batch = only(effects, Persist)
     assert [(one.index, one.term, one.kind) for one in batch.entries] == [(3, 2, EntryKind.NOOP)]
     assert leading(state).first_index == 3
+    assert batch.entries[0].time == NOW
+    later = take(bench.candidate(terms=(1, 1), time=NOW + 9), vote("s2", 2)).effects
+    assert only(later, Persist).entries[0].time == NOW + 9, "replicated time never goes back"
     assert [message.previous for message in sent(effects, AppendEntries)] == [LogPosition(1, 2)] * 2
 
 

@@ -13,6 +13,7 @@ from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Ballot, LogPosition, Settings
 from tests.behaviours import bench
 from tests.behaviours.bench import (
+    FIRST,
     NOW,
     ack,
     append,
@@ -169,14 +170,27 @@ def test_the_leader_answers_a_follower_after_a_round() -> None:
     assert (reply.request, reply.index) == (41, 2)
 
 
-def test_requests_of_a_follower_are_told_apart() -> None:
-    state = take_all(bench.following("s2", commit=1), ReadsRequested(7), ReadsRequested(8))
-    first, second = (number for number, _ in state.forwarded)
+def test_an_answer_is_good_for_every_question_asked_before_its_own() -> None:
+    state = take_all(bench.following("s2", commit=1), ReadsRequested(7), ReadsRequested(8), ReadsRequested(9))
+    first, second, third = (number for number, _ in state.forwarded)
     state, effects = take(state, read_index_reply("s2", 1, second, 1))
-    assert served(effects) == [(8, 1)]
-    state, effects = take(state, read_index_reply("s2", 1, second, 1))
-    assert served(effects) == [], "a duplicate"
-    assert served(take(state, read_index_reply("s2", 1, first, 1)).effects) == [(7, 1)]
+    assert served(effects) == [(7, 1), (8, 1)]
+    assert served(take(state, read_index_reply("s2", 1, first, 1)).effects) == [], "too late"
+    assert served(take(state, read_index_reply("s2", 1, second, 1)).effects) == [], "a duplicate"
+    assert served(take(state, read_index_reply("s2", 1, third + 1, 1)).effects) == [], "never asked"
+    assert served(take(state, read_index_reply("s2", 1, third, 1)).effects) == [(9, 1)]
+
+
+def test_a_lost_question_is_asked_again_once_for_all_that_wait() -> None:
+    state = take(bench.following("s2", commit=1), ReadsRequested(7)).state
+    state, effects = take(state, ReadsRequested(8), at(NOW + 0.08))
+    question = only(effects, ReadIndex)
+    assert sent(take(state, append("s2", 1, FIRST), at(NOW + 0.09)).effects, ReadIndex) == []
+    state, effects = take(state, append("s2", 1, FIRST), at(NOW + 0.1))
+    assert only(effects, ReadIndex) == question, "the newest: a slow answer to it is good as well"
+    assert sent(take(state, append("s2", 1, FIRST), at(NOW + 0.19)).effects, ReadIndex) == []
+    assert sent(take(state, append("s2", 1, FIRST), at(NOW + 0.2)).effects, ReadIndex) == [question]
+    assert served(take(state, read_index_reply("s2", 1, question.request, 1)).effects) == [(7, 1), (8, 1)]
 
 
 def test_who_does_not_lead_cannot_say() -> None:
