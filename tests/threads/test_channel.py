@@ -69,7 +69,7 @@ def test_a_post_at_the_very_deadline_is_neither_lost_nor_counted_twice() -> None
         while not stop.is_set():
             channel.post(posted)
             posted += 1
-            time.sleep(0.0001)
+            stop.wait(0.0001)
 
     thread = threading.Thread(target=post)
     thread.start()

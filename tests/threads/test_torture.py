@@ -14,7 +14,7 @@ import pytest
 import raft_actors as raft
 from raft_actors import names
 from raft_actors.testing import Cluster, Operation, check_linearizable
-from tests.threads.tools import Recorder, wait_until
+from tests.threads.tools import NEVER, Recorder, wait_until
 
 CLIENTS = 4
 CALL = 1.0
@@ -63,7 +63,7 @@ class Client:
         output = output if op == "read" and status == "ok" else None
         self.history.append(Operation(self._number, op, None, value, output, begin, end, status))
         if status == "fail":
-            time.sleep(0.002)
+            NEVER.wait(0.002)
 
 
 class Trouble:
@@ -85,7 +85,7 @@ class Trouble:
         getattr(self, "_" + kind.replace(" ", "_"))(victim)
 
     def _while(self, most: float = 0.8) -> None:
-        time.sleep(self._dice.random() * most)
+        NEVER.wait(self._dice.random() * most)
 
     def _crash(self, victim: str) -> None:
         self._cluster.crash(victim)
@@ -166,7 +166,7 @@ def test_whatever_happens_what_clients_saw_is_linearizable(storage: str, seconds
         while time.monotonic() < until:
             trouble.strike()
             wait_until(lambda: all(names.whereis(name) for name in cluster.names), 10)
-            time.sleep(0.2 * random.random())
+            NEVER.wait(0.2 * random.random())
         cluster.eventually(lambda: cluster.write("calm", timeout=2.0) or True, 15)
         end.set()
         for client in clients:

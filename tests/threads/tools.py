@@ -13,6 +13,8 @@ import raft_actors as raft
 from raft_actors import names
 from storage_adapters import lock
 
+NEVER = threading.Event()
+"""Never set: who waits for it stands for work that takes its time."""
 OURS = ("raft-peer-", "raft-machine-", "raft-writer-", "raft-restart-", "raft-testing-", "raft-subscription")
 
 
@@ -33,7 +35,7 @@ class Recorder(raft.StateMachine):
             case ("raise", error):
                 raise error
             case ("sleep", seconds):
-                time.sleep(seconds)
+                NEVER.wait(seconds)
             case ("half", value):
                 state.append(value)
                 raise ValueError(f"after half of {value!r}")
@@ -51,7 +53,7 @@ class Recorder(raft.StateMachine):
             case "len":
                 return len(state), state
             case ("sleep", seconds):
-                time.sleep(seconds)
+                NEVER.wait(seconds)
                 return "awake", state
             case ("raise", error):
                 raise error
@@ -103,7 +105,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str 
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what or condition}"
-        time.sleep(0.002)
+        NEVER.wait(0.002)
 
 
 _before: set[object] = set()
