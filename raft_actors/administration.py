@@ -10,7 +10,7 @@ from raft_actors import names
 from raft_actors.arguments import PeerRef, name_of, seconds_of
 from raft_actors.errors import ConfigurationChanged, ConfigurationInProgress, InvalidConfiguration, Timeout
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
-from raft_actors.peer import FormRequest
+from raft_actors.orders import FormRequest
 from raft_actors.supervisor import handle_of, running
 from raft_actors.values import Configuration, configuration_of
 

@@ -23,7 +23,7 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.behaviours.applying import MAX_APPLYING
 from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
@@ -33,6 +33,7 @@ from raft_actors.formation_errors import formation_error
 from raft_actors.log_writer import Job, LogWriter, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice, StaleRead
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
+from raft_actors.orders import Ended, FormRequest, StopNow
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
 from raft_actors.protocol.entry import Entry
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.log_store import LogStore
 
-__all__ = ["Ended", "FormRequest", "Peer", "StopNow"]
+__all__ = ["Owner", "Peer"]
 
 logger = logging.getLogger("raft_actors")
 
@@ -57,28 +58,6 @@ LEISURE = 0.005
 """Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
 ABRUPT_PATIENCE = 1.0
 """Seconds that a crashing or failing peer waits for its own threads to end."""
-
-
-class FormRequest(NamedTuple):
-    """A caller wants a cluster of ``names`` formed."""
-
-    names: tuple[str, ...]
-    timeout: float
-    future: RequestFuture[Any]
-
-
-class StopNow(NamedTuple):
-    """Stop without hand-over. ``crash``: as if the process died; ``error``: because of it."""
-
-    crash: bool = False
-    error: BaseException | None = None
-
-
-class Ended(NamedTuple):
-    """How a peer ended: ``error`` is ``None`` unless it failed."""
-
-    crash: bool
-    error: BaseException | None
 
 
 class Owner(Protocol):

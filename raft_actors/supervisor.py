@@ -31,7 +31,7 @@ from raft_actors.errors import (
 )
 from raft_actors.intake import Mailbox
 from raft_actors.opening import open_peer
-from raft_actors.peer import Ended, StopNow
+from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
 from raft_actors.subscriptions import ConfigurationCommitted, Hub, LeaderChanged, PeerStopped, RoleChanged
 from raft_actors.values import Status, configuration_of, role_name, status_of

@@ -1,0 +1,32 @@
+"""What the library tells a peer to do, and what the peer tells of its end. Requests of callers are in ``requests``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from raft_actors.futures import RequestFuture
+
+__all__ = ["Ended", "FormRequest", "StopNow"]
+
+
+class FormRequest(NamedTuple):
+    """A caller wants a cluster of ``names`` formed."""
+
+    names: tuple[str, ...]
+    timeout: float
+    future: RequestFuture[Any]
+
+
+class StopNow(NamedTuple):
+    """Stop without hand-over. ``crash``: as if the process died; ``error``: because of it."""
+
+    crash: bool = False
+    error: BaseException | None = None
+
+
+class Ended(NamedTuple):
+    """How a peer ended: ``error`` is ``None`` unless it failed."""
+
+    crash: bool
+    error: BaseException | None
