@@ -129,7 +129,7 @@ def test_the_asked_peer_must_be_a_member(three: raft.Config) -> None:
     [
         ([], raft.InvalidConfiguration, "at least one peer"),
         (["s1", "s2", "s1"], raft.InvalidConfiguration, "s1 named twice"),
-        ("s1", raft.InvalidConfiguration, "not the one string 's1'"),
+        ("s1", raft.InvalidConfiguration, "must be several names, not 's1'"),
         (["s1", "no good"], raft.InvalidName, "'no good'"),
         (["s1", 7], raft.InvalidName, "7"),
         (["s1", "nobody"], raft.UnknownPeer, "'nobody'"),
