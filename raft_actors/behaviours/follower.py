@@ -73,7 +73,7 @@ def _well_formed(message: AppendEntries) -> bool:
 def _follow(state: PeerState, leader: str, moment: Moment) -> Transition:
     """Hear the leader: a fresh timeout, and with lease reads a promise not to vote until then."""
     effects: tuple[Effect, ...] = ()
-    if state.leader != leader or not isinstance(state.role, Follower):
+    if state.leader != leader:
         state, effects = become_follower(state, moment, leader=leader)
     if state.settings.lease_reads:
         promised = moment.now + state.settings.min_election_timeout

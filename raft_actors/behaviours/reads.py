@@ -104,9 +104,7 @@ def _may_answer_at_once(state: PeerState, role: Leader, pending: PendingRead, mo
 
 
 def _holds_lease(state: PeerState, role: Leader, moment: Moment) -> bool:
-    if not state.settings.lease_reads or role.lease_given_up or role.transfer is not None:
-        return False
-    if state.commit_index < role.first_index:
+    if not state.settings.lease_reads or role.lease_given_up:
         return False
     loyal = {name for name, progress in role.progress.items() if progress.promised_until > moment.now}
     return has_quorum(state.configuration, loyal | {state.name})

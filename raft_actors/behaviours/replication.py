@@ -51,8 +51,7 @@ def feed(
     while progress.next_index <= last and _may_send(progress, state.settings.max_inflight):
         entries = state.log.slice(progress.next_index, max_bytes)
         if entries is None:
-            until = min(last, state.log.tail_first - 1)
-            effects.append(Load(name, progress.next_index, until, max_bytes))
+            effects.append(Load(name, progress.next_index, state.log.tail_first - 1, max_bytes))
             return replace(progress, state=LOADING)
         progress = _send_entries(state, role, name, progress, entries, moment, effects)
     return progress

@@ -190,6 +190,20 @@ def test_the_timeout_of_a_candidate_counts_from_its_sync() -> None:
     assert next_deadline(state) == NOW + 0.8 + 0.45
 
 
+def test_a_sync_that_is_told_twice_gives_a_candidate_no_more_time() -> None:
+    state = synced(timed_out(bench.peer(settings=NO_PRE_VOTE)).state).state
+    assert synced(state, at(NOW + 0.7)).state == state
+
+
+def test_a_refusal_never_postpones_what_is_due_sooner() -> None:
+    now = NOW + 0.44
+    for state in (bench.pre_candidate(), bench.candidate()):
+        for voter in ("s2", "s3"):
+            refused = pre_vote_reply(voter, 1, granted=False) if state.term == 1 else vote(voter, 2, granted=False)
+            state = take(state, refused, at(now, 0.9)).state
+            assert next_deadline(state) == NOW + 0.45
+
+
 def test_a_candidate_that_hears_the_leader_of_its_term_follows_it() -> None:
     state = take(bench.candidate(), bench.append("s2", 2, LogPosition(1, 1))).state
     assert isinstance(state.role, Follower)
@@ -248,6 +262,10 @@ def test_the_death_of_the_leader_is_followed_by_an_election_at_once() -> None:
     assert state.leader is None
     assert next_deadline(state) == pytest.approx(NOW + 0.01)
     assert isinstance(take(state, Tick(), at(NOW + 0.01)).state.role, PreCandidate)
+
+
+def test_the_death_of_the_leader_postpones_nothing() -> None:
+    assert next_deadline(take(bench.following("s2"), PeerDown("s2"), at(NOW + 0.445, 0.9)).state) == NOW + 0.45
 
 
 def test_the_death_of_another_follower_means_nothing() -> None:

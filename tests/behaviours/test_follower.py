@@ -85,7 +85,7 @@ def test_only_what_conflicts_is_cut_off() -> None:
 def test_a_gap_is_refused_with_a_hint() -> None:
     state = bench.following(terms=(1, 1))
     reply = reply_to(state, append("s2", 1, LogPosition(1, 5), entries(6, 1)))
-    assert (reply.success, reply.previous, reply.hint) == (False, 5, LogPosition(1, 2))
+    assert (reply.success, reply.previous, reply.hint, reply.match_index) == (False, 5, LogPosition(1, 2), 0)
 
 
 def test_a_conflict_hint_skips_the_term_that_conflicts() -> None:

@@ -84,6 +84,13 @@ def test_an_answer_counts_only_for_rounds_that_left_before_it() -> None:
     assert served(take(state, ack("s3", 2, 2, number=2)).effects) == [(8, 2)]
 
 
+def test_an_answer_that_comes_late_takes_no_confirmation_back() -> None:
+    five = bench.configuration("s1", "s2", "s3", "s4", "s5")
+    state = take(bench.leader(members=five), ReadsRequested(7)).state
+    state = take_all(state, ack("s2", 2, 2, number=1), ack("s2", 2, 2, number=0))
+    assert served(take(state, ack("s3", 2, 2, number=1)).effects) == [(7, 2)]
+
+
 def test_a_refusal_of_our_term_confirms_a_round_too() -> None:
     """It says that its sender still follows us; only its log is behind."""
     state = take(bench.leader(), ReadsRequested(7)).state
@@ -124,6 +131,10 @@ def test_alone_a_leader_needs_no_round() -> None:
     state = bench.leader(members=bench.configuration("s1"))
     state, effects = take(state, ReadsRequested(7))
     assert served(effects) == [(7, 2)]
+    new = synced(bench.timed_out(bench.peer(terms=(1, 1), members=bench.configuration("s1"))).state).state
+    new, effects = take(new, ReadsRequested(7))
+    assert served(effects) == [], "its no-op is not committed yet"
+    assert served(synced(new).effects) == [(7, 3)]
 
 
 def test_a_deposed_leader_serves_nothing() -> None:
@@ -158,6 +169,7 @@ def test_a_round_of_an_older_leadership_confirms_nothing() -> None:
 def test_a_follower_asks_its_leader_and_serves_from_its_own_machine() -> None:
     state, effects = take(bench.following("s2", terms=(1, 1), commit=1), ReadsRequested(7))
     question = only(effects, ReadIndex)
+    assert question.receiver == bench.store("s2")
     state, effects = take(state, read_index_reply("s2", 1, question.request, 2))
     assert served(effects) == [], "index 2 is not committed here yet"
     assert served(take(state, append("s2", 1, LogPosition(1, 2), commit=2)).effects) == [(7, 2)]
@@ -167,7 +179,13 @@ def test_the_leader_answers_a_follower_after_a_round() -> None:
     state, effects = take(bench.leader(), read_index("s3", 2, 41))
     assert sent(effects, ReadIndexReply) == []
     reply = only(take(state, ack("s2", 2, 2, number=1)).effects, ReadIndexReply)
-    assert (reply.request, reply.index) == (41, 2)
+    assert (reply.request, reply.index, reply.receiver) == (41, 2, bench.store("s3"))
+
+
+def test_peers_that_our_configuration_lacks_ask_and_are_asked() -> None:
+    """It may be the older one."""
+    assert only(take(bench.following("s9"), ReadsRequested(7)).effects, ReadIndex).receiver == ""
+    assert only(take(bench.following("s2"), read_index("s9", 1)).effects, ReadIndexReply).receiver == ""
 
 
 def test_an_answer_is_good_for_every_question_asked_before_its_own() -> None:
@@ -255,6 +273,13 @@ def test_a_lease_counts_from_when_the_question_left() -> None:
     state = with_lease(sent_at=NOW - 0.2)
     assert lease_read(state, NOW + 0.06) == [(7, 2)]
     assert lease_read(state, NOW + 0.08) == []
+
+
+def test_a_lease_serves_everything_committed_so_far() -> None:
+    state = take(with_lease(), WritesRequested(1, (b"x",))).state
+    state = take_all(state, ack("s2", 2, 3, promise=0.3), ack("s3", 2, 3, promise=0.3))
+    assert lease_read(state, NOW) == [], "entry 3 is committed, but not applied here"
+    assert served(synced(take(state, ReadsRequested(7, lease=True)).state).effects) == [(7, 3)]
 
 
 def test_without_a_lease_a_read_does_a_round() -> None:

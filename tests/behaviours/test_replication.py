@@ -148,8 +148,17 @@ def test_a_late_refusal_teaches_nothing() -> None:
     state = take_all(bench.leader(), write(), ack("s2", 2, 3), write())
     before = progress(state)
     assert progress(take(state, nack("s2", 2, 2)).state) == replace(before, heard_at=NOW)
-    probing = with_progress(state, state=PROBE, next_index=4, probing=True)
-    assert progress(take(probing, nack("s2", 2, 9)).state).next_index == 4
+    assert progress(take(state, nack("s2", 2, 3)).state).state is REPLICATE, "it is known to match"
+    assert progress(take(state, nack("s2", 2, 5)).state).state is REPLICATE, "nothing was sent after it"
+    probing = with_progress(take_all(state, write(), write()), state=PROBE, next_index=6, probing=True)
+    for previous in (4, 9):
+        assert progress(take(probing, nack("s2", 2, previous, LogPosition(2, 3))).state).next_index == 6
+
+
+def test_a_hint_that_makes_no_sense_still_leads_back() -> None:
+    state = take_all(bench.leader(), write(), write(), write())
+    state = take(state, nack("s2", 2, 4, LogPosition(9, 99))).state
+    assert progress(state).next_index == 4
 
 
 def test_nothing_goes_back_below_what_is_known_to_match() -> None:
@@ -241,6 +250,11 @@ def test_a_refusal_while_the_store_is_read_changes_nothing() -> None:
     state = take(behind(next_index=4), nack("s2", 2, 9)).state
     assert progress(state).state is LOADING
     assert progress(take(state, nack("s2", 2, 3)).state).next_index == 4
+
+
+def test_a_read_that_brought_nothing_is_repeated() -> None:
+    state = take(behind(), nack("s2", 2, 9)).state
+    assert only(take(state, EntriesLoaded("s2", 2, ())).effects, Load).first == 2
 
 
 def test_the_store_must_agree_with_the_log() -> None:

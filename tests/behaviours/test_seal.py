@@ -77,6 +77,12 @@ def test_a_vote_repeated_while_its_disk_works_waits_for_the_disk_too() -> None:
     assert isinstance(effects[1], Send)
 
 
+def test_nothing_is_stored_because_a_cluster_id_is_another_object() -> None:
+    message = replace(append("s2", 1, LogPosition(1, 1)), cluster="".join(list(bench.CLUSTER)))
+    assert message.cluster is not bench.CLUSTER
+    assert bench.of_type(take(bench.following(), message).effects, Persist) == []
+
+
 # -- over whole walks --------------------------------------------------------------------------------------------------
 
 
