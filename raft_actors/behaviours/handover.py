@@ -96,12 +96,10 @@ def _give_up_transfer(state: PeerState, role: Leader, moment: Moment) -> Transit
 
 
 def finish_stop(state: PeerState, moment: Moment) -> Transition:
-    """A stopping peer is ready when somebody else leads, or when its time is up.
+    """A peer that was asked to stop is ready when somebody else leads, or when its time is up.
 
     Once it leads no more, it stays for one election, since its vote may be needed, and no longer.
     """
-    if state.stopping == NEVER:
-        return Transition(state)
     if not isinstance(state.role, Leader):
         state = replace(state, stopping=min(state.stopping, moment.now + state.settings.max_election_timeout))
     handed_over = state.leader is not None and state.leader != state.name

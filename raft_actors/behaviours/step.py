@@ -57,7 +57,7 @@ from raft_actors.protocol.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from raft_actors.protocol.state import Follower, Leader, PeerState
+from raft_actors.protocol.state import NEVER, Follower, Leader, PeerState
 from raft_actors.protocol.types import Moment, Violation
 
 __all__ = ["Transition", "step"]
@@ -80,7 +80,7 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     after, effects = _handle(state, event, moment)
     after, handed = applying.hand_over(after)
     effects += handed
-    if after.stopping != float("inf"):
+    if after.stopping != NEVER:
         after, stopped = handover.finish_stop(after, moment)
         effects += stopped
     _check(state, after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from raft_actors.behaviours import leader as leader_rules
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.configuration import Configuration
@@ -319,3 +320,8 @@ def test_nothing_of_an_older_leadership_is_remembered() -> None:
     role = leading(take(state, vote("s2", 4)).state)
     assert (role.round, role.reading, role.queued_reads, role.transfer) == (0, None, (), None)
     assert all(progress.match_index == 0 for progress in role.progress.values())
+
+
+def test_a_leader_that_lost_its_role_in_mid_step_stops() -> None:
+    with pytest.raises(Violation, match="lost its role"):
+        leader_rules._leading(bench.following())
