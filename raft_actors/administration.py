@@ -6,8 +6,7 @@ import random
 import time
 from collections.abc import Iterable
 
-from raft_actors import names
-from raft_actors.arguments import PeerRef, name_of, seconds_of
+from raft_actors.arguments import PeerRef, name_of, patience_of
 from raft_actors.errors import ConfigurationChanged, ConfigurationInProgress, InvalidConfiguration, Timeout
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.orders import FormRequest
@@ -23,7 +22,7 @@ ANSWERING = 0.25
 
 
 def set_configuration(
-    peer: PeerRef, peers: Iterable[str], *, expected: Configuration | int | None = None, timeout: float = 5.0
+    peer: PeerRef, peers: Iterable[PeerRef], *, expected: Configuration | int | None = None, timeout: float | None = 5.0
 ) -> Configuration:
     """Form the cluster of ``peers``, once; with the members that it has already, return its configuration.
 
@@ -34,7 +33,7 @@ def set_configuration(
         peer: whom to ask.
         peers: names of all members.
         expected: the configuration, or its index, that the caller believes to be current.
-        timeout: seconds.
+        timeout: seconds; ``None``: for ever.
 
     Returns:
         The committed configuration.
@@ -48,7 +47,7 @@ def set_configuration(
     """
     refuse_if_forbidden()
     wanted = _member_names(peers)
-    deadline = time.monotonic() + (seconds_of(timeout, "timeout") or 0.0)
+    deadline = time.monotonic() + patience_of(timeout, "timeout")
     while True:
         current = configuration(peer)
         _check_expected(current, expected)
@@ -74,10 +73,10 @@ def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configurat
     return future.get()
 
 
-def _member_names(peers: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(peers, str):
-        raise InvalidConfiguration(f"peers must be several names, not the one string {peers!r}")
-    wanted = tuple(names.check_name(name) for name in peers)
+def _member_names(peers: Iterable[PeerRef]) -> tuple[str, ...]:
+    if isinstance(peers, str) or not isinstance(peers, Iterable):
+        raise InvalidConfiguration(f"peers must be several names, not {peers!r:.60}")
+    wanted = tuple(name_of(peer) for peer in peers)
     if not wanted:
         raise InvalidConfiguration("a cluster needs at least one peer")
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
@@ -88,6 +87,8 @@ def _member_names(peers: Iterable[str]) -> tuple[str, ...]:
 
 def _check_expected(current: Configuration, expected: Configuration | int | None) -> None:
     index = expected.index if isinstance(expected, Configuration) else expected
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise TypeError(f"expected must be a Configuration or its index, not {expected!r:.60}")
     if index is not None and index != current.index:
         raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has {current.index}")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import pykka
 
 from raft_actors import names, supervisor
-from raft_actors.arguments import PeerRef, name_of, seconds_of
+from raft_actors.arguments import PeerRef, name_of, patience_of, seconds_of
 from raft_actors.config import Config
 from raft_actors.errors import NotConfigured, RaftError
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
@@ -76,7 +76,7 @@ def start_peer(
     return handle.ref
 
 
-def stop_peer(name: PeerRef, *, timeout: float = 5.0) -> None:
+def stop_peer(name: PeerRef, *, timeout: float | None = 5.0) -> None:
     """Stop a peer gracefully, or cancel its restart; nothing happens if it is not there.
 
     A leader hands its leadership over first, if anybody can take it; what was accepted is finished; every waiting
@@ -84,13 +84,13 @@ def stop_peer(name: PeerRef, *, timeout: float = 5.0) -> None:
 
     Args:
         name: the peer.
-        timeout: seconds, after which user code that hangs is abandoned.
+        timeout: seconds, after which user code that hangs is abandoned; ``None``: never.
 
     Raises:
         Refused: called from inside a state machine.
     """
     refuse_if_forbidden()
-    supervisor.stop(name_of(name), seconds_of(timeout, "timeout") or 0.0)
+    supervisor.stop(name_of(name), patience_of(timeout, "timeout"))
 
 
 stop = stop_peer
@@ -278,7 +278,7 @@ def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:
     if block:
         refuse_if_forbidden()
     if timeout is not None:
-        future.deadline = time.monotonic() + (seconds_of(timeout, "timeout") or 0.0)
+        future.deadline = time.monotonic() + patience_of(timeout, "timeout")
     return future
 
 

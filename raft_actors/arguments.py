@@ -10,7 +10,10 @@ from raft_actors import names
 from raft_actors.errors import Refused
 from raft_actors.intake import Mailbox
 
-__all__ = ["PeerRef", "name_of", "seconds_of"]
+__all__ = ["LONGEST", "PeerRef", "name_of", "patience_of", "seconds_of"]
+
+LONGEST = 1e8
+"""Seconds (three years) that stand for "for ever" where a number is needed; the clocks of the system take no more."""
 
 PeerRef = str | pykka.ActorRef[Any]
 """A registered name, or the ``ActorRef`` of a peer."""
@@ -44,4 +47,15 @@ def seconds_of(value: float | None, what: str) -> float | None:
         raise TypeError(f"{what} must be a number of seconds or None, not {value!r:.60}")
     if not value >= 0:
         raise ValueError(f"{what} must not be negative: {value!r}")
-    return float(value)
+    return min(float(value), LONGEST)
+
+
+def patience_of(value: float | None, what: str) -> float:
+    """The same as a number: ``LONGEST`` for ever.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, or not a number at all.
+    """
+    seconds = seconds_of(value, what)
+    return LONGEST if seconds is None else seconds

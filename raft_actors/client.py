@@ -233,7 +233,7 @@ class Client:
         """Make one try, at the leader as far as it is known."""
         attempt: RequestFuture[Any] = RequestFuture()
         attempt.deadline = request.deadline
-        attempt.add_done_callback(functools.partial(self._tried, request))
+        attempt.when_done(functools.partial(self._tried, request))
         try:
             mailbox = self._mailbox(request)
         except RaftError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import types
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import cloudpickle
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 _PROTOCOL = 5
+HEADROOM = 40
+"""Frames by which the trial decode of a user's codec is deeper than its caller; a replica decodes at about 15."""
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -130,6 +133,10 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Cloudpickle's way for functions without importable name, plain pickle's way for everything else."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, io.IOBase):
+            raise InvalidCommand(
+                f"an open {type(obj).__name__} cannot be a part of a command", advice="send its contents"
+            )
         if isinstance(obj, type | types.FunctionType):
             if _importable(obj):
                 return NotImplemented  # plain pickle: by reference, also for __main__
@@ -161,6 +168,11 @@ def _encode_by_value(value: object) -> bytes:
     return buffer.getvalue()
 
 
+def _deeper(decode: Callable[[bytes], Any], data: bytes, frames: int) -> Any:
+    """Decode with less of the stack than a replica will have: what nests too deep fails here, not there."""
+    return _deeper(decode, data, frames - 1) if frames else decode(data)
+
+
 class _Guarded:
     """A codec of somebody else: its exceptions become ours, and what it returns is checked."""
 
@@ -182,7 +194,7 @@ class _Guarded:
     def encode_checked(self, value: Any) -> bytes:
         data = self.encode(value)
         try:
-            self._codec.decode(data)
+            _deeper(self._codec.decode, data, HEADROOM)
         except Exception as error:
             raise _cannot_decode_again(self, value, error) from error
         return data

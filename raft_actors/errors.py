@@ -156,7 +156,7 @@ class NotConfigured(NotApplied):
     """The peer belongs to no cluster yet."""
 
     summary = "the peer is not part of a cluster yet"
-    advice = "form one with set_configuration(peer, peers), or start the peer with join="
+    advice = "form one with set_configuration(peer, peers)"
 
 
 class NotInConfiguration(NotApplied):
@@ -191,6 +191,7 @@ class Timeout(OutcomeUnknown, TimeoutError, pykka.Timeout):
     """No answer came in time; what was asked may still happen."""
 
     summary = "no answer in time"
+    advice = "a read can be repeated; a write may still be applied: repeat only what is idempotent"
 
 
 class Refused(RaftError):

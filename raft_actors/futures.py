@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 import pykka
 
+from raft_actors.callbacks import CALLBACKS
 from raft_actors.errors import Refused, Timeout
 
 if TYPE_CHECKING:
@@ -200,11 +201,19 @@ class RequestFuture(pykka.Future[T]):
         return outcome[0]  # type: ignore[no-any-return]
 
     def add_done_callback(self, fn: Callable[[RequestFuture[T]], object]) -> None:
-        """Call ``fn(self)`` once there is an answer: in the thread that answers, or at once if it is there already.
+        """Call ``fn(self)`` once there is an answer: on a thread for callbacks, or here and now if it is there already.
 
-        An exception in ``fn`` is logged. On a future made by ``map``, ``filter``, ``join`` or ``reduce`` the answer
-        comes when somebody asks for it, as in Pykka.
+        Callbacks run one after the other, in the order in which their answers came; a slow one delays those of other
+        futures, but no peer. An exception in ``fn`` is logged. On a future made by ``map``, ``filter``, ``join`` or
+        ``reduce`` the answer comes when somebody asks for it, as in Pykka.
         """
+        if self._outcome is not None:
+            _call(fn, self)
+        else:
+            self.when_done(_Deferred(fn))
+
+    def when_done(self, fn: Callable[[RequestFuture[T]], object]) -> None:
+        """The same in the thread that answers, which may be a peer's: for code of this library that never waits."""
         self._pending().append(fn)
         if self._outcome is not None:
             self._call_back()
@@ -247,10 +256,7 @@ class RequestFuture(pykka.Future[T]):
                 fn = callbacks.pop(0)
             except IndexError:  # another thread took the last one
                 return
-            try:
-                fn(self)
-            except Exception:
-                logger.exception("a callback of a future failed: %r", fn)
+            _call(fn, self)
 
     def _forget(self, fn: Callable[[RequestFuture[T]], object]) -> None:
         """Take back a callback that is no longer interested."""
@@ -269,7 +275,7 @@ class RequestFuture(pykka.Future[T]):
         def wake(_: RequestFuture[T]) -> None:
             asleep.release()
 
-        self.add_done_callback(wake)
+        self.when_done(wake)
         if not asleep.acquire(timeout=seconds):
             self._forget(wake)
             if own:
@@ -316,7 +322,7 @@ class RequestFuture(pykka.Future[T]):
 
         left = None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
         timer = None if left is None else loop.call_later(left, finish)
-        self.add_done_callback(wake)
+        self.when_done(wake)
         try:
             yield from waiter.__await__()
         finally:
@@ -325,6 +331,25 @@ class RequestFuture(pykka.Future[T]):
                 timer.cancel()
         if self._outcome is None:
             self._expire()
+
+
+class _Deferred:
+    """A user's callback: whoever answers passes it on."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self.function = function
+
+    def __call__(self, future: RequestFuture[Any]) -> None:
+        CALLBACKS.run(self.function, future)
+
+
+def _call(fn: Callable[[Any], object], future: RequestFuture[Any]) -> None:
+    try:
+        fn(future)
+    except Exception:
+        logger.exception("a callback of a future failed: %r", fn)
 
 
 def _raise(error: BaseException, traceback: TracebackType | None) -> NoReturn:

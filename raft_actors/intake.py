@@ -8,13 +8,14 @@ reply, so that the timekeeper can answer every request at its deadline whatever 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pykka
 
 from raft_actors.codec import CheckedCodec, is_immutable_reply
-from raft_actors.errors import InvalidCommand, Overloaded, RaftError
-from raft_actors.futures import RequestFuture
+from raft_actors.errors import InvalidCommand, Overloaded, RaftError, Refused
+from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.lending import LendingChannel
 from raft_actors.mailbox import Envelope
 from raft_actors.requests import GetStatus, Read, ReadBatch, Write, WriteBatch
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from raft_actors.config import Config
 
 __all__ = ["Drained", "Mailbox"]
+
+ASK_PATIENCE = 60.0
+"""Seconds for which an ``ask`` waits for an index that is not applied yet, whatever its own timeout."""
 
 
 class Drained(NamedTuple):
@@ -79,26 +83,26 @@ class Mailbox(LendingChannel):
     def write_encoded(self, data: bytes, future: RequestFuture[Any], *, watch: bool) -> None:
         """As ``write``, for a command that our codec has encoded and checked."""
         if len(data) > self._max_command_bytes:
-            future.try_fail(self._too_large(data))
+            future.try_fail(self._too_large(len(data)))
         else:
-            self._submit(self._writes_lane, data, data, future, watch=watch)
+            self._submit(self._writes_lane, data, len(data), future, watch=watch)
 
     def read(
         self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
     ) -> None:
         """Queue a query; ``future`` is answered in any case."""
         try:
-            query = query if is_immutable_reply(query) else self._copy(query)
+            query, size = self._copy(query)
         except RaftError as error:
             future.try_fail(error)
             return
         if consistency == "stale":
-            self._read_stale(query, min_index or 0, future, watch=watch)
+            self._read_stale(query, size, min_index or 0, future, watch=watch)
             return
         lane = self._lease_lane if consistency == "lease" else self._reads_lane
-        self._submit(lane, query, b"", future, watch=watch)
+        self._submit(lane, query, size, future, watch=watch)
 
-    def _read_stale(self, query: Any, min_index: int, future: RequestFuture[Any], *, watch: bool) -> None:
+    def _read_stale(self, query: Any, size: int, min_index: int, future: RequestFuture[Any], *, watch: bool) -> None:
         """Past the peer, to the machine; bounded and remembered here like every other request."""
         batch = ReadBatch(lease=False)
         batch.left = 1
@@ -107,21 +111,26 @@ class Mailbox(LendingChannel):
             self._open.add(batch)
             return batch, batch.queries
 
-        if not self._submit(lane, query, b"", future, watch=watch):
+        if not self._submit(lane, query, size, future, watch=watch):
             return
         if self.read_stale is None or not self.read_stale(batch, min_index):
             self.release(batch, 1)
             future.try_fail(self.refusal())
 
-    def _copy(self, query: Any) -> Any:
-        data = self.codec.encode_checked(query)
-        if len(data) > self._max_command_bytes:
-            raise self._too_large(data)
-        return self.codec.decode(data)
+    def _copy(self, query: Any) -> tuple[Any, int]:
+        """A query that shares nothing with the caller's, and its size in bytes."""
+        if is_immutable_reply(query):
+            size = _weight(query)
+        else:
+            data = self.codec.encode_checked(query)
+            size, query = len(data), self.codec.decode(data)
+        if size > self._max_command_bytes:
+            raise self._too_large(size)
+        return query, size
 
-    def _too_large(self, data: bytes) -> InvalidCommand:
+    def _too_large(self, size: int) -> InvalidCommand:
         return InvalidCommand(
-            f"the command takes {len(data)} bytes, Config.max_command_bytes is {self._max_command_bytes}",
+            f"the request takes {size} bytes, Config.max_command_bytes is {self._max_command_bytes}",
             advice="split it, or raise max_command_bytes at every peer",
         )
 
@@ -138,13 +147,12 @@ class Mailbox(LendingChannel):
         self,
         lane: Callable[[], tuple[WriteBatch | ReadBatch, list[Any]]],
         item: Any,
-        data: bytes,
+        size: int,
         future: RequestFuture[Any],
         *,
         watch: bool,
     ) -> bool:
         """Queue a request, or answer it if that cannot be; returns whether it was queued."""
-        size = len(data)
         with self._lock:
             refused = self._closed or self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
             if not refused:
@@ -229,11 +237,20 @@ class Mailbox(LendingChannel):
     def put(self, envelope: Envelope[Any]) -> None:
         """``ActorRef.ask`` and ``tell``: requests become requests, everything else goes to the actor as it is."""
         message, reply_to = envelope.message, envelope.reply_to
+        if reply_to is not None and isinstance(message, Write | Read):
+            try:
+                refuse_if_forbidden()
+            except Refused:
+                reply_to.set_exception()
+                return
         match message:
             case Write(command=command):
                 self.write(command, _future(reply_to), watch=False)
             case Read(query=query, consistency=consistency, min_index=min_index):
-                self.read(query, consistency, _future(reply_to), watch=False, min_index=min_index)
+                future = _future(reply_to)
+                if min_index is not None:  # an asker who gave up tells nobody: its place must not be kept for ever
+                    future.deadline = time.monotonic() + ASK_PATIENCE
+                self.read(query, consistency, future, watch=min_index is not None, min_index=min_index)
             case GetStatus():
                 if reply_to is not None and self.status is not None:
                     reply_to.set(self.status())
@@ -246,6 +263,13 @@ def _future(reply_to: pykka.Future[Any] | None) -> RequestFuture[Any]:
     """The asker's own future; for a tell one that nobody looks at."""
     future: RequestFuture[Any] = reply_to if isinstance(reply_to, RequestFuture) else RequestFuture()
     return future
+
+
+def _weight(query: Any) -> int:
+    """About how many bytes an atom, or a tuple of atoms, takes."""
+    if type(query) is tuple:
+        return sum(map(_weight, query))
+    return len(query) if isinstance(query, str | bytes) else 16
 
 
 def _answer_closed(envelope: Envelope[Any], error: RaftError) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raft_actors.codec import CheckedCodec, is_immutable_reply
-from raft_actors.errors import CommandFailed
+from raft_actors.copies import detached
+from raft_actors.errors import CommandFailed, Incompatible
 from raft_actors.futures import RequestFuture, forbid_waiting
 from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -49,6 +50,7 @@ class Replica:
         self.state = machine.init(name)
         self.applied = 0
         self.abandoned = False
+        self._name = name
         self._codec = codec
 
     def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
@@ -77,7 +79,12 @@ class Replica:
                 continue
             if self.abandoned:
                 raise SystemExit
-            value = decode(entry.data)
+            try:
+                value = decode(entry.data)
+            except Incompatible as error:
+                raise Incompatible(
+                    f"peer {self._name!r} cannot apply entry {entry.index}: {error.__cause__}"
+                ) from error
             context.index, context.term, context.time = entry.index, entry.term, entry.time
             try:
                 result = machine.handle_write(value, self.state)
@@ -88,7 +95,7 @@ class Replica:
                 raise
             except Exception as error:  # noqa: BLE001 - a recorded result
                 if futures is not None:
-                    futures[place].try_fail(CommandFailed.because(error), entry.index)
+                    futures[place].try_fail(CommandFailed.because(detached(error)), entry.index)
             else:
                 if futures is not None:
                     self._answer(futures[place], reply, entry.index)
@@ -98,6 +105,8 @@ class Replica:
 
     def read(self, query: Any, future: RequestFuture[Any]) -> None:
         """Answer one query from the current state."""
+        if self.abandoned:
+            raise SystemExit
         try:
             result = self.machine.handle_read(query, self.state)
             if type(result) is not tuple or len(result) != 2:
@@ -105,7 +114,7 @@ class Replica:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a recorded result
-            future.try_fail(CommandFailed.because(error), self.applied)
+            future.try_fail(CommandFailed.because(detached(error)), self.applied)
         else:
             self._answer(future, result[0], self.applied)
 
@@ -114,7 +123,7 @@ class Replica:
             try:
                 reply = self._codec.decode(self._codec.encode(reply))
             except Exception as error:  # noqa: BLE001 - the reply is the user's
-                future.try_fail(CommandFailed.because(error), index)
+                future.try_fail(CommandFailed.because(detached(error)), index)
                 return
         future.try_set(reply, index)
 

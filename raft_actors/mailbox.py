@@ -18,7 +18,7 @@ from pykka._envelope import Envelope  # private: the one import of it; tests/thr
 
 from raft_actors.futures import RequestFuture
 
-__all__ = ["FINISH", "NEVER", "Channel", "Envelope", "InboxActor", "WorkChannel", "is_wake"]
+__all__ = ["FINISH", "NEVER", "Channel", "Envelope", "InboxActor", "WorkChannel", "forget_actors", "is_wake"]
 
 NEVER = float("inf")
 
@@ -252,3 +252,10 @@ class InboxActor(pykka.ThreadingActor):
             return True
         self.thread.join(max(timeout, 0.0))
         return not self.thread.is_alive()
+
+
+def forget_actors() -> None:
+    """In a forked child: Pykka's registry lists our actors of the parent, whose threads are not here."""
+    registry = pykka.ActorRegistry
+    registry._actor_refs_lock = threading.RLock()
+    registry._actor_refs = [ref for ref in registry._actor_refs if not issubclass(ref.actor_class, InboxActor)]

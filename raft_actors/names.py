@@ -11,7 +11,7 @@ import threading
 
 from raft_actors.errors import AlreadyStarted, InvalidName
 
-__all__ = ["check_name", "names", "register", "replace", "unregister", "whereis"]
+__all__ = ["check_name", "forget_all", "names", "register", "replace", "unregister", "whereis"]
 
 _RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
@@ -73,6 +73,12 @@ def unregister(name: str, value: object | None = None) -> bool:
             return False
         del _registry[name]
         return True
+
+
+def forget_all() -> None:
+    """In a forked child: nobody of the parent is here, and its lock may be held by a thread that is not."""
+    global _lock, _registry
+    _lock, _registry = threading.Lock(), {}
 
 
 def names() -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raft_actors.behaviours.recovery import recover
+from raft_actors.errors import CorruptLog
 from raft_actors.log_store import LogStore
 from raft_actors.machine_actor import Replica
 from raft_actors.peer import Owner, Peer
@@ -37,23 +37,40 @@ def settings_of(config: Config) -> Settings:
     return Settings(**{field: getattr(config, field) for field in Settings.__struct_fields__})
 
 
-def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config: Config) -> Peer:
+def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config: Config, folder: Path) -> Peer:
     """Open the peer of ``mailbox.name``: nothing runs yet.
 
+    Args:
+        owner: told of every change.
+        mailbox: the peer's inbox.
+        machine: makes its machine.
+        config: its settings.
+        folder: its own folder, absolute: the process may go elsewhere.
+
     Raises:
+        CorruptLog: the peer ran on another store before; that one is gone.
         RaftError: the store cannot be opened or does not belong to this peer.
         TypeError: ``machine`` does not make state machines.
     """
     storage = config.storage
     factory = ADAPTERS[storage] if isinstance(storage, str) else storage
-    folder = Path(os.fspath(config.data_dir)) / mailbox.name
     store = LogStore.open(factory, folder, name=mailbox.name, codec=mailbox.codec.name)
     try:
+        _require_same(owner.state, store, folder)
         replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
         return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store))
     except BaseException:
         store.close()
         raise
+
+
+def _require_same(before: PeerState | None, store: LogStore, folder: Path) -> None:
+    """A peer that restarts comes back on its own store or not at all: an empty one has forgotten its votes (BUG-62)."""
+    if before is not None and before.incarnation != store.identity.incarnation:
+        raise CorruptLog(
+            f"peer {before.name!r} ran on another store: the one in {folder} was made after it",
+            advice="stop the peer, bring its folder back or wipe it, and start it again",
+        )
 
 
 def _made(make: Callable[[], Any], name: str) -> StateMachine[Any, Any]:

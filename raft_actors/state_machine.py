@@ -7,7 +7,7 @@ side effects, nothing random, no clock (``self.context.time`` is one that agrees
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 __all__ = ["Context", "StateMachine"]
 
@@ -64,7 +64,6 @@ class StateMachine(ABC, Generic[Command, Reply]):
     and changes that were made in place before it stay. So check first, then change.
 
     Attributes:
-        version: raise it when ``handle_write`` changes what it does with the commands of old.
         context: see ``Context``; only while ``handle_write`` runs.
 
     Example:
@@ -79,7 +78,6 @@ class StateMachine(ABC, Generic[Command, Reply]):
         ...         return state, state
     """
 
-    version: ClassVar[int] = 1
     context: Context = _NoContext()  # the machine actor puts the real one into the instance while it applies
 
     @abstractmethod

@@ -10,10 +10,12 @@ cap; one that died of damage, of a broken invariant or of an entry that it canno
 from __future__ import annotations
 
 import collections
+import copy
 import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors import names
@@ -30,11 +32,13 @@ from raft_actors.errors import (
     UnknownPeer,
 )
 from raft_actors.intake import Mailbox
+from raft_actors.mailbox import forget_actors
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
 from raft_actors.subscriptions import ConfigurationCommitted, Hub, LeaderChanged, PeerStopped, RoleChanged
-from raft_actors.values import Status, configuration_of, role_name, status_of
+from raft_actors.transport.local import LOCAL
+from raft_actors.values import Status, configuration_of, retired, role_name, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +88,7 @@ class Handle:
         self.peer: Peer | None = None
         self.ref: pykka.ActorRef[Any] | None = None
         self.hub = Hub()
+        self._folder = Path(os.path.abspath(config.data_dir)) / name
         self.changed = threading.Condition()
         self.refused_messages: collections.Counter[str] = collections.Counter()
         self.gone = threading.Event()
@@ -103,7 +108,7 @@ class Handle:
         """
         mailbox = self.mailbox
         if mailbox is None:
-            raise self.why_closed()
+            raise copy.copy(self.why_closed()).with_traceback(None)
         return mailbox
 
     def why_closed(self) -> RaftError:
@@ -112,7 +117,8 @@ class Handle:
             return Restarting(self.name)
         if self.failure is not None:
             return self.failure
-        return UnknownPeer(self.name, f"peer {self.name!r} has stopped")
+        what = "is being started" if self.state is None else "has stopped"
+        return UnknownPeer(self.name, f"peer {self.name!r} {what}")
 
     @property
     def running(self) -> bool:
@@ -130,7 +136,9 @@ class Handle:
         if self.state is None:
             return Status(name=self.name, storage=storage, failure=self.failure)
         peer = self.peer
-        applied = peer.machine.replica.applied if peer is not None else 0
+        if peer is None:  # whatever it was, it is not any more
+            return status_of(retired(self.state), storage=storage, applied=0, failure=self.failure)
+        applied = peer.machine.replica.applied
         return status_of(self.state, storage=storage, applied=applied, failure=self.failure)
 
     def wait_for(self, look: Callable[[PeerState], Found | None], deadline: float) -> Found | None:
@@ -159,7 +167,7 @@ class Handle:
         mailbox = Mailbox(self.name, self.config, self.codec)
         mailbox.refusal = self.why_closed
         mailbox.status = self.status
-        peer = open_peer(self, mailbox, self.machine, self.config)
+        peer = open_peer(self, mailbox, self.machine, self.config, self._folder)
         self.failure = None
         self._restarting = False
         self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
@@ -170,6 +178,11 @@ class Handle:
 
     def stop(self, timeout: float, *, hand_over: bool = True, crash: bool = False) -> bool:
         """Stop the peer, or cancel its restart; True when it is gone."""
+        self.ask_to_stop(timeout, hand_over=hand_over, crash=crash)
+        return self.gone.wait(timeout + 1.0)
+
+    def ask_to_stop(self, timeout: float, *, hand_over: bool = True, crash: bool = False) -> None:
+        """The same without waiting."""
         self._stopping = True
         self._cancel.set()
         peer = self.peer
@@ -180,7 +193,6 @@ class Handle:
             peer.resume()
         elif self._settled:
             self._leave()
-        return self.gone.wait(timeout + 1.0)
 
     def settle(self) -> None:
         """Nothing of this peer runs any more; its failure is kept, unless somebody wants it gone."""
@@ -283,7 +295,8 @@ def failure_of(name: str, error: BaseException) -> RaftError:
     """The error that every call to a failed peer raises."""
     if isinstance(error, PeerFailed | Incompatible):
         return error
-    failure = PeerFailed(f"peer {name!r} stopped itself: {type(error).__name__}: {error}")
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    failure = PeerFailed(f"peer {name!r} stopped itself: {what}")
     failure.__cause__ = error
     return failure
 
@@ -353,10 +366,13 @@ def stop(name: str, timeout: float) -> None:
 
 
 def stop_all(timeout: float = 0.8) -> None:
-    """At the end of the process: stop every peer without hand-over, and let go of the stores."""
+    """At the end of the process: stop every peer without hand-over, and let go of the stores.
+
+    It starts no thread: from Python 3.12 on, none can be started while the interpreter ends.
+    """
     handles = [one for one in map(names.whereis, names.names()) if isinstance(one, Handle)]
     for handle in handles:
-        threading.Thread(target=handle.stop, args=(timeout,), kwargs={"hand_over": False}, daemon=True).start()
+        handle.ask_to_stop(timeout, hand_over=False)
     until = time.monotonic() + timeout
     for handle in handles:
         handle.gone.wait(max(0.0, until - time.monotonic()))
@@ -364,8 +380,9 @@ def stop_all(timeout: float = 0.8) -> None:
 
 def _forget_in_child() -> None:
     """A forked child has none of these peers: their threads stayed with the parent (BUG-75)."""
-    for name in names.names():
-        names.unregister(name)
+    names.forget_all()
+    LOCAL.forget_all()
+    forget_actors()
 
 
 if hasattr(os, "register_at_fork"):

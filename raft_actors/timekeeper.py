@@ -7,6 +7,7 @@ without waking while there are none.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,8 @@ from raft_actors.errors import Timeout
 
 if TYPE_CHECKING:
     from raft_actors.futures import RequestFuture
+
+logger = logging.getLogger("raft_actors")
 
 __all__ = ["TIMEKEEPER", "Timekeeper"]
 
@@ -53,17 +56,21 @@ class Timekeeper:
         while True:
             self._work.wait()
             self._pause.wait(INTERVAL)
-            self._look()
+            try:
+                self._look()
+            except BaseException:
+                logger.exception("the timekeeper goes on after an error")
 
     _pause = threading.Event()
 
     def _look(self) -> None:
         with self._lock:
-            watched, self._watched = self._watched, []
+            watched = list(self._watched)
         now = time.monotonic()
-        busy = [one for one in watched if self._look_at(one, now)]
+        idle = [one for one in watched if not self._look_at(one, now)]
         with self._lock:
-            self._watched += busy
+            for one in idle:  # once: it may have been added again meanwhile
+                self._watched.remove(one)
             if not self._watched:
                 self._work.clear()
 

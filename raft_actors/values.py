@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from raft_actors.protocol.state import Candidate, Follower, Leader, PeerState, PreCandidate, Role
 
@@ -139,9 +142,14 @@ def status_of(state: PeerState, *, storage: str, applied: int, failure: RaftErro
         last_applied=max(state.last_applied, applied),
         storage=storage,
         incarnation=state.incarnation,
-        progress={name: _progress(one, log.last.index) for name, one in progress.items()},
+        progress=MappingProxyType({name: _progress(one, log.last.index) for name, one in progress.items()}),
         failure=failure,
     )
+
+
+def retired(state: PeerState) -> PeerState:
+    """What is left of the state of a peer that does not run: its log and its ballot, no role and no leader."""
+    return replace(state, role=Follower(), leader=None)
 
 
 def _progress(progress: FollowerProgress, last: int) -> Progress:

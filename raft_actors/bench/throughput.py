@@ -99,7 +99,7 @@ def pipelined(leader: str, *, seconds: float = float("inf"), writes: int | None 
     for done in count(1):
         future = raft.write(leader, PAYLOAD, timeout=TIMEOUT, block=False)
         if done % TIMED_EVERY == 0:
-            future.add_done_callback(partial(_note, times, clock()))
+            future.when_done(partial(_note, times, clock()))
         waiting.append(future)
         if len(waiting) >= IN_FLIGHT:
             waiting.popleft().get()

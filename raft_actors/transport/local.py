@@ -49,6 +49,10 @@ class LocalTransport:
         if post is not None and source in self._posts:
             self._pass(source, to, post, Received(message))
 
+    def forget_all(self) -> None:
+        """In a forked child: nobody of the parent is here."""
+        self.__init__()  # type: ignore[misc]
+
     def set_fault(self, names: tuple[str, ...], fault: Fault | None) -> None:
         """Let ``fault`` decide about every message that leaves one of ``names``; ``None``: no more."""
         with self._lock:

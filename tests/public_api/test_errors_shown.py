@@ -134,7 +134,7 @@ def test_timeout_is_shown() -> None:
     with Cluster(Recorder) as cluster:
         leader = cluster.leader()
         cluster.pause(leader)
-        advice = "read the state to find out, and repeat only what is idempotent"
+        advice = "a write may still be applied: repeat only what is idempotent"
         error = shows(
             raft.Timeout, lambda: raft.write(leader, "x", timeout=0.1), "no answer before the deadline", advice
         )

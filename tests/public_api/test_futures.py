@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -11,6 +12,7 @@ import pykka
 import pytest
 
 import raft_actors as raft
+from raft_actors.callbacks import CALLBACKS
 from raft_actors.futures import RequestFuture
 
 
@@ -185,12 +187,37 @@ def test_an_answer_that_is_there_is_given_even_after_the_deadline() -> None:
     assert future.get() == 1
 
 
+def callbacks_have_run() -> None:
+    done = threading.Event()
+    CALLBACKS.run(lambda _: done.set(), None)
+    assert done.wait(10)
+
+
+def test_a_callback_never_runs_in_the_thread_that_answers() -> None:
+    future, threads = RequestFuture(), []
+    future.add_done_callback(lambda _: threads.append(threading.current_thread()))
+    future.set(1)
+    callbacks_have_run()
+    assert threads[0] is not threading.current_thread()
+
+
+def test_a_callback_that_raises_system_exit_is_logged_and_the_next_ones_run(caplog) -> None:
+    future, calls = RequestFuture(), []
+    future.add_done_callback(lambda _: sys.exit(3))
+    future.add_done_callback(calls.append)
+    future.set(1)
+    callbacks_have_run()
+    assert calls == [future]
+    assert "SystemExit" in caplog.text
+
+
 def test_callbacks_are_called_in_order_with_the_future_once() -> None:
     future, calls = RequestFuture(), []
     future.add_done_callback(lambda f: calls.append(("first", f.get())))
     future.add_done_callback(lambda f: calls.append(("second", f.get())))
     assert calls == []
     future.set(1)
+    callbacks_have_run()
     assert calls == [("first", 1), ("second", 1)]
     future.add_done_callback(lambda f: calls.append(("at once", f.get())))
     assert calls[2:] == [("at once", 1)]
@@ -201,6 +228,7 @@ def test_a_callback_that_fails_is_logged_and_harms_nobody(caplog) -> None:
     future.add_done_callback(lambda f: 1 / 0)
     future.add_done_callback(calls.append)
     assert future.try_set(1) is True
+    callbacks_have_run()
     assert calls == [future]
     assert [record.name for record in caplog.records] == ["raft_actors"]
     assert "ZeroDivisionError" in caplog.text
@@ -240,6 +268,7 @@ def test_a_mapped_future_computes_once_and_then_has_an_answer() -> None:
     assert future.try_set("other") is False
     assert [future.get(timeout=5), future.get()] == ["computed", "computed"]
     assert calls == [5]
+    callbacks_have_run()
     assert seen == ["computed"]
 
 

@@ -229,7 +229,7 @@ def with_calls(kind):
 
 
 def append(future) -> None:
-    future.add_done_callback(future.calls.append)
+    future.when_done(future.calls.append)
 
 
 def test_no_wakeup_is_lost_wherever_the_answer_interrupts_one_who_waits() -> None:

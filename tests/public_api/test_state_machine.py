@@ -22,7 +22,6 @@ class Sum(raft.StateMachine[int, int]):
 def test_a_machine_needs_nothing_but_its_functions() -> None:
     machine = Sum()
     assert machine.handle_write(2, machine.init("s1")) == (2, 2)
-    assert machine.version == 1
     assert machine.on_leader(1) is None
     assert machine.on_follower(2) is None
 

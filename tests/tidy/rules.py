@@ -23,7 +23,17 @@ LAYERS = (
     ("raft_actors.behaviours",),
     tuple(
         f"raft_actors.{leaf}"
-        for leaf in ("errors", "names", "plain_codec", "codec", "config", "futures", "state_machine", "machines")
+        for leaf in (
+            "errors",
+            "callbacks",
+            "names",
+            "plain_codec",
+            "codec",
+            "config",
+            "futures",
+            "state_machine",
+            "machines",
+        )
     ),
     ("raft_actors.*",),  # the parts of a peer: whatever is not named here
     ("raft_actors.peer", "raft_actors.opening"),
