@@ -180,7 +180,7 @@ class Naive(RequestFuture):
 class Forgetful(RequestFuture):
     """Looks first and then appends: an answer in between calls nobody."""
 
-    def add_done_callback(self, fn):
+    def when_done(self, fn):
         if self._outcome is not None:
             fn(self)
         else:
