@@ -90,7 +90,7 @@ def _form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
     """All are free: the configuration is the first entry of the new cluster's log. Stand for election at once."""
     members = tuple(Member(name, forming.free[name]) for name in forming.names)
     configuration = Configuration(voters=members)
-    entry = Entry(1, 1, EntryKind.CONFIGURATION, max(state.time, moment.wall), encode(configuration))
+    entry = Entry(1, 1, EntryKind.CONFIGURATION, moment.wall, encode(configuration))
     state = replace(
         state,
         cluster=forming.proposal,

@@ -67,7 +67,8 @@ def test_when_all_are_free_the_cluster_is_on_disk_before_anybody_hears_of_it() -
     assert isinstance(state.role, PreCandidate)
     configuration = decode(batch.entries[0].data)
     assert configuration.voters == tuple(Member(name, store(name)) for name in NAMES)
-    assert (batch.entries[0].index, batch.entries[0].term) == (1, 1)
+    assert (batch.entries[0].index, batch.entries[0].term, batch.entries[0].time) == (1, 1, NOW)
+    assert state.configurations == ((1, configuration),)
 
 
 def test_alone_a_peer_forms_a_cluster_at_once_and_says_so_when_it_is_committed() -> None:
@@ -182,6 +183,7 @@ def test_a_free_peer_keeps_itself_free_and_stores_nothing() -> None:
     assert state.formation == Reserved("p", NOW + 5.0)
     assert bench.of_type(effects, Persist) == []
     assert next_deadline(state) == NOW + 5.0
+    assert take(unconfigured(), form_cluster("s2", "p", *NAMES, until=0.5)).state.formation is not None
 
 
 def test_a_member_of_a_cluster_says_which() -> None:

@@ -123,8 +123,15 @@ def test_a_successor_that_does_not_stand_is_told_again() -> None:
     state = take(bench.leader(), STOP).state
     state = take_all(state, ack("s2", 2, 2), ack("s3", 2, 2), moment=at(NOW + 0.55))
     state, effects = take(state, Tick(), at(NOW + 0.6))
+    assert receivers(effects)[0] == "s2"
     assert [one.term for one in sent(effects, TimeoutNow)] == [2]
     assert not ready(effects)
+
+
+def test_a_successor_that_answered_has_an_election_timeout() -> None:
+    transfer = leading(take(bench.leader(), STOP).state).transfer
+    assert transfer is not None
+    assert transfer.deadline == NOW + 0.6
 
 
 def test_a_successor_that_never_answered_has_two_heartbeats() -> None:
