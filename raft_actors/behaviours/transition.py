@@ -36,10 +36,13 @@ def other_voters(state: PeerState) -> list[Member]:
 
 
 def election_deadline(state: PeerState, moment: Moment) -> float:
-    """When to stand if nothing is heard: a fresh random timeout; never for a peer without a vote. Paper: §5.2."""
+    """When to stand if nothing is heard: a fresh random timeout; never for a peer without a vote. Paper: §5.2.
+
+    No promise of a lease reaches beyond it: promises last for the shortest such timeout.
+    """
     if not state.configuration.is_voter(state.name):
         return NEVER
-    return max(moment.now + state.settings.election_timeout(moment.jitter), state.no_vote_until)
+    return moment.now + state.settings.election_timeout(moment.jitter)
 
 
 def refusal(state: PeerState) -> Refusal:
@@ -73,14 +76,8 @@ def become_follower(
     ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
     effects = _turn_away_reads(state, state.role) if isinstance(state.role, Leader) else ()
     keeps_waiting = isinstance(state.role, Follower) and leader is None
-    heard = state.heard_at if leader is not None and leader == state.leader else LONG_AGO
-    state = replace(
-        state,
-        ballot=ballot,
-        role=state.role if keeps_waiting else Follower(election_deadline(state, moment)),
-        heard_at=heard,
-    )
-    state, rejected = forget_leader(state) if leader != state.leader else Transition(state)
+    role = state.role if keeps_waiting else Follower(election_deadline(state, moment))
+    state, rejected = forget_leader(replace(state, ballot=ballot, role=role))
     return Transition(replace(state, leader=leader), effects + rejected)
 
 
