@@ -33,10 +33,9 @@ ASK_PATIENCE = 60.0
 
 
 class Drained(NamedTuple):
-    """Everything that was queued: events and messages in order, and the requests of callers in batches."""
+    """What was queued but for writes: events and messages in order, and the reads of callers in batches."""
 
     items: list[Any]
-    writes: WriteBatch | None
     reads: ReadBatch | None
     lease_reads: ReadBatch | None
 
@@ -49,6 +48,7 @@ class Mailbox(LendingChannel):
         refusal: made into the answer of whatever comes after the close.
         read_stale: hands a batch of one query to the machine directly; set by the peer.
         status: makes the answer to ``GetStatus``; set by the peer.
+        holding: writes do not wake the peer now: it takes them with the next turn; set in its turn only.
     """
 
     def __init__(self, name: str, config: Config, codec: CheckedCodec) -> None:
@@ -58,6 +58,7 @@ class Mailbox(LendingChannel):
         self.refusal: Callable[[], RaftError] = lambda: RaftError(f"peer {name!r} is closed")
         self.read_stale: Callable[[ReadBatch, int], bool] | None = None
         self.status: Callable[[], Any] | None = None
+        self.holding = False
         self._max_command_bytes = config.max_command_bytes
         self._max_pending = config.max_pending_writes
         self._max_bytes = config.max_pending_bytes
@@ -162,7 +163,7 @@ class Mailbox(LendingChannel):
                 batch.size += size
                 self._pending += 1
                 self._pending_bytes += size
-                if self._asleep:
+                if self._asleep and not (self.holding and batch is self._writes):
                     self._asleep = False
                     self._bell.release()
         if refused:
@@ -181,26 +182,30 @@ class Mailbox(LendingChannel):
     # -- the peer ------------------------------------------------------------------------------------------------------
 
     def drain(self) -> Drained:
-        """Everything queued; the batches stay known here until they are released."""
+        """Everything queued but for writes; the batches stay known here until they are released."""
         with self._lock:
             items, self._items = self._items, []
-            writes, reads, leases = self._writes, self._reads, self._lease_reads
-            if writes.futures:
-                self._writes = WriteBatch()
+            reads, leases = self._reads, self._lease_reads
             if reads.futures:
                 self._reads = ReadBatch(lease=False)
             if leases.futures:
                 self._lease_reads = ReadBatch(lease=True)
-            for batch in (writes, reads, leases):
+            for batch in (reads, leases):
                 if batch.futures:
                     batch.left = len(batch.futures)
                     self._open.add(batch)
-        return Drained(
-            items,
-            writes if writes.futures else None,
-            reads if reads.futures else None,
-            leases if leases.futures else None,
-        )
+        return Drained(items, reads if reads.futures else None, leases if leases.futures else None)
+
+    def take_writes(self) -> WriteBatch | None:
+        """The writes that came so far, as one batch that stays known here until it is released."""
+        with self._lock:
+            batch = self._writes
+            if not batch.futures:
+                return None
+            self._writes = WriteBatch()
+            batch.left = len(batch.futures)
+            self._open.add(batch)
+        return batch
 
     def release(self, batch: WriteBatch | ReadBatch, count: int) -> None:
         """``count`` requests of ``batch`` are finished and make room for others."""
@@ -228,9 +233,9 @@ class Mailbox(LendingChannel):
         return items
 
     def _has_work(self) -> bool:
-        return bool(
-            self._items or self._closed or self._writes.futures or self._reads.futures or self._lease_reads.futures
-        )
+        if self._items or self._closed or self._reads.futures or self._lease_reads.futures:
+            return True
+        return bool(self._writes.futures) and not self.holding
 
     # -- Pykka ---------------------------------------------------------------------------------------------------------
 

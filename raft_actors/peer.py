@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.behaviours.applying import MAX_APPLYING
-from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
+from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns, is_committing
 from raft_actors.engine import Engine
 from raft_actors.errors import OutcomeUnknown, RaftError
 from raft_actors.formation_errors import formation_error
@@ -54,6 +54,8 @@ __all__ = ["Owner", "Peer"]
 
 logger = logging.getLogger("raft_actors")
 
+HOLD = 0.002
+"""Seconds for which a leader may keep new writes while an earlier batch commits, so that they form one batch."""
 LEISURE = 0.005
 """Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
 ABRUPT_PATIENCE = 1.0
@@ -116,6 +118,7 @@ class Peer(InboxActor):
         self._forming: dict[int, RequestFuture[Any]] = {}
         self._tokens = itertools.count(1)
         self._stop_by = float("inf")
+        self._hold_until = 0.0
         self._stoppers: list[Envelope[Any]] = []
         self._ending: StopNow | None = None
         self._crashed = False
@@ -192,8 +195,7 @@ class Peer(InboxActor):
                 self._control(item, moment)
             else:
                 engine.run(item, moment)
-        if drained.writes is not None:
-            engine.write(drained.writes, moment)
+        self._take_writes(moment, hand_over=bool(stops))
         if drained.reads is not None:
             engine.read(drained.reads, moment)
         if drained.lease_reads is not None:
@@ -203,9 +205,21 @@ class Peer(InboxActor):
             engine.run(stop, moment)
         deadline = engine.tick(moment)
         self._flush()
-        mailbox.deadline = min(deadline, moment.now + LEISURE) if self._for_machine else deadline
+        if self._for_machine:
+            deadline = min(deadline, moment.now + LEISURE)
+        mailbox.holding = moment.now < self._hold_until and is_committing(engine.state)
+        mailbox.deadline = min(deadline, self._hold_until) if mailbox.holding else deadline
         mailbox.attention = concerns(engine.state)
         self.owner.state = engine.state
+
+    def _take_writes(self, moment: Moment, *, hand_over: bool) -> None:
+        """Append what came, unless a batch was appended just now and commits: then more may come together."""
+        if not hand_over and moment.now < self._hold_until and is_committing(self.engine.state):
+            return
+        writes = self.mailbox.take_writes()
+        if writes is not None:
+            self.engine.write(writes, moment)
+            self._hold_until = moment.now + HOLD
 
     def _flush(self) -> None:
         """Pass on what the turn produced, all at its end: who is woken earlier only queues up for the interpreter."""

@@ -11,7 +11,7 @@ from raft_actors.protocol.configuration import agreed_index
 from raft_actors.protocol.progress import ProgressState
 from raft_actors.protocol.state import Follower, Leader, PeerState
 
-__all__ = ["ANSWERS", "APPLIED", "SYNCED", "concerns"]
+__all__ = ["ANSWERS", "APPLIED", "SYNCED", "concerns", "is_committing"]
 
 SYNCED, APPLIED, ANSWERS = 1, 2, 4
 
@@ -26,6 +26,11 @@ def concerns(state: PeerState) -> int:
     if isinstance(role, Leader):
         return waiting | (SYNCED if _own_sync_commits(state, role) else 0) | (0 if _settled(state, role) else ANSWERS)
     return waiting if isinstance(role, Follower) else waiting | SYNCED
+
+
+def is_committing(state: PeerState) -> bool:
+    """Whether this leader has appended what is not committed yet."""
+    return isinstance(state.role, Leader) and state.commit_index < state.log.last.index
 
 
 def _own_sync_commits(state: PeerState, role: Leader) -> bool:
