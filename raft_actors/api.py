@@ -82,6 +82,9 @@ def stop_peer(name: PeerRef, *, timeout: float | None = 5.0) -> None:
     A leader hands its leadership over first, if anybody can take it; what was accepted is finished; every waiting
     caller gets an answer; the store is closed and the name free.
 
+    Not to be called from a signal handler, which may have interrupted a call of the same thread that holds what this
+    one needs: let the handler set an event, and stop the peer from where you wait for it.
+
     Args:
         name: the peer.
         timeout: seconds, after which user code that hangs is abandoned; ``None``: never.
@@ -150,7 +153,8 @@ def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: bo
 def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: bool = True) -> Any:
     """Apply ``command`` on every replica, once, and return the machine's reply.
 
-    Writes that one thread pipelines to one leader with ``block=False`` are applied in their order.
+    Writes that one thread pipelines to one leader with ``block=False`` are applied in their order. Not to be called
+    from a signal handler: it may have interrupted a call of the same thread that holds the peer's inbox.
 
     Args:
         peer: the leader; others refuse with ``NotLeader``.
@@ -267,6 +271,8 @@ def subscribe(
     """
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {callback!r:.100}")
+    if events is not None and not isinstance(events, Collection):
+        raise TypeError(f"events must be a collection such as [raft_actors.LeaderChanged], not {events!r:.100}")
     for kind in events or ():
         if kind not in PeerEvent.__args__:
             raise TypeError(f"events may hold the event classes of raft_actors, not {kind!r:.100}")

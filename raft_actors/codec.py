@@ -133,7 +133,7 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Cloudpickle's way for functions without importable name, plain pickle's way for everything else."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, io.IOBase):
+        if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
             raise InvalidCommand(
                 f"an open {type(obj).__name__} cannot be a part of a command", advice="send its contents"
             )

@@ -8,11 +8,12 @@ and the store of a running peer is refused.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -31,8 +32,9 @@ from storage_adapters import LMDBAdapter, RocksDBAdapter, StorageAdapter, Storag
 from storage_adapters.folder import engine_of
 from storage_adapters.lock import StoreLock
 
-__all__ = ["NotAStore", "Report", "entries", "reading", "verify"]
+__all__ = ["InspectionFailed", "NotAStore", "Report", "entries", "reading", "verify"]
 
+LEFT_OUT = shutil.ignore_patterns("LOCK", "RESERVE", "TAIL")
 MOST_PROBLEMS = 100
 """More damaged records than this are not listed one by one."""
 
@@ -42,6 +44,13 @@ class NotAStore(Incompatible):
 
     summary = "the folder holds no store"
     advice = "name a peer's own folder, DATA_DIR/NAME"
+
+
+class InspectionFailed(RaftError):
+    """The store could not be looked into, which says nothing about what is in it."""
+
+    summary = "the store could not be inspected"
+    advice = "mend that and look again: nothing was found wrong, and nothing was changed"
 
 
 class Report(Struct, frozen=True):
@@ -65,11 +74,12 @@ def verify(folder: Path) -> Report:
 
     Raises:
         NotAStore: it is none.
+        InspectionFailed: it could not be looked into, for want of room or of a process.
     """
     try:
         with reading(folder) as adapter:
             return _checked(adapter, folder)
-    except NotAStore:
+    except (NotAStore, InspectionFailed):
         raise
     except RaftError as error:
         return Report((str(error),))
@@ -84,6 +94,7 @@ def reading(folder: Path) -> Iterator[StorageAdapter]:
         StoreInUse: a peer has it open.
         CorruptLog: it is so damaged that it cannot be opened.
         StorageFailed: the disk failed.
+        InspectionFailed: it could not be looked into, for want of room or of a process.
         MissingExtra: its engine is not installed.
     """
     engine = _engine(folder)
@@ -94,7 +105,7 @@ def reading(folder: Path) -> Iterator[StorageAdapter]:
             with LMDBAdapter(folder) as adapter:
                 yield adapter
         else:
-            with _image(folder) as image, RocksDBAdapter(image, reserve=0) as adapter:
+            with _image(folder) as adapter:
                 yield adapter
 
 
@@ -145,29 +156,37 @@ def _probe(folder: Path, where: str) -> None:
     try:
         problem = probe(folder)
     except ProbeFailed as error:
-        raise CorruptLog(f"{where} cannot be checked: {error}") from error
+        raise InspectionFailed(f"{where} cannot be checked: {error}") from error
     if problem is not None:
         raise CorruptLog(f"{where} is damaged: {problem}")
 
 
 @contextmanager
-def _image(folder: Path) -> Iterator[Path]:
-    """Make a copy of a RocksDB store that may be opened, and drop it afterwards."""
-    with _scratch_beside(folder) as scratch:
-        image = scratch / folder.name
-        lock = StoreLock(folder)
-        try:
-            _copy(folder, image)
-            yield image
-        finally:
-            lock.release()
+def _image(folder: Path) -> Iterator[StorageAdapter]:
+    """Open a copy of a RocksDB store, and drop it afterwards."""
+    with ExitStack() as stack:
+        with _needing_room(folder):
+            scratch = stack.enter_context(_scratch_beside(folder))
+            stack.callback(StoreLock(folder).release)
+            image = scratch / folder.name
+            shutil.copytree(folder, image, copy_function=_link_or_copy, ignore=LEFT_OUT)
+            adapter = stack.enter_context(RocksDBAdapter(image, reserve=0))
+        yield adapter
 
 
-def _copy(folder: Path, image: Path) -> None:
-    left_out = shutil.ignore_patterns("LOCK", "RESERVE", "TAIL")
+@contextmanager
+def _needing_room(folder: Path) -> Iterator[None]:
+    """A full disk is nothing that is wrong with the store."""
     try:
-        shutil.copytree(folder, image, copy_function=_link_or_copy, ignore=left_out)
-    except OSError as error:  # shutil.Error is one, too
+        yield
+    except (OSError, StorageError) as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InspectionFailed(
+                f"there is no room for a copy of the store {folder} to look into",
+                advice="make room on its disk, or look at a copy of the folder on another; nothing was found wrong",
+            ) from error
+        if isinstance(error, StorageError):
+            raise
         raise StorageError(f"the store {folder} cannot be copied: {error}", errno=error.errno) from error
 
 
@@ -187,7 +206,10 @@ def _link_or_copy(source: str, target: str) -> str:
             pass
         else:
             return target
-    return shutil.copy2(source, target)
+    try:
+        return shutil.copy2(source, target)
+    except OSError as error:  # copytree would go on, and forget its number
+        raise StorageError(f"{source} cannot be copied: {error}", errno=error.errno) from error
 
 
 def _checked(adapter: StorageAdapter, folder: Path) -> Report:

@@ -10,6 +10,8 @@ a replica (BUG-71).
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["ApplyBatch", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
 
 logger = logging.getLogger("raft_actors")
+
+CROWD = 64
+"""So many reads may wait for an index before those among them are looked for that were answered meanwhile."""
 
 
 class Replica:
@@ -178,7 +183,10 @@ class MachineActor(InboxActor):
         self._release = release
         self._applied = applied
         self._failed = failed
-        self._waiting: list[StaleRead] = []
+        self._waiting: list[tuple[int, int, ReadBatch]] = []  # a heap by index, then by arrival
+
+    _crowd = CROWD
+    _arrivals = itertools.count()
 
     def __str__(self) -> str:
         return f"raft-machine-{self.name}"
@@ -211,9 +219,10 @@ class MachineActor(InboxActor):
                 self._apply(item)
             case ReadBatch():
                 self._read(item)
+            case StaleRead() if item.min_index <= self.replica.applied:
+                self._read(item.batch)
             case StaleRead():
-                self._waiting.append(item)
-                self._serve_stale()
+                self._park(item)
             case RoleNotice():
                 self._notice(item)
             case _ if item is FINISH:
@@ -226,18 +235,20 @@ class MachineActor(InboxActor):
         for segment in batch.segments:
             self._release(segment.batch, segment.stop - segment.start)
         self._applied(self.replica.applied)
-        if self._waiting:
-            self._serve_stale()
+        while self._waiting and self._waiting[0][0] <= self.replica.applied:
+            _, _, parked = heapq.heappop(self._waiting)
+            if not parked.futures[0].done():
+                self.replica.read(parked.queries[0], parked.futures[0])
 
-    def _serve_stale(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for read in waiting:
-            if read.min_index <= self.replica.applied:
-                self._read(read.batch)
-            elif read.batch.futures[0].done():  # its deadline has passed
-                self._release(read.batch, 1)
-            else:
-                self._waiting.append(read)
+    def _park(self, read: StaleRead) -> None:
+        """Keep a read until its index is applied; its place is free as soon as it is answered, if by its deadline."""
+        batch = read.batch
+        if len(self._waiting) >= self._crowd:
+            self._waiting = [one for one in self._waiting if not one[2].futures[0].done()]
+            heapq.heapify(self._waiting)
+            self._crowd = max(CROWD, 2 * len(self._waiting))
+        heapq.heappush(self._waiting, (read.min_index, next(self._arrivals), batch))
+        batch.futures[0].when_done(lambda _: self._release(batch, 1))
 
     def _read(self, batch: ReadBatch) -> None:
         for query, future in zip(batch.queries, batch.futures, strict=True):

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raft_actors import names
 from raft_actors.behaviours.recovery import recover
 from raft_actors.errors import CorruptLog
 from raft_actors.log_store import LogStore
 from raft_actors.machine_actor import Replica
 from raft_actors.peer import Owner, Peer
 from raft_actors.protocol.types import Moment, Settings
-from raft_actors.state_machine import StateMachine
+from raft_actors.state_machine import Context, StateMachine
 from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
 
 if TYPE_CHECKING:
@@ -74,13 +75,34 @@ def _require_same(before: PeerState | None, store: LogStore, folder: Path) -> No
 
 
 def _made(make: Callable[[], Any], name: str) -> StateMachine[Any, Any]:
+    """A machine that is this peer's alone, and that can be told where in the log it is."""
     machine = make()
     if not isinstance(machine, StateMachine):
         raise TypeError(
             f"peer {name!r} needs a StateMachine class or a factory of one, "
             f"{make!r:.100} made a {type(machine).__name__}"
         )
+    other = _other_owner(machine, name)
+    if other is not None:
+        raise TypeError(
+            f"peers {other!r} and {name!r} cannot share one {type(machine).__name__}: "
+            "give its class, or a function that makes a new one at every call"
+        )
+    try:
+        machine.context = Context(0, 0, 0.0)
+        del machine.context
+    except Exception as error:
+        raise TypeError(
+            f"peer {name!r} must be able to set .context of its {type(machine).__name__}: {error}"
+        ) from error
     return machine
+
+
+def _other_owner(machine: StateMachine[Any, Any], name: str) -> str | None:
+    """The running peer of another name that has this very machine."""
+    peers = (getattr(names.whereis(other), "peer", None) for other in names.names())
+    owners = (one.name for one in peers if isinstance(one, Peer) and one.machine.replica.machine is machine)
+    return next((owner for owner in owners if owner != name), None)
 
 
 def _state(name: str, config: Config, store: LogStore) -> PeerState:

@@ -108,15 +108,15 @@ class Handle:
         """
         mailbox = self.mailbox
         if mailbox is None:
-            raise copy.copy(self.why_closed()).with_traceback(None)
+            raise self.why_closed()
         return mailbox
 
     def why_closed(self) -> RaftError:
-        """The error for a call to a peer that does not run."""
+        """The error for a call to a peer that does not run: a new one each time, for raising adds to its traceback."""
         if self._restarting:
             return Restarting(self.name)
         if self.failure is not None:
-            return self.failure
+            return copy.copy(self.failure).with_traceback(None)
         what = "is being started" if self.state is None else "has stopped"
         return UnknownPeer(self.name, f"peer {self.name!r} {what}")
 
