@@ -139,6 +139,10 @@ def test_a_silent_peer_is_asked_again_and_named_in_the_end() -> None:
     assert next_deadline(state) == NEVER
 
 
+def test_a_coordinator_with_little_time_is_woken_when_it_is_up() -> None:
+    assert next_deadline(take(unconfigured(), ClusterRequested(7, "p", NAMES, 0.05)).state) == NOW + 0.05
+
+
 def test_an_answer_that_comes_too_late_forms_nothing_and_crashes_nobody() -> None:
     state = take(asking(), form_cluster_reply("s2", "p")).state
     state, effects = take(state, form_cluster_reply("s3", "p"), at(NOW + 5.0))

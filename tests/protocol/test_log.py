@@ -149,7 +149,7 @@ def test_one_entry_larger_than_the_cache_is_dropped_too(monkeypatch: pytest.Monk
 
 def test_a_recovered_log_is_durable_and_not_in_memory() -> None:
     log = recovered(LogPosition(1, 3), LogPosition(4, 9), ((1, 1), (5, 2), (8, 4)))
-    assert (log.first, log.tail_first, log.durable) == (4, 10, 9)
+    assert (log.first, log.tail_first, log.durable, log.tail_bytes) == (4, 10, 9, 0)
     assert [log.term_at(index) for index in (2, 3, 4, 5, 8, 9, 10)] == [None, 1, 1, 2, 4, 4, None]
     log = log.append(entries(10, 4, 5))
     assert log.runs == ((1, 1), (5, 2), (8, 4), (11, 5))
