@@ -32,6 +32,10 @@ class CallbackThread:
         if thread is None or not thread.is_alive():
             self._start()
 
+    def forget_all(self) -> None:
+        """In a forked child: what is due is the parent's to run, and the thread is not here."""
+        self.__init__()  # type: ignore[misc]
+
     def _start(self) -> None:
         with self._starting:
             if self._thread is None or not self._thread.is_alive():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors import names
 from raft_actors.arguments import PeerRef, name_of
+from raft_actors.callbacks import CALLBACKS
 from raft_actors.codec import resolve
 from raft_actors.errors import (
     AlreadyStarted,
@@ -37,6 +38,7 @@ from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
 from raft_actors.subscriptions import ConfigurationCommitted, Hub, LeaderChanged, PeerStopped, RoleChanged
+from raft_actors.timekeeper import TIMEKEEPER
 from raft_actors.transport.local import LOCAL
 from raft_actors.values import Status, configuration_of, retired, role_name, status_of
 
@@ -380,8 +382,8 @@ def stop_all(timeout: float = 0.8) -> None:
 
 def _forget_in_child() -> None:
     """A forked child has none of these peers: their threads stayed with the parent (BUG-75)."""
-    names.forget_all()
-    LOCAL.forget_all()
+    for of_this_process in (names, LOCAL, TIMEKEEPER, CALLBACKS):
+        of_this_process.forget_all()
     forget_actors()
 
 

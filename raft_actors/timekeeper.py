@@ -46,6 +46,10 @@ class Timekeeper:
             self._watched.append(watched)
             self._start()
 
+    def forget_all(self) -> None:
+        """In a forked child: what was watched belongs to the parent, and the thread is not here."""
+        self.__init__()  # type: ignore[misc]
+
     def _start(self) -> None:
         self._work.set()
         if self._thread is None or not self._thread.is_alive():
