@@ -27,6 +27,7 @@ Commands: TypeAlias = Callable[[Random], tuple[str, Any]]
 """Returns ``("write", command)`` or ``("read", query)``."""
 
 TAG_BYTES = 8
+REFUSED_PAUSE = 0.1
 LONGEST_READ = 3.0
 """Seconds after which a reader gives up, whatever the plan says."""
 
@@ -135,17 +136,22 @@ class Clients:
         self._floor = 0
         self._hints: dict[str, str] = {}
         self._waiting: dict[str, int] = {}
+        self._refused: dict[str, bool] = {}
+        self._homes: dict[str, str] = {}
 
     def begin(self) -> None:
         """Let every client ask after a while."""
         for number in range(self._cluster.plan.clients):
             name = f"client-{number + 1}"
             self._waiting[name] = 0
+            self._homes[name] = self._cluster.names[number % len(self._cluster.names)]
             self._think(name)
 
     def _think(self, client: str) -> None:
-        world = self._cluster.world
-        world.after(world.rng.expovariate(1 / self._cluster.plan.think), self._ask, client)
+        """Pause, and longer after a refusal: the peers are busy with an election then."""
+        world, plan = self._cluster.world, self._cluster.plan
+        mean = max(plan.think, REFUSED_PAUSE) if self._refused.pop(client, False) else plan.think
+        world.after(world.rng.expovariate(1 / mean), self._ask, client)
 
     def _ask(self, client: str) -> None:
         if not self.calling:
@@ -153,11 +159,13 @@ class Clients:
         world, plan = self._cluster.world, self._cluster.plan
         for _ in range(1 + int(world.rng.random() * (plan.burst - self._waiting[client]))):
             kind, value = self.commands(world.rng)
-            self.call(client, self._choose(client), kind, value)
+            self.call(client, self._choose(client, kind), kind, value)
         self._think(client)
 
-    def _choose(self, client: str) -> Node:
+    def _choose(self, client: str, kind: str) -> Node:
         rng, nodes = self._cluster.world.rng, self._cluster.nodes
+        if kind == "read" and rng.random() < self._cluster.plan.at_home:
+            return nodes[self._homes[client]]
         hint = self._hints.get(client)
         if hint in nodes and rng.random() < self._cluster.plan.leader_share:
             return nodes[hint]
@@ -250,6 +258,7 @@ class Clients:
         elif isinstance(error, NotApplied):
             self._hints.pop(request.client, None)
         if isinstance(error, NotApplied):
+            self._refused[request.client] = not isinstance(error, NotLeader)
             if request.committed:
                 self._wrongly_refused(request, error)
             self._close(request, "fail", error, 0)

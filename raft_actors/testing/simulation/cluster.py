@@ -12,8 +12,8 @@ from typing import Any
 
 from raft_actors.config import Config
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused
-from raft_actors.protocol.events import ClusterRequested
 from raft_actors.protocol.entry import EntryKind
+from raft_actors.protocol.events import ClusterRequested
 from raft_actors.protocol.state import Leader
 from raft_actors.state_machine import StateMachine
 from raft_actors.testing.simulation.clients import Clients, Commands, Request, TaggedCodec

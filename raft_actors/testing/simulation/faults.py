@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raft_actors.errors import CorruptLog, RaftError
-from raft_actors.protocol.events import StopRequested
+from raft_actors.protocol.events import PeerDown, StopRequested
 from raft_actors.protocol.state import Leader
 from raft_actors.testing.simulation.partitions import draw_partition
 from raft_actors.testing.simulation.world import Violated
@@ -26,6 +26,9 @@ __all__ = ["Faults"]
 BOUNDARIES = 12
 """A crash comes at one of so many of the next boundaries between two effects."""
 LONG_PAUSE = 3.0
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
+OFTEN = 3
+"""So many times as often as others, links are cut: that is where most of Raft's trouble begins."""
 
 
 class Faults:
@@ -51,7 +54,8 @@ class Faults:
             "damage": self._damage,
             "wipe": self._wipe,
         }
-        self._kinds = [kinds[name] for name in cluster.plan.faults if name in kinds]
+        chosen = [name for name in cluster.plan.faults if name in kinds]
+        self._kinds = [kinds[name] for name in chosen for _ in range(OFTEN if name == "partition" else 1)]
 
     def begin(self) -> None:
         """Set the clocks, and let the first fault come."""
@@ -62,8 +66,11 @@ class Faults:
         self._plan_next()
 
     def _plan_next(self) -> None:
+        """Strike after about so many steps: where nothing moves any more, there is time to recover."""
         world = self._cluster.world
-        world.after(world.rng.expovariate(1 / self._cluster.plan.fault_every), self._strike)
+        pace = world.now / max(world.steps, 1)
+        mean = min(max(self._cluster.plan.fault_every * pace, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        world.after(world.rng.expovariate(1 / mean), self._strike)
 
     def _strike(self, _: object) -> None:
         if self._over or not self._kinds:
@@ -94,6 +101,11 @@ class Faults:
         """How long a fault lasts: usually about as the plan says, sometimes very long or no time at all."""
         rng = self._cluster.world.rng
         return rng.expovariate(1 / self._cluster.plan.outage) * rng.choice((0.1, 1, 1, 1, 4))
+
+    def _long_outage(self) -> float:
+        """Often long enough for an election."""
+        rng = self._cluster.world.rng
+        return rng.uniform(0.3, 2.0) if rng.random() < 0.5 else self._outage()
 
     def _any(self) -> Node:
         """A peer; the leader half of the time, since that is where it hurts."""
@@ -171,7 +183,7 @@ class Faults:
     def _pause(self) -> None:
         now = self._cluster.world.now
         for node in self._some():
-            node.paused_until = max(node.paused_until, now + min(self._outage(), LONG_PAUSE))
+            node.paused_until = max(node.paused_until, now + min(self._long_outage(), LONG_PAUSE))
             self._cluster.world.note(node.name, "pauses until", node.paused_until)
 
     def _clock(self) -> None:
@@ -247,7 +259,15 @@ class Faults:
         if self._over:
             return
         self._cluster.network.cut(work[0])
-        self._cluster.world.after(self._outage(), self._mend, work)
+        if self._cluster.plan.monitors and self._cluster.world.rng.random() < 0.5:
+            self._notice_broken_links(work[0])
+        self._cluster.world.after(self._long_outage(), self._mend, work)
+
+    def _notice_broken_links(self, links: tuple[tuple[str, str], ...]) -> None:
+        """A broken connection looks like a death: the others stand at once, while the leader knows of nothing."""
+        world = self._cluster.world
+        for source, target in links:
+            world.after(0.001 * world.rng.random(), self._cluster.nodes[target].post, PeerDown(source))
 
     def _mend(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
         links, again = work

@@ -1,4 +1,4 @@
-"""One simulated peer: the real engine, writer, replica and mailbox, with virtual time between them.
+r"""One simulated peer: the real engine, writer, replica and mailbox, with virtual time between them.
 
 ::
 
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
 from raft_actors.behaviours.recovery import recover
 from raft_actors.engine import Engine
 from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, OutcomeUnknown, RaftError, UnknownPeer
@@ -24,7 +25,8 @@ from raft_actors.log_store import LogStore
 from raft_actors.log_writer import Job, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Effect, Load, Persist, Send
-from raft_actors.protocol.events import Applied, Event, PeerDown
+from raft_actors.protocol.events import Applied, Event, PeerDown, Persisted, Received
+from raft_actors.protocol.messages import AppendEntriesReply
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment, Settings
 from raft_actors.testing.simulation.clock import Clock
@@ -41,6 +43,7 @@ __all__ = ["Died", "Node"]
 
 NEVER = float("inf")
 SOON = 1e-6
+EVERYTHING = ANSWERS | APPLIED | SYNCED
 
 
 class Died(BaseException):
@@ -154,6 +157,8 @@ class Node:
         self._turning = False
         self._busy_until = 0.0
         self._ending = False
+        self._stirred = False
+        self._attention = EVERYTHING
         self._disk_queue: deque[Job | Load] = deque()
         self._syncing: list[Job | Load] = []
         self._machine_queue: deque[Any] = deque()
@@ -165,7 +170,7 @@ class Node:
         state = self._recovered(store)
         self.engine = _WatchedEngine(state, self, self.mailbox.release)
         self.engine.node = self
-        self.writer = Writer(store, state.ballot, state.log.last, self._send_synced, self.mailbox.post)
+        self.writer = Writer(store, state.ballot, state.log.last, self._send_synced, self._report)
         cluster.world.note(self.name, "starts", state.ballot, state.log.last)
         self._plan_wake()
 
@@ -225,7 +230,7 @@ class Node:
 
     def failed(self, error: BaseException) -> None:
         """The peer stops itself; the supervisor starts it again unless it is damaged."""
-        if isinstance(error, InvariantViolated | Incompatible):
+        if isinstance(error, InvariantViolated | Incompatible) or not isinstance(error, RaftError | OSError):
             raise Violated("no peer fails", f"{self.name}: {type(error).__name__}: {error}") from error
         self.cluster.world.note(self.name, "fails", str(error))
         unknown = OutcomeUnknown(f"peer {self.name!r} failed")
@@ -237,9 +242,24 @@ class Node:
 
     def post(self, item: object) -> None:
         """Something arrives."""
-        if self.up:
-            self.mailbox.post(item)
+        if not self.up:
+            return
+        self.mailbox.post(item)
+        if type(item) is not Received or type(item.message) is not AppendEntriesReply or self._attention & ANSWERS:
             self.look()
+
+    def _report(self, event: Event) -> None:
+        """The writer tells something; a sync wakes the peer only if that could change anything now."""
+        self.mailbox.post(event)
+        if type(event) is not Persisted or self._attention & SYNCED:
+            self._stirred = True
+
+    def applied(self, index: int) -> None:
+        """The machine reports back."""
+        self._boundary()
+        self.mailbox.post(Applied(index))
+        if self._attention & APPLIED:
+            self._stirred = True
 
     def look(self) -> None:
         """Take a turn now, or as soon as this peer can."""
@@ -252,6 +272,11 @@ class Node:
             world.at(free, self._late_turn, self.life)
         else:
             self.turn()
+
+    def _look_if_stirred(self) -> None:
+        if self._stirred:
+            self._stirred = False
+            self.look()
 
     def _late_turn(self, life: int) -> None:
         if life == self.life and self.up:
@@ -271,6 +296,7 @@ class Node:
         if busy:
             world = self.cluster.world
             self._busy_until = world.now + busy * world.rng.random()
+        self._attention = EVERYTHING if self.cluster.plan.attentive else concerns(self.engine.state)
         self._plan_wake()
         if self._disk_queue and not self._syncing:
             self._sync()
@@ -283,8 +309,9 @@ class Node:
         engine = self.engine
         for item in drained.items:
             engine.run(item, moment)
-        if drained.writes is not None:
-            engine.write(drained.writes, moment)
+        writes = self.mailbox.take_writes()
+        if writes is not None:
+            engine.write(writes, moment)
         if drained.reads is not None:
             engine.read(drained.reads, moment)
         if drained.lease_reads is not None:
@@ -367,7 +394,7 @@ class Node:
         if self.up:
             if self._disk_queue:
                 self._sync()
-            self.look()
+            self._look_if_stirred()
 
     def _work(self) -> None:
         """The machine takes what is queued."""
@@ -384,17 +411,12 @@ class Node:
         self._working = False
         self._guarded(self._work_off)
         if self.up:
-            self.look()
+            self._look_if_stirred()
 
     def _work_off(self) -> None:
         work, self._machine_queue = self._machine_queue, deque()
         for item in work:
             self.machine.work(item)
-
-    def applied(self, index: int) -> None:
-        """The machine reports back."""
-        self._boundary()
-        self.mailbox.post(Applied(index))
 
     # -- ports of the engine -------------------------------------------------------------------------------------------
 

@@ -40,6 +40,13 @@ def alone(rng: Random, names: list[str], focus: str) -> Links:
     return both_ways([focus], names)
 
 
+def minority(rng: Random, names: list[str], focus: str) -> Links:
+    """One peer with less than half of the others, apart from the rest."""
+    others = [name for name in names if name != focus]
+    few = rng.randint(0, max(0, (len(names) - 1) // 2 - 1))
+    return both_ways([focus, *others[:few]], others[few:])
+
+
 def deaf(rng: Random, names: list[str], focus: str) -> Links:
     """One peer speaks, and hears nothing."""
     return tuple((other, focus) for other in names if other != focus)
@@ -84,6 +91,9 @@ def scattered(rng: Random, names: list[str], focus: str) -> Links:
 KINDS: tuple[Callable[[Random, list[str], str], Links], ...] = (
     halves,
     alone,
+    alone,
+    minority,
+    minority,
     deaf,
     mute,
     ring,

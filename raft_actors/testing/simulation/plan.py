@@ -54,12 +54,13 @@ class Plan:
         tail: probability of a much longer way.
         ordered: messages of a link stay in order.
         monitors: the death of a peer is told to the others.
-        fault_every: mean time between two faults.
+        fault_every: mean number of steps between two faults.
         outage: mean time until a fault is over.
         disk: a usual sync.
         slow_disk: mean of a slow one.
         machine: how long the machine takes for what it was handed.
         busy: longest time between two looks into an inbox.
+        attentive: every piece of news wakes a peer at once, not only what it waits for.
         one_job: the disk takes one batch at a time instead of all that is queued.
         clock_spread: how far a clock's rate may be from 1.
         clients: how many.
@@ -67,6 +68,7 @@ class Plan:
         burst: most requests that a client has under way.
         read_share: of the requests.
         leader_share: of requests that go where the client believes the leader to be.
+        at_home: of reads that a client asks of the peer nearest to it, whoever leads.
         patience: timeout of a request; ``inf`` in some seeds for writes.
     """
 
@@ -80,12 +82,13 @@ class Plan:
     tail: float = 0.0
     ordered: bool = True
     monitors: bool = True
-    fault_every: float = 1.0
+    fault_every: float = 100.0
     outage: float = 0.5
     disk: float = 0.001
     slow_disk: float = 0.0
     machine: float = 0.0
     busy: float = 0.0
+    attentive: bool = False
     one_job: bool = False
     clock_spread: float = 0.0
     clients: int = 3
@@ -93,6 +96,7 @@ class Plan:
     burst: int = 1
     read_share: float = 0.4
     leader_share: float = 0.8
+    at_home: float = 0.0
     patience: float = 3.0
 
 
@@ -108,9 +112,10 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     settings = _draw_settings(rng)
     plan = Plan(faults=faults, settings=settings)
     plan.monitors = rng.random() < 0.6
-    plan.fault_every = rng.choice((0.15, 0.5, 1.5))
-    plan.outage = rng.choice((0.1, 0.4, 1.5))
+    plan.outage = rng.choice((0.05, 0.3, 1.0))
+    plan.fault_every = rng.choice((30, 100, 300))
     plan.disk = rng.choice((0.0002, 0.002, 0.01))
+    plan.attentive = rng.random() < 0.3
     plan.one_job = rng.random() < 0.2
     plan.cached_entries = rng.choice((1024, 1024, 16, 2))
     _draw_network(rng, plan)
@@ -123,7 +128,7 @@ def _draw_settings(rng: Random) -> Settings:
     lease_reads = rng.random() < 0.25
     return Settings(
         pre_vote=rng.random() < 0.8,
-        check_quorum=lease_reads or rng.random() < 0.8,
+        check_quorum=lease_reads or rng.random() < 0.7,
         lease_reads=lease_reads,
         max_inflight=rng.choice((64, 64, 4, 1)),
         max_batch_bytes=rng.choice((1 << 20, 1 << 20, 400, 1)),
@@ -156,8 +161,9 @@ def _draw_slowness(rng: Random, plan: Plan) -> None:
 
 def _draw_clients(rng: Random, plan: Plan) -> None:
     plan.clients = rng.randrange(1, 7)
-    plan.think = rng.choice((0.005, 0.03, 0.15))
-    plan.burst = rng.choice((1, 1, 3, 10))
+    plan.think = rng.choice((0.02, 0.06, 0.2))
+    plan.burst = rng.choice((1, 1, 3, 8))
     plan.read_share = rng.choice((0.2, 0.5, 0.8))
     plan.leader_share = rng.choice((0.3, 0.8, 1.0))
+    plan.at_home = rng.choice((0.0, 0.5, 1.0))
     plan.patience = rng.choice((0.5, 3.0, float("inf")))
