@@ -1,0 +1,248 @@
+"""What is bounded stays bounded, what is accepted is applied, and who gave up gives his place back."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raft_actors as raft
+from raft_actors import intake, machine_actor, supervisor
+from raft_actors.codec import CheckedCodec, resolve
+from raft_actors.machines import Echo
+from tests.threads.tools import Gate, Recorder, gated, outcome, wait_until
+
+FAR = 10**9
+"""An index that is never applied."""
+
+
+# -- nesting -----------------------------------------------------------------------------------------------------------
+
+
+class Json:
+    """A user's codec; a number becomes so many brackets, since a deeper list could not be encoded."""
+
+    name = "json"
+
+    def encode(self, value: Any) -> bytes:
+        return b"[" * value + b"]" * value if isinstance(value, int) else json.dumps(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        return json.loads(data)
+
+
+def dig(levels: int) -> str:
+    """Recurse so deep; a stand-in for whatever users' objects do when they are put together again."""
+    return "ground" if levels == 0 else dig(levels - 1)
+
+
+class Deep:
+    """Unpickling it recurses."""
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dig, (self.levels,)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def in_bare_thread(call: Callable[[], Any]) -> Any:
+    """What ``call`` returns where the stack is as empty as anywhere."""
+    done, results = threading.Event(), []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except Exception as error:
+            results.append(error)
+        done.set()
+
+    _thread.start_new_thread(run, ())
+    assert done.wait(10)
+    return results[0]
+
+
+def deepest_accepted(codec: CheckedCodec, make: Callable[[int], Any]) -> int:
+    """How deep a value may be for a caller with an empty stack, by bisection."""
+    good, bad = 1, 2 * sys.getrecursionlimit()
+    assert isinstance(in_bare_thread(lambda: codec.encode_checked(make(bad))), raft.InvalidCommand)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if isinstance(in_bare_thread(lambda: codec.encode_checked(make(middle))), bytes):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+class Counting(raft.StateMachine):
+    """Counts its commands and looks at none of them."""
+
+    def init(self, name: str) -> int:
+        return 0
+
+    def handle_write(self, command: Any, state: int) -> Any:
+        return state + 1, state + 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "make"), [(Json(), int), ("cloudpickle", Deep), ("plain", nested)], ids=["json", "cloudpickle", "plain"]
+)
+def test_whatever_is_accepted_at_the_edge_of_the_stack_is_applied(codec: Any, make: Callable[[int], Any]) -> None:
+    deepest = deepest_accepted(resolve(codec), make)
+    assert deepest > 90
+    raft.start_peer(Counting, name="s1", config=raft.Config(storage="memory", codec=codec, restart=None))
+    raft.set_configuration("s1", ["s1"])
+    raft.leader("s1")
+    applied = 0
+    for levels in range(deepest - 20, deepest + 20):
+        result = in_bare_thread(lambda levels=levels: raft.write("s1", make(levels)))
+        if not isinstance(result, raft.InvalidCommand):
+            applied += 1
+            assert result == applied, f"at {levels} levels of {deepest}"
+    assert 0 < applied < 40
+    assert raft.status("s1").failure is None
+    raft.stop("s1")
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+KIB = 1024
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A peer that hangs in ``"hang"`` until the test lets it go on."""
+    gate = Gate()
+    gate.at = {"s1"}
+    config = raft.Config(data_dir=tmp_path, max_pending_bytes=64 * KIB, max_command_bytes=16 * KIB)
+    raft.start_peer(gated(gate), name="s1", config=config)
+    raft.set_configuration("s1", ["s1"])
+    raft.leader("s1")
+    yield gate
+    gate.opened.set()
+    raft.stop("s1")
+
+
+QUERIES = {
+    "text": lambda size: "x" * size,
+    "bytes": lambda size: b"x" * size,
+    "tuple": lambda size: ("a", b"x" * size),
+    "list": lambda size: [b"x" * size],
+}
+
+
+@pytest.mark.parametrize("consistency", ["linearizable", "lease", "stale"])
+@pytest.mark.parametrize("kind", QUERIES)
+def test_unfinished_reads_are_bounded_in_bytes(gate: Gate, kind: str, consistency: str) -> None:
+    hanging = raft.write("s1", "hang", block=False)
+    assert gate.entered.wait(5)
+    query = QUERIES[kind](10 * KIB)
+    reads = [raft.read("s1", query, consistency=consistency, block=False) for _ in range(10)]
+    refused = [future for future in reads if future.done()]
+    assert len(refused) == 4  # of 10 KiB each, six fit into 64 KiB
+    assert all(isinstance(outcome(future), raft.Overloaded) for future in refused)
+    gate.opened.set()
+    assert outcome(hanging) == 1
+    answered = [outcome(future) for future in reads if future not in refused]
+    assert [type(one.__cause__) for one in answered] == [LookupError] * 6
+    assert isinstance(outcome(raft.read("s1", query, block=False)), raft.CommandFailed)  # there is room again
+
+
+@pytest.mark.parametrize("consistency", ["linearizable", "lease", "stale"])
+@pytest.mark.parametrize("kind", QUERIES)
+def test_a_query_may_be_as_large_as_a_command(gate: Gate, kind: str, consistency: str) -> None:
+    with pytest.raises(raft.InvalidCommand, match="Config.max_command_bytes is 16384"):
+        raft.read("s1", QUERIES[kind](17 * KIB), consistency=consistency)
+    with pytest.raises(raft.CommandFailed):
+        raft.read("s1", QUERIES[kind](15 * KIB), consistency=consistency)
+
+
+# -- reads that wait for an index --------------------------------------------------------------------------------------
+
+
+def start_small(tmp_path: Path, machine: Any = Recorder) -> Any:
+    """A peer with places for five requests."""
+    ref = raft.start_peer(machine, name="s1", config=raft.Config(data_dir=tmp_path, max_pending_writes=5))
+    raft.set_configuration("s1", ["s1"])
+    raft.leader("s1")
+    return ref
+
+
+def test_an_ask_that_was_given_up_gives_its_place_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "ASK_PATIENCE", 0.2)
+    ref = start_small(tmp_path)
+    waiting = raft.Read("len", consistency="stale", min_index=FAR)
+    for _ in range(4):
+        with pytest.raises(raft.Timeout):
+            ref.ask(waiting, timeout=0.001)
+    ref.tell(waiting)
+    with pytest.raises(raft.Overloaded):
+        raft.write("s1", "x")
+    wait_until(lambda: not isinstance(outcome(raft.write("s1", "x", block=False)), raft.Overloaded), 2.0)
+    raft.stop("s1")
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_a_stale_read_that_timed_out_gives_its_place_back_at_once(tmp_path: Path, block: bool) -> None:
+    start_small(tmp_path)
+    for _ in range(3):
+        futures = [
+            raft.read("s1", "len", consistency="stale", min_index=FAR, timeout=0.05, block=False) for _ in "12345"
+        ]
+        if block:
+            assert all(isinstance(outcome(future), raft.Timeout) for future in futures)
+        wait_until(lambda futures=futures: all(future.done() for future in futures))
+        assert isinstance(outcome(raft.write("s1", "x", block=False)), int)
+    raft.stop("s1")
+
+
+def test_reads_wait_for_their_own_index_in_whatever_order_they_came(tmp_path: Path) -> None:
+    start_small(tmp_path)
+    begin = raft.status("s1").last_applied
+    waits = {
+        distance: raft.read("s1", "len", consistency="stale", min_index=begin + distance, block=False)
+        for distance in (3, 1, 2, 0)
+    }
+    assert outcome(waits[0]) == 0
+    for written in (1, 2, 3):
+        assert not waits[written].done()
+        raft.write("s1", "x")
+        assert outcome(waits[written]) == written
+        assert waits[written].index == begin + written
+    raft.stop("s1")
+
+
+def test_reads_that_gave_up_are_forgotten_though_their_index_never_comes(tmp_path: Path) -> None:
+    start_small(tmp_path)
+    peer = supervisor.handle_of("s1").peer
+    for _ in range(10 * machine_actor.CROWD):
+        future = raft.read("s1", "len", consistency="stale", min_index=FAR, block=False)
+        future.try_fail(raft.Timeout("given up"))
+        wait_until(lambda: peer.mailbox._pending == 0)
+    raft.write("s1", "x")
+    assert len(peer.machine._waiting) <= machine_actor.CROWD
+    last = raft.read("s1", "len", consistency="stale", min_index=raft.status("s1").last_index + 1, block=False)
+    raft.write("s1", "y")
+    assert outcome(last) == 2
+    raft.stop("s1")
+
+
+def test_reads_that_wait_are_answered_when_their_peer_stops(tmp_path: Path) -> None:
+    start_small(tmp_path, Echo)
+    futures = [raft.read("s1", "x", consistency="stale", min_index=FAR, timeout=None, block=False) for _ in "12345"]
+    raft.stop("s1", timeout=0.5)
+    assert all(isinstance(outcome(future), raft.OutcomeUnknown) for future in futures)
