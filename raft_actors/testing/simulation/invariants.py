@@ -13,9 +13,10 @@ leader completeness       a leader has every entry that was committed in a term 
 state machine safety      every peer is handed the committed entries in order, from its own disk, and nothing else
 durable commits           what a leader commits is on the disks of a quorum, and stays on them
 commit rule               a leader commits up to an entry of its own term; a follower only what a leader committed
-nothing goes back         terms (also across restarts), commit, handed and applied indexes; no machine overtakes
-match index               what a leader believes a follower to have, it has on disk and equally
-effect order              no vote, acknowledgement or entry leaves before the ballot and entries it needs are on disk
+nothing goes back         terms (also across restarts), commit, handed and applied indexes, the time in the log
+match index               what a leader believes a follower to have, it has on disk and equally; never less than before
+effect order              no vote, acknowledgement or entry leaves before the ballot and entries it needs are on disk,
+                          nor after its entries were cut off
 one cluster               one cluster is formed, not two
 ========================  ==============================================================================================
 
@@ -100,7 +101,7 @@ class Invariants:
             if type(before.role) is not Leader:
                 self._leads(node, after)
             elif type(event) is Received and type(event.message) is AppendEntriesReply:
-                self._believes(node, after, event.message.sender)
+                self._believes(node, before.role, after, event.message.sender)
 
     def _commits(self, node: Node, state: PeerState) -> None:
         index, mirror, committed = state.commit_index, node.mirror, self.committed
@@ -172,12 +173,14 @@ class Invariants:
             if state.log.last.index < entry.index or state.log.term_at(entry.index) != entry.term:
                 raise Violated("leader completeness", f"{state.name} was elected in term {state.term} without {entry}")
 
-    def _believes(self, node: Node, state: PeerState, follower: str) -> None:
+    def _believes(self, node: Node, before: Leader, state: PeerState, follower: str) -> None:
         role = state.role
         member = state.configuration.members().get(follower)
         if not isinstance(role, Leader) or member is None or follower not in role.progress:
             return
-        match = role.progress[follower].match_index
+        match, known = role.progress[follower].match_index, before.progress[follower].match_index
+        if match < known:
+            raise Violated("match index", f"{node.name} takes {follower} back from {known} to {match}")
         disk = self.disks.get(member.incarnation)
         if not match or disk is None or disk.ballot.term > state.term:
             return
@@ -198,6 +201,9 @@ class Invariants:
                 raise Violated("effect order", what)
             if message.match_index > len(disk.terms):
                 what = f"{node.name} acknowledges {message.match_index}, its disk ends at {len(disk.terms)}"
+                raise Violated("effect order", what)
+            if disk.term_at(message.match_index) > message.term:
+                what = f"{node.name} acknowledges {message.match_index} in term {message.term}, its disk has a newer one"
                 raise Violated("effect order", what)
         elif kind is AppendEntries:
             ballot = disk.ballot
@@ -232,15 +238,17 @@ class Invariants:
             if isinstance(node.engine.state.role, Leader):
                 raise Violated("leader append-only", f"{node.name} leads and cuts its log at {cut}")
             del mirror[cut - 1 :]
-        before = mirror[-1].term if mirror else 0
+        before, time = (mirror[-1].term, mirror[-1].time) if mirror else (0, 0.0)
         for entry in persist.entries:
+            if entry.time < time:
+                raise Violated("nothing goes back", f"{node.name}: {entry} is older than the entry before it, of {time}")
             if entry.index != len(mirror) + 1:
                 raise Violated("log matching", f"{node.name}: entry {entry.index} after {len(mirror)}")
             known = self.entries.setdefault((entry.index, entry.term), (before, entry))
             if known[0] != before or (known[1] is not entry and known[1] != entry):
                 raise Violated("log matching", f"{node.name} has {entry} after term {before}, others have {known}")
             mirror.append(entry)
-            before = entry.term
+            before, time = entry.term, entry.time
 
     def lost(self, node: Node) -> None:
         """A process is gone. A configuration that it made up and nobody else saw may be made up again, differently."""
