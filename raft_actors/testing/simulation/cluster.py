@@ -1,8 +1,8 @@
 """Everything of one run: peers, network, clients, faults and the observer; and the two phases of it.
 
-**Safety**: faults strike, clients ask, and after each step nothing may be wrong. **Liveness**: the faults end, and within
-a bounded time there is one leader, everybody's log and state are equal, every call is answered, and fresh writes and
-reads work.
+**Safety**: faults strike, clients ask, and after each step nothing may be wrong. **Liveness**: the faults end, and
+within a bounded time there is one leader, everybody's log and state are equal, every call is answered, and fresh writes
+and reads work.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ class Invariants:
                 what = f"{node.name} acknowledges {message.match_index}, its disk ends at {len(disk.terms)}"
                 raise Violated("effect order", what)
             if disk.term_at(message.match_index) > message.term:
-                what = f"{node.name} acknowledges {message.match_index} in term {message.term}, its disk has a newer one"
+                what = f"{node.name} acknowledges {message.match_index} in term {message.term}, its disk is newer there"
                 raise Violated("effect order", what)
         elif kind is AppendEntries:
             ballot = disk.ballot
@@ -241,7 +241,7 @@ class Invariants:
         before, time = (mirror[-1].term, mirror[-1].time) if mirror else (0, 0.0)
         for entry in persist.entries:
             if entry.time < time:
-                raise Violated("nothing goes back", f"{node.name}: {entry} is older than the entry before it, of {time}")
+                raise Violated("nothing goes back", f"{node.name}: {entry} is older than the one before it, of {time}")
             if entry.index != len(mirror) + 1:
                 raise Violated("log matching", f"{node.name}: entry {entry.index} after {len(mirror)}")
             known = self.entries.setdefault((entry.index, entry.term), (before, entry))

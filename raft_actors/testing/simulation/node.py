@@ -481,4 +481,3 @@ class Node:
     def ready_to_stop(self) -> None:
         """A graceful stop has nothing more to wait for."""
         self._ending = True
-

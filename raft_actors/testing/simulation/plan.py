@@ -113,7 +113,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     plan = Plan(faults=faults, settings=settings)
     plan.monitors = rng.random() < 0.6
     plan.outage = rng.choice((0.05, 0.3, 1.0))
-    plan.fault_every = rng.choice((30, 100, 300))
+    plan.fault_every = rng.choice((20, 60, 200))
     plan.disk = rng.choice((0.0002, 0.002, 0.01))
     plan.attentive = rng.random() < 0.3
     plan.one_job = rng.random() < 0.2
