@@ -184,6 +184,26 @@ def test_who_waits_for_ever_waits_until_it_is_done(config: raft.Config, timeout:
     assert names.names() == ()
 
 
+@pytest.mark.parametrize("timeout", FOR_EVER)
+def test_a_formation_without_a_limit_waits_for_its_last_member(config: raft.Config, timeout: float | None) -> None:
+    for name in ("s1", "s2"):
+        raft.start_peer(Recorder, name=name, config=config)
+    peer = supervisor.handle_of("s2").peer
+    peer.pause()
+    results: list[Any] = []
+    forming = threading.Thread(
+        target=lambda: results.append(raft.set_configuration("s1", ["s1", "s2"], timeout=timeout))
+    )
+    forming.start()
+    forming.join(0.4)  # without patience it would have been refused after a quarter of a second
+    assert forming.is_alive()
+    peer.resume()
+    forming.join(5)
+    assert results[0].voters == ("s1", "s2")
+    for name in ("s1", "s2"):
+        raft.stop(name)
+
+
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,8 +246,9 @@ def test_an_open_file_is_no_command(tmp_path: Path, codec: str) -> None:
     raft.start_peer(Recorder, name="s1", config=raft.Config(data_dir=tmp_path, codec=codec))
     raft.set_configuration("s1", ["s1"])
     raft.leader("s1")
+    (tmp_path / "file").write_text("text")
     for mode in ("r", "rb", "r+b", "w"):
-        with open(tmp_path / "file", "w" if mode == "r" else mode) as file:
+        with open(tmp_path / "file", mode) as file:
             for command in (file, ["in a list", file], {"with a function": len, "and": file}):
                 for call in (raft.write, raft.read):
                     future = call("s1", command, block=False)

@@ -15,6 +15,7 @@ import raft_actors as raft
 from raft_actors import names, supervisor
 from raft_actors.callbacks import CALLBACKS
 from raft_actors.testing import Cluster
+from raft_actors.timekeeper import TIMEKEEPER
 from tests.threads.tools import Gate, Recorder, alive, gated, outcome, wait_until
 
 SOON = 1.5
@@ -203,6 +204,28 @@ def test_a_callback_that_exits_ends_no_peer(pair: Cluster) -> None:
     assert [raft.status(name).failure for name in pair.names] == [None, None]
 
 
+class Startled:
+    """Something watched whose first look fails in the worst way."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def unanswered(self) -> list[Any]:
+        self.looks += 1
+        if self.looks == 1:
+            raise SystemExit("planted")
+        return []
+
+
+def test_the_timekeeper_outlives_whatever_happens_in_it(pair: Cluster) -> None:
+    leader = cut_off(pair)
+    startled = Startled()
+    TIMEKEEPER.watch(startled)
+    future = raft.write(leader, 1, timeout=0.1, block=False)
+    wait_until(future.done, SOON)
+    wait_until(lambda: startled.looks > 1)
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
@@ -232,7 +255,8 @@ def test_the_exit_of_the_process_starts_no_thread(config: raft.Config, monkeypat
         raft.stop(name)
 
 
-def test_after_an_abandoned_stop_no_more_user_code_is_run(config: raft.Config) -> None:
+@pytest.mark.parametrize("consistency", ["stale", "linearizable"])
+def test_after_an_abandoned_stop_no_more_user_code_is_run(config: raft.Config, consistency: str) -> None:
     gate, calls = Gate(), []
     gate.at = {"s1"}
 
@@ -245,14 +269,32 @@ def test_after_an_abandoned_stop_no_more_user_code_is_run(config: raft.Config) -
             calls.append("on_follower")
 
     start_alone(config, Counting)
-    hanging = raft.read("s1", "hang", consistency="stale", block=False)
+    peer = supervisor.handle_of("s1").peer
+    peer.pause()  # so that the machine finds all of them at once
+    futures = [raft.read("s1", query, consistency=consistency, block=False) for query in ("hang", *["len"] * 5)]
+    peer.resume()
     assert gate.entered.wait(5)
-    others = [raft.read("s1", "len", consistency=kind, block=False) for kind in ("stale", "linearizable") * 10]
     raft.stop("s1", timeout=0.1)
-    assert all(future.done() for future in [hanging, *others])
+    assert all(future.done() for future in futures)
     gate.opened.set()
     wait_until(lambda: not alive())
     assert calls == ["hang"]
+
+
+@pytest.mark.parametrize("timeout", [None, float("inf")])
+def test_a_stop_without_a_limit_abandons_no_user_code(config: raft.Config, timeout: float | None) -> None:
+    gate = Gate()
+    gate.at = {"s1"}
+    start_alone(config, gated(gate))
+    hanging = raft.write("s1", "hang", timeout=None, block=False)
+    assert gate.entered.wait(5)
+    stopping = threading.Thread(target=raft.stop, args=("s1",), kwargs={"timeout": timeout})
+    stopping.start()
+    stopping.join(0.5)  # what is abandoned without patience is so after a tenth of a second
+    assert stopping.is_alive()
+    gate.opened.set()
+    stopping.join(5)
+    assert outcome(hanging) == 1
 
 
 # -- machines ----------------------------------------------------------------------------------------------------------
