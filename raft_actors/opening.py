@@ -57,7 +57,7 @@ def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config
     factory = ADAPTERS[storage] if isinstance(storage, str) else storage
     store = LogStore.open(factory, folder, name=mailbox.name, codec=mailbox.codec.name)
     try:
-        _require_same(owner.state, store, folder)
+        _require_same(owner.state, store, "memory" if storage == "memory" else str(folder))
         replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
         return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store))
     except BaseException:
@@ -65,12 +65,12 @@ def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config
         raise
 
 
-def _require_same(before: PeerState | None, store: LogStore, folder: Path) -> None:
+def _require_same(before: PeerState | None, store: LogStore, where: str) -> None:
     """A peer that restarts comes back on its own store or not at all: an empty one has forgotten its votes (BUG-62)."""
     if before is not None and before.incarnation != store.identity.incarnation:
         raise CorruptLog(
-            f"peer {before.name!r} ran on another store: the one in {folder} was made after it",
-            advice="stop the peer, bring its folder back or wipe it, and start it again",
+            f"peer {before.name!r} ran on another store: the one in {where} was made after it",
+            advice="stop the peer, bring its store back if there is one, and start it again",
         )
 
 

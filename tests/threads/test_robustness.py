@@ -92,6 +92,15 @@ def test_a_peer_whose_folder_was_wiped_does_not_come_back_without_its_votes(
     raft.stop("s1")
 
 
+def test_a_peer_without_a_disk_does_not_come_back_without_its_votes(mortal: type[Mortal]) -> None:
+    start_alone(raft.Config(storage="memory", restart=raft.Restart(backoff=(0.01, 0.02))), mortal)
+    raft.write("s1", "die", block=False)
+    wait_until(lambda: supervisor.handle_of("s1").failed)
+    with pytest.raises(raft.CorruptLog, match="the one in memory was made after it"):
+        raft.write("s1", "x")
+    raft.stop("s1")
+
+
 # -- callbacks ---------------------------------------------------------------------------------------------------------
 
 
