@@ -13,30 +13,30 @@ down ``fuse``, and the one that finds it burnt raises ``Died``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
 from raft_actors.behaviours.recovery import recover
-from raft_actors.engine import Engine
 from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, OutcomeUnknown, RaftError, UnknownPeer
 from raft_actors.intake import Mailbox
 from raft_actors.log_store import LogStore
 from raft_actors.log_writer import Job, Writer
-from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice
-from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Effect, Load, Persist, Send
+from raft_actors.machine_actor import Replica
+from raft_actors.protocol.effects import Load
 from raft_actors.protocol.events import Applied, Event, PeerDown, Persisted, Received
 from raft_actors.protocol.messages import AppendEntriesReply
-from raft_actors.protocol.state import Leader, PeerState
-from raft_actors.protocol.types import Moment, Settings
+from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.types import Settings
 from raft_actors.testing.simulation.clock import Clock
 from raft_actors.testing.simulation.disk import Disk, SimulatedAdapter
+from raft_actors.testing.simulation.ports import Died, NodePorts
 from raft_actors.testing.simulation.watched import Watched
+from raft_actors.testing.simulation.watched_engine import SimulatedMachine, WatchedEngine
 from raft_actors.testing.simulation.world import Violated
 
 if TYPE_CHECKING:
     from raft_actors.protocol.entry import Entry
-    from raft_actors.requests import ReadBatch, Segment
     from raft_actors.testing.simulation.cluster import Cluster
 
 __all__ = ["Died", "Node"]
@@ -46,56 +46,7 @@ SOON = 1e-6
 EVERYTHING = ANSWERS | APPLIED | SYNCED
 
 
-class Died(BaseException):
-    """The process ended here."""
-
-
-class _WatchedEngine(Engine):
-    """The real engine; each step is counted, noted, and checked before its effects are performed."""
-
-    node: Node
-    _before: PeerState
-    _event: Event
-    _checked: bool
-
-    def run(self, event: Event, moment: Moment) -> None:
-        """Take a step, check it, perform it."""
-        node = self.node
-        world = node.cluster.world
-        world.steps += 1
-        world.log.append((world.now, node.name, event))
-        self._before, self._event, self._checked = self.state, event, False
-        super().run(event, moment)
-        if not self._checked:
-            self._check(())
-
-    def _perform(self, effects: Sequence[Effect]) -> None:
-        self._check(effects)
-        super()._perform(effects)  # type: ignore[arg-type]
-
-    def _check(self, effects: Sequence[Effect]) -> None:
-        self._checked = True
-        node = self.node
-        invariants = node.cluster.invariants
-        for effect in effects:
-            if type(effect) is Persist:
-                invariants.persists(node, effect)
-        invariants.stepped(node, self._event, self._before, self.state)
-
-
-class _Machine(MachineActor):
-    """The real machine actor's work, without its thread and its inbox."""
-
-    def __init__(self, node: Node, replica: Replica) -> None:
-        self.name = node.name
-        self.replica = replica
-        self._release = node.mailbox.release
-        self._applied = node.applied
-        self._waiting = []
-        self.work = self._work
-
-
-class Node:
+class Node(NodePorts):
     """One peer.
 
     Args:
@@ -166,9 +117,9 @@ class Node:
         self.mailbox = Mailbox(self.name, cluster.config, cluster.codec)
         self.mailbox.refusal = lambda: UnknownPeer(self.name)
         self.replica = Replica(Watched(cluster.judge, self.name), self.name, cluster.codec)
-        self.machine = _Machine(self, self.replica)
+        self.machine = SimulatedMachine(self, self.replica)
         state = self._recovered(store)
-        self.engine = _WatchedEngine(state, self, self.mailbox.release)
+        self.engine = WatchedEngine(state, self, self.mailbox.release)
         self.engine.node = self
         self.writer = Writer(store, state.ballot, state.log.last, self._send_synced, self._report)
         cluster.world.note(self.name, "starts", state.ballot, state.log.last)
@@ -417,67 +368,3 @@ class Node:
         work, self._machine_queue = self._machine_queue, deque()
         for item in work:
             self.machine.work(item)
-
-    # -- ports of the engine -------------------------------------------------------------------------------------------
-
-    def _boundary(self) -> None:
-        """Between two effects a process may die."""
-        if self.fuse:
-            self.fuse -= 1
-            if not self.fuse:
-                raise Died
-
-    def send(self, send: Send) -> None:
-        """Hand a message to the network."""
-        if self.fuse:
-            self._boundary()
-        self.cluster.invariants.leaves(self, send.to, send.message)
-        self.cluster.network.send(self.name, send)
-
-    _send_synced = send
-
-    def persist(self, job: Job) -> None:
-        """Queue a batch for the disk."""
-        if self.fuse:
-            self._boundary()
-        self._disk_queue.append(job)
-
-    def load(self, load: Load) -> None:
-        """Queue a read of entries."""
-        if self.fuse:
-            self._boundary()
-        self._disk_queue.append(load)
-
-    def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
-        """Queue committed entries for the machine."""
-        if self.fuse:
-            self._boundary()
-        self.cluster.invariants.handed(self, entries)
-        self._machine_queue.append(ApplyBatch(entries, segments))
-
-    def serve(self, batch: ReadBatch) -> None:
-        """Queue reads for the machine."""
-        if self.fuse:
-            self._boundary()
-        self._machine_queue.append(batch)
-
-    def noticed(self, before: PeerState, after: PeerState) -> None:
-        """Tell the machine whether it leads; note what changed."""
-        leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
-        if leads != led:
-            self._machine_queue.append(RoleNotice(leads, after.term))
-        if type(after.role) is not type(before.role):
-            self.cluster.world.note(self.name, "becomes", type(after.role).__name__, after.term)
-
-    def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
-        """A request to form a cluster was answered."""
-        self.cluster.world.note(self.name, "forms", effect)
-        self.cluster.formation_answered(self, effect)
-
-    def discarded(self, effect: Discard) -> None:
-        """A message was refused."""
-        self.cluster.world.note(self.name, "discards", effect.sender, effect.reason)
-
-    def ready_to_stop(self) -> None:
-        """A graceful stop has nothing more to wait for."""
-        self._ending = True
