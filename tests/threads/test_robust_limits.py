@@ -212,16 +212,18 @@ def test_a_stale_read_that_timed_out_gives_its_place_back_at_once(tmp_path: Path
 
 def test_reads_wait_for_their_own_index_in_whatever_order_they_came(tmp_path: Path) -> None:
     start_small(tmp_path)
-    begin = raft.status("s1").last_applied
+    before = raft.write("s1", "x", block=False)
+    assert outcome(before) == 1
+    begin = before.index
     waits = {
         distance: raft.read("s1", "len", consistency="stale", min_index=begin + distance, block=False)
         for distance in (3, 1, 2, 0)
     }
-    assert outcome(waits[0]) == 0
+    assert outcome(waits[0]) == 1
     for written in (1, 2, 3):
         assert not waits[written].done()
         raft.write("s1", "x")
-        assert outcome(waits[written]) == written
+        assert outcome(waits[written]) == written + 1
         assert waits[written].index == begin + written
     raft.stop("s1")
 
@@ -233,9 +235,10 @@ def test_reads_that_gave_up_are_forgotten_though_their_index_never_comes(tmp_pat
         future = raft.read("s1", "len", consistency="stale", min_index=FAR, block=False)
         future.try_fail(raft.Timeout("given up"))
         wait_until(lambda: peer.mailbox._pending == 0)
-    raft.write("s1", "x")
+    written = raft.write("s1", "x", block=False)
+    assert outcome(written) == 1
     assert len(peer.machine._waiting) <= machine_actor.CROWD
-    last = raft.read("s1", "len", consistency="stale", min_index=raft.status("s1").last_index + 1, block=False)
+    last = raft.read("s1", "len", consistency="stale", min_index=written.index + 1, block=False)
     raft.write("s1", "y")
     assert outcome(last) == 2
     raft.stop("s1")
