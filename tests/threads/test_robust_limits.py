@@ -225,7 +225,19 @@ def test_reads_wait_for_their_own_index_in_whatever_order_they_came(tmp_path: Pa
         raft.write("s1", "x")
         assert outcome(waits[written]) == written + 1
         assert waits[written].index == begin + written
+    mailbox = supervisor.handle_of("s1").mailbox
     raft.stop("s1")
+    assert (mailbox._pending, mailbox._pending_bytes, mailbox._open) == (0, 0, set())  # each place came back once
+
+
+def test_no_user_code_runs_for_a_read_that_was_given_up(gate: Gate) -> None:
+    before = raft.write("s1", "x", block=False)
+    assert outcome(before) == 1
+    query = raft.read("s1", "hang", consistency="stale", min_index=before.index + 1, block=False)
+    query.try_fail(raft.Timeout("given up"))
+    assert raft.write("s1", "y") == 2
+    assert raft.write("s1", "z") == 3  # the machine is past whatever "y" let go on
+    assert not gate.entered.is_set()
 
 
 def test_reads_that_gave_up_are_forgotten_though_their_index_never_comes(tmp_path: Path) -> None:
