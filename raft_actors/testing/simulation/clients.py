@@ -14,6 +14,7 @@ from raft_actors.codec import CloudpickleCodec, is_immutable_reply
 from raft_actors.errors import CommandFailed, NotApplied, NotLeader, OutcomeUnknown, Timeout, UnknownPeer
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.state import Leader
 from raft_actors.testing.simulation.canonical import canonical, mutable_parts
 from raft_actors.testing.simulation.world import Violated
 
@@ -28,6 +29,9 @@ Commands: TypeAlias = Callable[[Random], tuple[str, Any]]
 
 TAG_BYTES = 8
 REFUSED_PAUSE = 0.1
+LEASE_SHARE = 0.8
+PATIENT = 1000
+"""So many times a certain kind of request is asked for before it is taken for one that does not come."""
 LONGEST_READ = 3.0
 """Seconds after which a reader gives up, whatever the plan says."""
 
@@ -172,6 +176,31 @@ class Clients:
         names = self._cluster.names
         return nodes[names[int(rng.random() * len(names))]]
 
+    def somebody_leads(self, node: Node) -> None:
+        """A new leader is written to before most callers know of it."""
+        if self._cluster.plan.distrust:
+            self._cluster.world.after(0.0, self._doubt, ("write", node))
+
+    def _distrust(self, acknowledged_by: str) -> None:
+        """Something was acknowledged: whoever else believes to lead must know it, or not answer."""
+        for node in self._cluster.nodes.values():
+            if node.up and node.name != acknowledged_by and isinstance(node.engine.state.role, Leader):
+                self._cluster.world.after(0.0, self._doubt, ("read", node))
+
+    def _doubt(self, doubt: tuple[str, Node]) -> None:
+        kind, node = doubt
+        value = self.draw(kind) if self.calling else None
+        if value is not None:
+            self.call("sceptic", node, kind, value)
+
+    def draw(self, wanted: str) -> Any:
+        """A command, or a query; ``None`` if the user's machine seems to have none."""
+        for _ in range(PATIENT):
+            kind, value = self.commands(self._cluster.world.rng)
+            if kind == wanted:
+                return value
+        return None
+
     def call(self, client: str, node: Node, kind: str, value: Any) -> Request:
         """Ask a peer."""
         cluster, world = self._cluster, self._cluster.world
@@ -190,7 +219,7 @@ class Clients:
             cluster.codec.tag = request.number.to_bytes(TAG_BYTES, "big")
             node.mailbox.write(own, future, watch=False)
         elif kind == "read":
-            lease = cluster.plan.settings.lease_reads and world.rng.random() < 0.5
+            lease = cluster.plan.settings.lease_reads and world.rng.random() < LEASE_SHARE
             node.mailbox.read(own, "lease" if lease else "linearizable", future, watch=False, min_index=None)
         else:
             raise ValueError(f'commands(rng) must return ("write", command) or ("read", query), not {kind!r:.60}')
@@ -239,6 +268,8 @@ class Clients:
         if not is_immutable_reply(value):
             request.output = self._own_copy(value)
             spoil(value)
+        if self._cluster.plan.distrust and request.kind == "write":
+            self._distrust(request.peer)
 
     def _check_reply(self, request: Request, value: Any, index: int) -> None:
         if request.committed != index:

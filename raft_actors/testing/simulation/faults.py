@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from raft_actors.errors import CorruptLog, RaftError
 from raft_actors.protocol.events import PeerDown, StopRequested
 from raft_actors.protocol.state import Leader
-from raft_actors.testing.simulation.partitions import draw_partition
+from raft_actors.testing.simulation.partitions import both_ways, draw_partition
 from raft_actors.testing.simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["Faults"]
 BOUNDARIES = 12
 """A crash comes at one of so many of the next boundaries between two effects."""
 LONG_PAUSE = 3.0
+RECHECK = 0.05
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
 OFTEN = 3
 """So many times as often as others, links are cut: that is where most of Raft's trouble begins."""
@@ -41,11 +42,14 @@ class Faults:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._over = False
+        self._committed = 0
+        self._struck_at = 0.0
         self._hung: dict[str, float] = {}
         self._slow: dict[str, float] = {}
         kinds: dict[str, Callable[[], None]] = {
             "partition": self._partition,
             "crash": self._crash,
+            "ambush": self._ambush,
             "stop": self._stop,
             "pause": self._pause,
             "clock": self._clock,
@@ -75,8 +79,12 @@ class Faults:
     def _strike(self, _: object) -> None:
         if self._over or not self._kinds:
             return
-        rng = self._cluster.world.rng
-        self._kinds[int(rng.random() * len(self._kinds))]()
+        world, committed = self._cluster.world, len(self._cluster.invariants.committed)
+        if self._cluster.plan.considerate and committed <= self._committed and world.now < self._struck_at + LONG_PAUSE:
+            world.after(RECHECK, self._strike)
+            return
+        self._committed, self._struck_at = committed, world.now
+        self._kinds[int(world.rng.random() * len(self._kinds))]()
         self._plan_next()
 
     def end(self) -> None:
@@ -254,6 +262,33 @@ class Faults:
         kind, links = draw_partition(rng, self._cluster.names, self._any().name)
         self._cluster.world.note("network", "is cut", kind, links)
         self._cut((links, rng.randint(2, 6) if rng.random() < 0.2 else 0))
+
+    def _ambush(self) -> None:
+        """One peer loses sight of the leader and wants to stand; then the leader is cut off, and all others restart.
+
+        Whoever could still tell that there is a leader has forgotten it.
+        """
+        world, nodes = self._cluster.world, self._cluster.nodes
+        leaders = [node.name for node in nodes.values() if node.up and isinstance(node.engine.state.role, Leader)]
+        if not leaders or len(nodes) < 3:
+            return
+        leader = leaders[-1]
+        others = world.rng.sample([name for name in nodes if name != leader], len(nodes) - 1)
+        world.note("network", "is an ambush for", leader)
+        self._cut((both_ways([leader], others[:1]), 0))
+        world.after(world.rng.uniform(0.4, 0.8), self._spring, (leader, others))
+
+    def _spring(self, work: tuple[str, list[str]]) -> None:
+        if self._over:
+            return
+        leader, others = work
+        world = self._cluster.world
+        self._cut((both_ways([leader], others), 0))
+        for name in others[1:]:
+            node = self._cluster.nodes[name]
+            if node.up:
+                node.crash()
+                world.after(0.01 * world.rng.random(), self._restart, node)
 
     def _cut(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
         if self._over:

@@ -23,6 +23,7 @@ FAULTS = {
     "replay": "old messages come again much later",
     "partition": "links are cut: halves, one peer, rings, bridges, one way, around the leader, flapping",
     "crash": "peers die at any boundary between two effects, one or many, and come back",
+    "ambush": "one peer wants to stand, the leader is cut off, and all others restart at once",
     "stop": "peers are stopped gracefully, leaders hand over, and come back",
     "pause": "whole processes stand still for a while",
     "clock": "clocks run at rates from 0.5 to 1.5, and jump",
@@ -35,6 +36,8 @@ FAULTS = {
 }
 """Every fault and what it does; ``simulate(faults=...)`` takes these names."""
 
+NEEDED_FOR_LEASES = ("partition", "ambush")
+"""Where leases are used, leaders have to be cut off: else nothing depends on them."""
 LEASE_CLOCK_SPREAD = 0.05
 """Leases are promised for clocks whose rates differ by at most 10 %; beyond that they promise nothing."""
 
@@ -55,6 +58,8 @@ class Plan:
         ordered: messages of a link stay in order.
         monitors: the death of a peer is told to the others.
         fault_every: mean number of steps between two faults.
+        considerate: a fault waits until the cluster has committed something since the last one: where everything is
+            broken at once, nothing is left that could go wrong.
         outage: mean time until a fault is over.
         disk: a usual sync.
         slow_disk: mean of a slow one.
@@ -70,6 +75,7 @@ class Plan:
         leader_share: of requests that go where the client believes the leader to be.
         at_home: of reads that a client asks of the peer nearest to it, whoever leads.
         patience: timeout of a request; ``inf`` in some seeds for writes.
+        distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
     """
 
     faults: tuple[str, ...] = ()
@@ -83,6 +89,7 @@ class Plan:
     ordered: bool = True
     monitors: bool = True
     fault_every: float = 100.0
+    considerate: bool = True
     outage: float = 0.5
     disk: float = 0.001
     slow_disk: float = 0.0
@@ -98,6 +105,7 @@ class Plan:
     leader_share: float = 0.8
     at_home: float = 0.0
     patience: float = 3.0
+    distrust: bool = False
 
 
 def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
@@ -108,13 +116,15 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         allowed: names of ``FAULTS`` that may be switched on.
     """
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
-    faults = tuple(name for name in FAULTS if rng.random() < share and name in allowed)
     settings = _draw_settings(rng)
+    needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
+    faults = tuple(name for name in FAULTS if (rng.random() < share or name in needed) and name in allowed)
     plan = Plan(faults=faults, settings=settings)
     plan.monitors = rng.random() < 0.6
     plan.outage = rng.choice((0.05, 0.3, 1.0))
     plan.fault_every = rng.choice((20, 60, 200))
     plan.disk = rng.choice((0.0002, 0.002, 0.01))
+    plan.considerate = rng.random() < 0.7
     plan.attentive = rng.random() < 0.3
     plan.one_job = rng.random() < 0.2
     plan.cached_entries = rng.choice((1024, 1024, 16, 2))
@@ -167,3 +177,7 @@ def _draw_clients(rng: Random, plan: Plan) -> None:
     plan.leader_share = rng.choice((0.3, 0.8, 1.0))
     plan.at_home = rng.choice((0.0, 0.5, 1.0))
     plan.patience = rng.choice((0.5, 3.0, float("inf")))
+    plan.distrust = rng.random() < 0.5
+    if plan.settings.lease_reads:
+        plan.clients, plan.think, plan.at_home = max(plan.clients, 3), 0.02, 0.0
+        plan.leader_share = max(plan.leader_share, 0.8)

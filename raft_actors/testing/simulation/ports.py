@@ -88,6 +88,8 @@ class NodePorts:
         leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
         if leads != led:
             self._machine_queue.append(RoleNotice(leads, after.term))
+            if leads:
+                self.cluster.clients.somebody_leads(self._node)
         if type(after.role) is not type(before.role):
             self.cluster.world.note(self.name, "becomes", type(after.role).__name__, after.term)
 
