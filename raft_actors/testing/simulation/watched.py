@@ -7,7 +7,7 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from raft_actors.state_machine import Context, StateMachine
@@ -62,7 +62,7 @@ class Judge:
                 if owner != name:
                     raise Violated("no aliasing", f"the states of {owner} and {name} share one {part!r:.200}")
 
-    def replay(self, commands: list[tuple[int, int, float, Any]]) -> None:
+    def replay(self, commands: Sequence[tuple[int, int, float, Any]]) -> None:
         """Apply all committed commands to a fresh instance: it must come to the same replies and states."""
         machine = Watched(self, "a replay of the log")
         state = machine.init("replay")
