@@ -52,7 +52,7 @@ class Cluster:
     ) -> None:
         self.world = world
         self.plan = plan
-        self.config = Config(storage="memory")
+        self.config = Config(storage="memory", max_pending_writes=plan.max_pending)
         self.codec = TaggedCodec()
         self.names = tuple(f"s{number}" for number in range(1, size + 1))
         self.invariants = Invariants()

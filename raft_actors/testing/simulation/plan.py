@@ -68,6 +68,8 @@ class Plan:
         attentive: every piece of news wakes a peer at once, not only what it waits for.
         one_job: the disk takes one batch at a time instead of all that is queued.
         clock_spread: how far a clock's rate may be from 1.
+        max_pending: requests that a peer accepts before they are answered; few in some seeds, so that one that is
+            counted for ever would be missed soon.
         clients: how many.
         think: mean pause of a client between two requests.
         burst: most requests that a client has under way.
@@ -98,6 +100,7 @@ class Plan:
     attentive: bool = False
     one_job: bool = False
     clock_spread: float = 0.0
+    max_pending: int = 20_000
     clients: int = 3
     think: float = 0.05
     burst: int = 1
@@ -170,6 +173,7 @@ def _draw_slowness(rng: Random, plan: Plan) -> None:
 
 
 def _draw_clients(rng: Random, plan: Plan) -> None:
+    plan.max_pending = rng.choice((20_000, 20_000, 20_000, 4))
     plan.clients = rng.randrange(1, 7)
     plan.think = rng.choice((0.02, 0.06, 0.2))
     plan.burst = rng.choice((1, 1, 3, 8))
