@@ -1,0 +1,91 @@
+"""``raft-actors simulate``: progress and summary, the exit status, and going on where it was interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raft_actors.cli import simulate as command
+from raft_actors.cli.common import UsageError
+from tests.simulation.planting import planted
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers(dest="command"))
+    args = parser.parse_args(["simulate", *words])
+    return int(args.run(args))
+
+
+def test_sound_seeds_end_with_a_summary_and_status_0(capsys) -> None:
+    assert run("raft_actors.machines:KV", "--seeds", "3", "--steps", "300", "--peers", "any") == 0
+    assert capsys.readouterr().out.startswith("3 of 3 seeds, ")
+
+
+def test_several_processes_run_the_same_seeds(capsys) -> None:
+    words = ("raft_actors.machines:Counter", "--seeds", "6", "--steps", "200")
+    assert run(*words) == run(*words, "--processes", "2") == 0
+    alone, together = (line.split(" (")[0] for line in capsys.readouterr().out.splitlines())
+    assert alone == together
+
+
+def acknowledges_everything(original: Any) -> Any:
+    return lambda state, end: state.log.last.index
+
+
+def test_a_violation_is_printed_with_the_command_that_repeats_it_and_status_1(capsys, tmp_path) -> None:
+    trace = tmp_path / "trace.txt"
+    with planted("raft_actors.behaviours.follower:_durable_match", acknowledges_everything):
+        assert run("raft_actors.machines:KV", "--seeds", "20", "--steps", "1000", "--trace", str(trace)) == 1
+    out = capsys.readouterr().out
+    assert "effect order: " in out
+    assert "  repeat it with: raft-actors simulate raft_actors.machines.kv:KV --seeds 1 --first" in out
+    assert "VIOLATION" in trace.read_text()
+
+
+def test_a_single_run_that_fails_shows_the_end_of_its_trace(capsys) -> None:
+    with planted("raft_actors.engine:Engine._perform", lambda original: persists_last(original)):
+        assert run("raft_actors.machines:KV", "--seeds", "1", "--first", "4", "--steps", "1000") == 1
+    assert "observer  VIOLATION effect order" in capsys.readouterr().out
+
+
+def persists_last(original: Any) -> Any:
+    def perform(self: Any, effects: Any) -> None:
+        original(self, tuple(sorted(effects, key=lambda effect: type(effect).__name__ == "Persist")))
+
+    return perform
+
+
+def test_an_interrupted_campaign_goes_on_after_its_last_seed(capsys, tmp_path: Path) -> None:
+    progress = tmp_path / "progress.json"
+    progress.write_text(json.dumps({"next": 7, "failed": 0}))
+    words = ("raft_actors.machines:Echo", "--seeds", "10", "--steps", "100", "--resume", str(progress))
+    assert run(*words) == 0
+    assert capsys.readouterr().out.startswith("3 of 3 seeds, ")
+    assert json.loads(progress.read_text())["next"] == 10
+    assert run(*words) == 0
+    assert capsys.readouterr().out.startswith("0 of 0 seeds, ")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("no_such_module:Machine",), "no_such_module"),
+        (("raft_actors.machines:KV", "--faults", "earthquake"), "earthquake"),
+        (("tests.simulation.test_simulate:Silent",), "examples"),
+    ],
+)
+def test_wrong_use_is_named(words, named) -> None:
+    with pytest.raises(UsageError, match=named):
+        run(*words)
+
+
+def test_a_progress_file_that_is_none_is_named(tmp_path: Path) -> None:
+    progress = tmp_path / "progress.json"
+    progress.write_text("nonsense")
+    with pytest.raises(UsageError, match=r"progress\.json"):
+        run("raft_actors.machines:KV", "--resume", str(progress))

@@ -1,0 +1,66 @@
+"""What the simulator found in our own code, red with the code of that time and green with ours.
+
+The code of that time is planted again, so that a seed is known to reach the place; the first that does is searched for,
+since every change of what the simulator draws gives the seeds another meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from raft_actors.testing.simulation import Ledger, simulate
+from tests.simulation.planting import planted
+
+SEARCHED = 300
+
+
+class Found(NamedTuple):
+    """A defect of the past.
+
+    Attributes:
+        function: where it was.
+        as_it_was: makes the function of the past out of today's.
+        violation: how its violation begins.
+    """
+
+    function: str
+    as_it_was: Callable[[Any], Any]
+    violation: str
+
+
+def counts_before_the_term_is_synced(original: Any) -> Any:
+    """A follower that had just heard of a new term acknowledged old entries in it before its disk knew the term.
+
+    It crashed, came back in the older term, followed that term's deposed leader and dropped the entries; the leader
+    that had counted them never went back below them again: the follower was out of step for the rest of the term.
+    """
+    return lambda state, end: min(end, state.log.durable)
+
+
+FOUND = {
+    "an acknowledgement in a term that is not on disk": Found(
+        "raft_actors.behaviours.follower:_durable_match",
+        counts_before_the_term_is_synced,
+        "effect order",
+    ),
+}
+
+
+def first_red_seed(found: Found) -> int | None:
+    with planted(found.function, found.as_it_was):
+        for seed in range(SEARCHED):
+            report = simulate(Ledger, seed=seed, steps=3000)
+            if not report.ok:
+                assert report.violations[0].startswith(found.violation), report.violations
+                return seed
+    return None
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_is_found_again_and_is_mended(name) -> None:
+    seed = first_red_seed(FOUND[name])
+    assert seed is not None, f"none of {SEARCHED} seeds finds it any more: the simulator has to learn what shows it"
+    simulate(Ledger, seed=seed, steps=3000).check()
