@@ -48,7 +48,7 @@ def test_a_violation_is_printed_with_the_command_that_repeats_it_and_status_1(ca
 
 
 def test_a_single_run_that_fails_shows_the_end_of_its_trace(capsys) -> None:
-    with planted("raft_actors.engine:Engine._perform", lambda original: persists_last(original)):
+    with planted("raft_actors.engine:Engine._perform", persists_last):
         assert run("raft_actors.machines:KV", "--seeds", "1", "--first", "4", "--steps", "1000") == 1
     assert "observer  VIOLATION effect order" in capsys.readouterr().out
 
