@@ -31,6 +31,11 @@ __all__ = ["Cluster"]
 
 PATIENCE = 60.0
 """Virtual seconds within which a healed cluster has to be well."""
+BUSIEST = 200_000
+"""Steps within which it has to be well, too: peers that keep each other busy without end are not."""
+CALM = 1.5
+"""Virtual seconds for which one leader has to stay, once it is well."""
+POLL = 0.1
 FORMING_EVERY = 0.7
 LONGEST_RUN = 3600.0
 """Virtual seconds after which a safety phase ends whatever its number of steps."""
@@ -87,13 +92,21 @@ class Cluster:
         """
         self.clients.calling = False
         self.faults.end()
-        until = self.world.now + PATIENCE
-        while self.world.now < until:
-            self.world.run(steps=float("inf"), until=self.world.now + 0.1)
-            if self._why_not_well() is None:
-                self._final_checks()
-                return
-        raise Violated("liveness", f"{PATIENCE:g} s after the last fault {self._why_not_well()}")
+        world = self.world
+        until, busiest = world.now + PATIENCE, world.steps + BUSIEST
+        term, since, why = 0, world.now, None
+        while world.now < until and world.steps < busiest:
+            world.run(steps=busiest, until=world.now + POLL)
+            why = self._why_not_well()
+            if why is None:
+                why = f"leaders change without a fault: {self._standing()}"
+                if term != (term := max(node.engine.state.term for node in self.nodes.values())):
+                    since = world.now
+                elif world.now >= since + CALM:
+                    self._final_checks()
+                    return
+        late = f"{PATIENCE:g} s" if world.now >= until else f"{BUSIEST} steps"
+        raise Violated("liveness", f"{late} after the last fault {why}")
 
     def _why_not_well(self) -> str | None:
         """What is wrong still; asks fresh writes and reads as soon as there is a leader."""
