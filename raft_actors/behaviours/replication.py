@@ -140,6 +140,7 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         match_index=match,
         state=REPLICATE if progress.state is PROBE else progress.state,
         inflight=inflight,
+        window_since=moment.now if progress.state is PROBE else progress.window_since,
         heard_at=moment.now,
         round=number,
         promised_until=promised,
@@ -147,11 +148,15 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
 
 
 def _refused(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosition) -> Progress:
-    """Go back to where the logs may agree, never below what is known to match; a late refusal teaches nothing."""
+    """Go back to where the logs may agree, never below what is known to match; a late refusal teaches nothing.
+
+    Where messages overtake each other, one window of them can be refused many times over. Only the first refusal opens
+    a new window: if each did, every window would bring forth several, and the peers would be busy with nothing else.
+    """
     if progress.state is PROBE:
         late = reply.previous != progress.next_index - 1
     else:
-        late = reply.previous <= progress.match_index or reply.previous >= progress.next_index
+        late = not progress.match_index < reply.previous < progress.next_index or reply.sent < progress.window_since
     if late or progress.state is LOADING:
         return progress
     next_index = max(progress.match_index + 1, min(reply.previous, log_hint.index + 1))

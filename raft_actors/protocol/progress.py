@@ -32,6 +32,7 @@ class Progress(Struct, frozen=True, gc=False):
         match_index: up to where its log is known to equal ours, durably. Never goes back within a leadership (BUG-36).
         state: how to send.
         inflight: last index of each unacknowledged batch, oldest first.
+        window_since: when it was last sent to optimistically again, by our clock: a refusal of what left before is late.
         probing: a probe is under way; the next leaves with its answer or the next heartbeat.
         heard_at: when it last answered, by our clock.
         round: newest ReadIndex round it confirmed.
@@ -42,6 +43,7 @@ class Progress(Struct, frozen=True, gc=False):
     match_index: int = 0
     state: ProgressState = ProgressState.PROBE
     inflight: tuple[int, ...] = ()
+    window_since: float = float("-inf")
     probing: bool = False
     heard_at: float = float("-inf")
     round: int = 0
