@@ -10,7 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
+from raft_actors.behaviours.replication import note_reply
+from raft_actors.protocol.messages import AppendEntriesReply
+from raft_actors.protocol.progress import Progress, ProgressState
+from raft_actors.protocol.types import NOWHERE, LogPosition, Moment
 from raft_actors.testing.simulation import Ledger, simulate
 from tests.simulation.planting import planted
 
@@ -64,3 +69,28 @@ def test_what_was_found_once_is_found_again_and_is_mended(name) -> None:
     seed = first_red_seed(FOUND[name])
     assert seed is not None, f"none of {SEARCHED} seeds finds it any more: the simulator has to learn what shows it"
     simulate(Ledger, seed=seed, steps=3000).check()
+
+
+def test_refusals_of_one_window_open_one_new_window() -> None:
+    """Seed 20368: 64 small batches overtook each other, and every refusal of them brought forth 64 more."""
+    window = Progress(next_index=65, match_index=1, state=ProgressState.REPLICATE, inflight=tuple(range(2, 65)))
+    probing = note_reply(window, reply(1.0, previous=40, success=False), LogPosition(1, 1), Moment(2.0, 0.0, 0.0))
+    assert probing.state is ProgressState.PROBE
+    again = note_reply(probing, reply(2.0, previous=1, success=True), NOWHERE, Moment(3.0, 0.0, 0.0))
+    sent = replace(again, next_index=65, inflight=tuple(range(2, 65)))
+    late = note_reply(sent, reply(1.0, previous=50, success=False), LogPosition(1, 1), Moment(3.1, 0.0, 0.0))
+    assert late.state is ProgressState.REPLICATE
+    fresh = note_reply(sent, reply(3.0, previous=50, success=False), LogPosition(1, 1), Moment(3.2, 0.0, 0.0))
+    assert fresh.state is ProgressState.PROBE
+
+
+def reply(sent: float, *, previous: int, success: bool) -> AppendEntriesReply:
+    return AppendEntriesReply(
+        cluster="c", sender="s2", incarnation="i", receiver="", term=1, success=success, previous=previous, sent=sent
+    )
+
+
+def test_small_batches_that_overtake_each_other_do_not_keep_a_cluster_busy() -> None:
+    report = simulate(Ledger, seed=20368, peers=6)
+    report.check()
+    assert report.steps < 20_000

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from raft_actors.testing.simulation.ledger import Ledger
 from raft_actors.testing.simulation.plan import FAULTS
+from raft_actors.testing.simulation.shrinking import shrink
 from raft_actors.testing.simulation.simulate import Report, SimulationFailed, simulate
 
-__all__ = ["FAULTS", "Ledger", "Report", "SimulationFailed", "simulate"]
+__all__ = ["FAULTS", "Ledger", "Report", "SimulationFailed", "shrink", "simulate"]

@@ -1,0 +1,33 @@
+"""A run that fails becomes a smaller one that fails in the same way."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from raft_actors.testing.simulation import Ledger, shrink, simulate
+from tests.simulation.planting import planted
+
+
+def forgets_its_term(original: Any) -> Any:
+    return lambda state, end: min(end, state.log.durable)
+
+
+def test_a_failure_is_shown_with_fewer_faults_and_steps_and_can_be_repeated() -> None:
+    with planted("raft_actors.behaviours.follower:_durable_match", forgets_its_term):
+        seeds = (simulate(Ledger, seed=seed, steps=3000) for seed in range(300))
+        large = next(report for report in seeds if len(report.plan.faults) > 4 and not report.ok)
+        small = shrink(Ledger, large)
+        assert small.violations[0].split(":")[0] == large.violations[0].split(":")[0]
+        assert len(small.plan.faults) < len(large.plan.faults)
+        words = small.replay.split()
+        given = dict(itertools.pairwise(words))
+        faults = tuple(given["--faults"].split(",")) if given["--faults"] != "none" else "none"
+        again = simulate(Ledger, seed=int(given["--first"]), steps=int(given["--steps"]), faults=faults)
+        assert again.violations == small.violations
+        assert again.trace == small.trace
+
+
+def test_a_run_that_holds_is_left_as_it_is() -> None:
+    report = simulate(Ledger, seed=1, steps=300)
+    assert shrink(Ledger, report) is report
