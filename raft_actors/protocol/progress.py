@@ -32,7 +32,7 @@ class Progress(Struct, frozen=True, gc=False):
         match_index: up to where its log is known to equal ours, durably. Never goes back within a leadership (BUG-36).
         state: how to send.
         inflight: last index of each unacknowledged batch, oldest first.
-        window_since: when it was last sent to optimistically again, by our clock: a refusal of what left before is late.
+        window_since: when batches last began to leave unasked again, by our clock: a refusal of an older one is late.
         probing: a probe is under way; the next leaves with its answer or the next heartbeat.
         heard_at: when it last answered, by our clock.
         round: newest ReadIndex round it confirmed.
