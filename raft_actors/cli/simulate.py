@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from raft_actors.cli.common import UsageError, load_machine
-from raft_actors.testing.simulation import FAULTS, simulate
+from raft_actors.testing.simulation import FAULTS, shrink, simulate
 
 if TYPE_CHECKING:
     from raft_actors.cli.log import Subparsers
@@ -71,6 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--faults", default="all", metavar="A,B", help=f"all, none, or some of {', '.join(FAULTS)}")
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="run in so many processes (default 1)")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write the trace of the newest run that failed")
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails like the first one")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the progress here, and go on from there")
     parser.set_defaults(run=run)
 
@@ -108,12 +109,16 @@ def run(args: argparse.Namespace) -> int:
     _require_usable(args)
     first = max(args.first, _resumed(args.resume))
     seeds = range(first, args.first + args.seeds)
-    faults = args.faults if args.faults in ("all", "none") else tuple(args.faults.split(","))
+    faults = _faults(args.faults)
     jobs = [Job(args.machine, seed, args.steps, args.peers or SIZES[seed % len(SIZES)], faults) for seed in seeds]
     tally = Tally(args, len(jobs))
     with _outcomes(jobs, args.processes) as outcomes:
         tally.take(outcomes)
     return tally.finish()
+
+
+def _faults(text: str) -> str | tuple[str, ...]:
+    return text if text in ("all", "none") else tuple(text.split(","))
 
 
 def _require_usable(args: argparse.Namespace) -> None:
@@ -188,8 +193,19 @@ class Tally:
         print(f"  repeat it with: {outcome.replay}", flush=True)
         if self._args.trace is not None:
             self._args.trace.write_text(outcome.trace)
+        if self._args.shrink and self._failed == 1:
+            self._show_smaller(outcome)
         if self._total == 1:
             print(*outcome.trace.splitlines()[-SHOWN_LINES:], sep="\n", flush=True)
+
+    def _show_smaller(self, outcome: Outcome) -> None:
+        factory, args = load_machine(self._args.machine), self._args
+        peers = args.peers or SIZES[outcome.seed % len(SIZES)]
+        report = simulate(factory, seed=outcome.seed, steps=args.steps, peers=peers, faults=_faults(args.faults))
+        smaller = shrink(factory, report, peers=peers)
+        what = ", ".join(smaller.plan.faults) or "no faults"
+        print(f"  in {smaller.steps} steps with {what}: {smaller.violations[0]}")
+        print(f"  repeat that with: {smaller.replay}", flush=True)
 
     def _keep(self, seed: int, *, last: bool) -> None:
         now = time.monotonic()

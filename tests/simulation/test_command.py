@@ -40,10 +40,12 @@ def acknowledges_everything(original: Any) -> Any:
 def test_a_violation_is_printed_with_the_command_that_repeats_it_and_status_1(capsys, tmp_path) -> None:
     trace = tmp_path / "trace.txt"
     with planted("raft_actors.behaviours.follower:_durable_match", acknowledges_everything):
-        assert run("raft_actors.machines:KV", "--seeds", "20", "--steps", "1000", "--trace", str(trace)) == 1
+        words = ("--seeds", "20", "--steps", "1000", "--shrink", "--trace", str(trace))
+        assert run("raft_actors.machines:KV", *words) == 1
     out = capsys.readouterr().out
     assert "effect order: " in out
     assert "  repeat it with: raft-actors simulate raft_actors.machines.kv:KV --seeds 1 --first" in out
+    assert "  repeat that with: raft-actors simulate raft_actors.machines.kv:KV --seeds 1 --first" in out
     assert "VIOLATION" in trace.read_text()
 
 
