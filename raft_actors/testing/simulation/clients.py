@@ -163,7 +163,8 @@ class Clients:
         world, plan = self._cluster.world, self._cluster.plan
         for _ in range(1 + int(world.rng.random() * (plan.burst - self._waiting[client]))):
             kind, value = self.commands(world.rng)
-            self.call(client, self._choose(client, kind), kind, value)
+            if kind == "read" or not plan.lulls or int(world.now) % 4 > 1:
+                self.call(client, self._choose(client, kind), kind, value)
         self._think(client)
 
     def _choose(self, client: str, kind: str) -> Node:

@@ -27,6 +27,8 @@ BOUNDARIES = 12
 """A crash comes at one of so many of the next boundaries between two effects."""
 LONG_PAUSE = 3.0
 RECHECK = 0.05
+FAINTING = 0.03
+"""Seconds for which answers still reach a leader that stands still."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
 OFTEN = 3
 """So many times as often as others, links are cut: that is where most of Raft's trouble begins."""
@@ -50,6 +52,7 @@ class Faults:
             "partition": self._partition,
             "crash": self._crash,
             "ambush": self._ambush,
+            "faint": self._faint,
             "stop": self._stop,
             "pause": self._pause,
             "clock": self._clock,
@@ -268,11 +271,9 @@ class Faults:
 
         Whoever could still tell that there is a leader has forgotten it.
         """
-        world, nodes = self._cluster.world, self._cluster.nodes
-        leaders = [node.name for node in nodes.values() if node.up and isinstance(node.engine.state.role, Leader)]
-        if not leaders or len(nodes) < 3:
+        world, nodes, leader = self._cluster.world, self._cluster.nodes, self._leader()
+        if not leader or len(nodes) < 3:
             return
-        leader = leaders[-1]
         others = world.rng.sample([name for name in nodes if name != leader], len(nodes) - 1)
         world.note("network", "is an ambush for", leader)
         self._cut((both_ways([leader], others[:1]), 0))
@@ -290,6 +291,31 @@ class Faults:
                 node.crash()
                 world.after(0.01 * world.rng.random(), self._restart, node)
 
+    def _faint(self) -> None:
+        """The leader stands still while answers are under way to it, and is cut off before it goes on.
+
+        In its inbox it then finds old answers and nothing newer: what it concludes from them is out of date.
+        """
+        world, leader = self._cluster.world, self._leader()
+        if not leader:
+            return
+        node, seconds = self._cluster.nodes[leader], world.rng.uniform(0.4, 1.5)
+        node.paused_until = max(node.paused_until, world.now + seconds)
+        world.note(leader, "faints until", node.paused_until)
+        links = both_ways([leader], self._cluster.names)
+        world.after(FAINTING, self._isolate, (links, seconds + world.rng.random()))
+
+    def _isolate(self, work: tuple[tuple[tuple[str, str], ...], float]) -> None:
+        links, seconds = work
+        if not self._over:
+            self._cluster.network.cut(links)
+            self._cluster.world.after(seconds, self._mend, (links, 0))
+
+    def _leader(self) -> str:
+        """The last named of the peers that believe to lead, if there is one."""
+        nodes = self._cluster.nodes.values()
+        return max((node.name for node in nodes if node.up and isinstance(node.engine.state.role, Leader)), default="")
+
     def _cut(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
         if self._over:
             return
@@ -299,10 +325,11 @@ class Faults:
         self._cluster.world.after(self._long_outage(), self._mend, work)
 
     def _notice_broken_links(self, links: tuple[tuple[str, str], ...]) -> None:
-        """A broken connection looks like a death: the others stand at once, while the leader knows of nothing."""
-        world = self._cluster.world
+        """A broken connection looks like a death: the others stand at once; a leader may know of nothing."""
+        world, leader = self._cluster.world, self._leader()
         for source, target in links:
-            world.after(0.001 * world.rng.random(), self._cluster.nodes[target].post, PeerDown(source))
+            if target != leader or world.rng.random() < 0.3:
+                world.after(0.001 * world.rng.random(), self._cluster.nodes[target].post, PeerDown(source))
 
     def _mend(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
         links, again = work

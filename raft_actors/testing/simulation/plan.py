@@ -24,6 +24,7 @@ FAULTS = {
     "partition": "links are cut: halves, one peer, rings, bridges, one way, around the leader, flapping",
     "crash": "peers die at any boundary between two effects, one or many, and come back",
     "ambush": "one peer wants to stand, the leader is cut off, and all others restart at once",
+    "faint": "the leader stands still and is cut off meanwhile, with old answers in its inbox",
     "stop": "peers are stopped gracefully, leaders hand over, and come back",
     "pause": "whole processes stand still for a while",
     "clock": "clocks run at rates from 0.5 to 1.5, and jump",
@@ -36,7 +37,7 @@ FAULTS = {
 }
 """Every fault and what it does; ``simulate(faults=...)`` takes these names."""
 
-NEEDED_FOR_LEASES = ("partition", "ambush")
+NEEDED_FOR_LEASES = ("partition", "ambush", "faint")
 """Where leases are used, leaders have to be cut off: else nothing depends on them."""
 LEASE_CLOCK_SPREAD = 0.05
 """Leases are promised for clocks whose rates differ by at most 10 %; beyond that they promise nothing."""
@@ -77,6 +78,7 @@ class Plan:
         leader_share: of requests that go where the client believes the leader to be.
         at_home: of reads that a client asks of the peer nearest to it, whoever leads.
         patience: timeout of a request; ``inf`` in some seeds for writes.
+        lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
     """
 
@@ -108,6 +110,7 @@ class Plan:
     leader_share: float = 0.8
     at_home: float = 0.0
     patience: float = 3.0
+    lulls: bool = False
     distrust: bool = False
 
 
@@ -181,7 +184,8 @@ def _draw_clients(rng: Random, plan: Plan) -> None:
     plan.leader_share = rng.choice((0.3, 0.8, 1.0))
     plan.at_home = rng.choice((0.0, 0.5, 1.0))
     plan.patience = rng.choice((0.5, 3.0, float("inf")))
-    plan.distrust = rng.random() < 0.5
+    plan.lulls = rng.random() < (0.6 if plan.settings.lease_reads else 0.2)
+    plan.distrust = plan.settings.lease_reads or rng.random() < 0.5
     if plan.settings.lease_reads:
         plan.clients, plan.think, plan.at_home = max(plan.clients, 3), 0.02, 0.0
         plan.leader_share = max(plan.leader_share, 0.8)

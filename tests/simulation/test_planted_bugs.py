@@ -1,0 +1,79 @@
+"""The simulator turns red on every planted defect of our own code, and stays green on the same seeds without it.
+
+With ``-s`` each test prints its line of the table; ``python -m tests.simulation.table`` searches all of it anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.defects import DEFECTS, NOT_PLANTED
+from tests.simulation.hunting import Defect, hunt, run, run_with
+from tests.simulation.pinned import PINNED
+from tests.simulation.table import line
+
+NOT_FOUND_YET = {
+    "answers_of_an_older_term_count",
+    "read_requests_are_numbered_anew_after_a_restart",
+    "a_refusal_confirms_a_round",
+    "a_lease_begins_when_the_answer_comes",
+    "a_promise_of_a_lease_does_not_outlive_a_restart",
+    "a_promise_of_a_lease_is_not_kept",
+    "a_lost_connection_ends_a_promise",
+}
+"""Defects that no seed has shown so far: the simulator has to learn their faults. The tests of the rules cover them."""
+FOUND = [one for one in DEFECTS if one.name not in NOT_FOUND_YET or one.name in PINNED]
+RUNS = list(
+    dict.fromkeys((one.machine, one.peers, one.steps, PINNED[one.name]) for one in DEFECTS if one.name in PINNED)
+)
+"""Every run that is pinned, once."""
+LAST_OF_THE_LIST = 78
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("one", FOUND, ids=lambda one: one.name)
+def test_the_simulator_finds_the_planted_defect(one: Defect) -> None:
+    catch = hunt(one, [PINNED[one.name]] if one.name in PINNED else [])
+    print("\n" + line(one, catch))
+    assert catch is not None, f"{one.bugs}: nothing is noticed of this: {one.sentence}"
+
+
+@pytest.mark.parametrize(("machine", "peers", "steps", "seed"), RUNS)
+def test_a_pinned_seed_without_its_defect_is_green(machine: type, peers: int, steps: int, seed: int) -> None:
+    run(Defect("", "", "", {}, peers=peers, steps=steps, machine=machine), seed).check()
+
+
+def test_a_name_that_is_gone_fails_loudly() -> None:
+    gone = Defect("gone", "", "", {"raft_actors.behaviours.leader:_advance_the_commit_index": lambda honest: honest})
+    with pytest.raises(KeyError, match="_advance_the_commit_index"):
+        run_with(gone, 0)
+
+
+def test_a_defect_is_gone_after_its_run() -> None:
+    one = next(one for one in DEFECTS if one.name in PINNED)
+    assert not run_with(one, PINNED[one.name]).ok
+    assert run(one, PINNED[one.name]).ok
+
+
+def test_every_known_bug_is_planted_or_accounted_for() -> None:
+    planted = {int(bug.removeprefix("BUG-")) for one in DEFECTS for bug in one.bugs.split(", ") if "BUG" in bug}
+    assert planted | NOT_PLANTED.keys() == set(range(1, LAST_OF_THE_LIST + 1))
+
+
+def test_defects_have_names_and_sentences_of_their_own() -> None:
+    names = Counter(one.name for one in DEFECTS)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert all(one.sentence for one in DEFECTS)
+    assert len(DEFECTS) >= 40
+    assert PINNED.keys() <= names.keys()
+    assert names.keys() - PINNED.keys() <= NOT_FOUND_YET
+
+
+def test_the_tests_that_cover_what_is_not_planted_exist() -> None:
+    for place in NOT_PLANTED.values():
+        path, _, name = place.partition("::")
+        if name:
+            assert f"def {name}(" in (Path(__file__).parents[2] / path).read_text(), place
