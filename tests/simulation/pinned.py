@@ -1,5 +1,7 @@
 """The seed that is known to find each defect, written by ``python -m tests.simulation.table --pin``."""
 
+from __future__ import annotations
+
 PINNED = {
     "a_lone_leader_counts_itself_before_its_sync": 0,
     "what_is_appended_counts_as_durable": 0,

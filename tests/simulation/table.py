@@ -17,6 +17,8 @@ SECONDS = 60.0
 """CPU for each defect."""
 HEAD = '''"""The seed that is known to find each defect, written by ``python -m tests.simulation.table --pin``."""
 
+from __future__ import annotations
+
 PINNED = {
 '''
 
