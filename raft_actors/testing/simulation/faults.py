@@ -27,6 +27,7 @@ BOUNDARIES = 12
 """A crash comes at one of so many of the next boundaries between two effects."""
 LONG_PAUSE = 3.0
 RECHECK = 0.05
+USUAL_WORK = 0.0002
 FAINTING = 0.03
 """Seconds for which answers still reach a leader that stands still."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
@@ -208,6 +209,10 @@ class Faults:
         self._cluster.world.note(node.name, "has its clock changed")
         if node.up:
             node.clock_changed()
+
+    def machine_time(self) -> float:
+        """How long a machine takes at most for what it was handed."""
+        return USUAL_WORK if self._over else USUAL_WORK + self._cluster.plan.machine
 
     # -- disks ---------------------------------------------------------------------------------------------------------
 

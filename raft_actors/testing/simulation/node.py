@@ -349,9 +349,9 @@ class Node(NodePorts):
 
     def _work(self) -> None:
         """The machine takes what is queued."""
-        world, plan = self.cluster.world, self.cluster.plan
+        world = self.cluster.world
         self._working = True
-        world.after((0.0002 + plan.machine) * world.rng.random(), self._worked, self.life)
+        world.after(self.cluster.faults.machine_time() * world.rng.random(), self._worked, self.life)
 
     def _worked(self, life: int) -> None:
         if life != self.life or not self.up:
