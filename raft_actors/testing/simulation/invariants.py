@@ -181,6 +181,9 @@ class Invariants:
         match, known = role.progress[follower].match_index, before.progress[follower].match_index
         if match < known:
             raise Violated("match index", f"{node.name} takes {follower} back from {known} to {match}")
+        if role.progress[follower].round > role.round:
+            what = f"{node.name} takes {follower} to confirm round {role.progress[follower].round} before it began"
+            raise Violated("no stale read", what)
         disk = self.disks.get(member.incarnation)
         if not match or disk is None or disk.ballot.term > state.term:
             return
