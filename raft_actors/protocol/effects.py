@@ -18,22 +18,32 @@ from msgspec import Struct
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.messages import Message
-from raft_actors.protocol.types import Ballot
+from raft_actors.protocol.snapshot import Snapshot
+from raft_actors.protocol.types import Ballot, LogPosition
 
 __all__ = [
     "Accept",
+    "Adopt",
     "Apply",
+    "Capture",
     "ClusterFormed",
     "ClusterRefused",
+    "Compact",
     "Discard",
+    "DropChunks",
     "Effect",
     "Load",
+    "LoadChunk",
     "Persist",
     "ReadyToStop",
     "Refusal",
     "Reject",
+    "Restore",
     "Send",
     "ServeReads",
+    "SnapshotAnswer",
+    "SnapshotWork",
+    "StoreChunk",
 ]
 
 
@@ -64,12 +74,14 @@ class Persist(Struct, frozen=True):
         truncate_from: drop this index and all after it first; ``None`` for a plain append.
         entries: to append, contiguous.
         cluster: the cluster this store belongs to from now on; ``""`` if unchanged.
+        snapshot: takes the place of everything up to its last entry, and of all entries if the log does not hold that.
     """
 
     ballot: Ballot | None = None
     truncate_from: int | None = None
     entries: tuple[Entry, ...] = ()
     cluster: str = ""
+    snapshot: Snapshot | None = None
 
 
 class Load(Struct, frozen=True):
@@ -132,6 +144,77 @@ class ClusterRefused(Struct, frozen=True):
     configuration: Configuration | None = None
 
 
+class Capture(Struct, frozen=True):
+    """Take a snapshot of the machine, which is to have applied exactly the entries up to ``last`` when it comes to it.
+
+    Attributes:
+        last: the position it will cover.
+        configuration_index: where the configuration that counts there stands.
+        configuration: that configuration.
+    """
+
+    last: LogPosition
+    configuration_index: int
+    configuration: Configuration
+
+
+class Compact(Struct, frozen=True):
+    """Record ``snapshot``, whose file is durable, in the store, and then drop the entries up to ``through``.
+
+    Attributes:
+        snapshot: the newest one.
+        through: at most ``snapshot.last.index``.
+        configuration_index: where the configuration that counts at ``through`` stands.
+        configuration: that configuration.
+    """
+
+    snapshot: Snapshot
+    through: int
+    configuration_index: int
+    configuration: Configuration
+
+
+class LoadChunk(Struct, frozen=True):
+    """Read a piece of the file of snapshot ``id``, for the follower ``reader``."""
+
+    reader: str
+    id: str
+    offset: int
+    max_bytes: int
+
+
+class StoreChunk(Struct, frozen=True):
+    """Append a piece to the file of a snapshot that is being received; with the last one, check and keep all of it."""
+
+    id: str
+    offset: int
+    size: int
+    data: bytes
+
+
+class DropChunks(Struct, frozen=True):
+    """The snapshot that was being received is not wanted any more."""
+
+
+class Restore(Struct, frozen=True):
+    """Load the state in ``snapshot``, beside the machine, which goes on with its old one."""
+
+    snapshot: Snapshot
+
+
+class Adopt(Struct, frozen=True):
+    """Let the machine go on with the state of ``snapshot``, which was loaded, after everything handed to it so far."""
+
+    snapshot: Snapshot
+
+
+class SnapshotAnswer(Struct, frozen=True):
+    """Whoever asked under ``token`` has a durable snapshot of ``index``; ``None``: it could not be taken."""
+
+    token: int
+    index: int | None
+
+
 class Discard(Struct, frozen=True):
     """A message was refused; counted by the shell, never answered."""
 
@@ -143,6 +226,9 @@ class ReadyToStop(Struct, frozen=True):
     """Nothing more to hand over: the shell may stop the peer."""
 
 
+SnapshotWork = LoadChunk | StoreChunk | DropChunks | Restore
+"""What is done beside the log and the machine, by whoever keeps the files of snapshots."""
+
 Effect = (
     Send
     | Persist
@@ -153,6 +239,14 @@ Effect = (
     | ServeReads
     | ClusterFormed
     | ClusterRefused
+    | Capture
+    | Compact
+    | LoadChunk
+    | StoreChunk
+    | DropChunks
+    | Restore
+    | Adopt
+    | SnapshotAnswer
     | Discard
     | ReadyToStop
 )

@@ -10,10 +10,13 @@ from msgspec import Struct
 
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.messages import Message
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot, LogPosition
 
 __all__ = [
     "Applied",
+    "ChunkLoaded",
+    "ChunkStored",
     "ClusterRequested",
     "EntriesLoaded",
     "Event",
@@ -21,6 +24,11 @@ __all__ = [
     "Persisted",
     "ReadsRequested",
     "Received",
+    "SnapshotFailed",
+    "SnapshotLoaded",
+    "SnapshotRecorded",
+    "SnapshotRequested",
+    "SnapshotWritten",
     "StopRequested",
     "Tick",
     "WritesRequested",
@@ -99,6 +107,59 @@ class ClusterRequested(Struct, frozen=True):
     timeout: float
 
 
+class SnapshotRequested(Struct, frozen=True):
+    """A caller wants a snapshot of now."""
+
+    token: int
+
+
+class SnapshotWritten(Struct, frozen=True):
+    """The file of a snapshot of our own is durable; the store does not know of it yet."""
+
+    snapshot: Snapshot
+
+
+class SnapshotFailed(Struct, frozen=True):
+    """No snapshot could be taken: the user's code raised, or the disk had no room. Nothing depended on it."""
+
+
+class SnapshotRecorded(Struct, frozen=True):
+    """The store knows the snapshot ``id``: a restart begins with it."""
+
+    id: str
+
+
+class ChunkLoaded(Struct, frozen=True):
+    """A piece of a snapshot's file, for a follower; ``data`` is ``None`` if the file is gone or unreadable."""
+
+    reader: str
+    id: str
+    offset: int
+    data: bytes | None
+
+
+class ChunkStored(Struct, frozen=True):
+    """A piece of a received snapshot is in its file.
+
+    Attributes:
+        id: the snapshot.
+        received: bytes of it so far; -1 if it could not be stored, or its bytes are not what was sent.
+        snapshot: with the last piece: what the file says, all of it checked and durable.
+        cluster: whose state it holds, as the file says.
+    """
+
+    id: str
+    received: int
+    snapshot: Snapshot | None = None
+    cluster: str = ""
+
+
+class SnapshotLoaded(Struct, frozen=True):
+    """The state in snapshot ``id`` is in memory, beside the machine."""
+
+    id: str
+
+
 class StopRequested(Struct, frozen=True):
     """Stop gracefully: hand leadership over first if anybody can take it, within ``timeout`` seconds."""
 
@@ -115,5 +176,12 @@ Event = (
     | ReadsRequested
     | PeerDown
     | ClusterRequested
+    | SnapshotRequested
+    | SnapshotWritten
+    | SnapshotFailed
+    | SnapshotRecorded
+    | ChunkLoaded
+    | ChunkStored
+    | SnapshotLoaded
     | StopRequested
 )

@@ -112,6 +112,15 @@ class Log(Struct, frozen=True):
             min(self.durable, index - 1),
         )
 
+    def compacted(self, through: LogPosition) -> Log:
+        """This log without ``through``, which it holds, and everything before it. Paper: §7."""
+        first = through.index + 1
+        runs = tuple(run for run in self.runs if run[0] > first)
+        if first <= self.last.index:
+            runs = ((first, self.term_at(first) or 0), *runs)
+        tail = self.tail[max(0, first - self.tail_first) :]
+        return replace(self, previous=through, runs=runs, tail=tail, tail_bytes=sum([len(one.data) for one in tail]))
+
     def persisted(self, position: LogPosition) -> Log:
         """This log once ``position`` is on disk; a position overwritten since confirms nothing (BUG-35)."""
         if position.index <= self.durable or not self.has(position):

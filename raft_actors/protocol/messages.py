@@ -20,6 +20,8 @@ __all__ = [
     "AppendEntriesReply",
     "FormCluster",
     "FormClusterReply",
+    "InstallSnapshot",
+    "InstallSnapshotReply",
     "Message",
     "PreVote",
     "PreVoteReply",
@@ -103,6 +105,7 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
         round: copied from the request.
         sent: copied from the request.
         promise: seconds, from receipt, for which this voter grants no vote; 0 without lease reads.
+        wants: the sender has lost its state: it needs a snapshot of this index or later; 0 if it does not.
     """
 
     success: bool
@@ -112,6 +115,46 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     round: int = 0
     sent: float = 0.0
     promise: float = 0.0
+    wants: int = 0
+
+
+class InstallSnapshot(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """A piece of a snapshot for a follower whose next entries the leader no longer has.
+
+    Differs: pieces are numbered by the bytes of the file, and the snapshot has an id, so that a follower never mixes
+    two, also not two of the same position.
+
+    Paper: Figure 13.
+
+    Attributes:
+        id: which snapshot.
+        last: the position it covers.
+        size: bytes of the whole file.
+        offset: where ``data`` belongs.
+        data: the piece, at least one byte.
+    """
+
+    id: str
+    last: LogPosition
+    size: int
+    offset: int
+    data: bytes
+
+
+class InstallSnapshotReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """How far the follower is.
+
+    Attributes:
+        id: copied from the request.
+        offset: copied from the request: a leader listens only to the answer to its newest piece.
+        received: where the next piece belongs.
+        match_index: up to where its log equals the leader's, durably, once the snapshot is installed or not needed.
+    """
+
+    id: str
+    offset: int
+    received: int
+    match_index: int = 0
 
 
 class TimeoutNow(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -160,6 +203,8 @@ Message = (
     | RequestVoteReply
     | AppendEntries
     | AppendEntriesReply
+    | InstallSnapshot
+    | InstallSnapshotReply
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply

@@ -2,9 +2,9 @@
 
 ``PROBE``: one message at a time, until the follower says where its log matches. ``REPLICATE``: optimistic; the next
 batch leaves before the last is acknowledged, within a window. ``LOADING``: the next entries are being read from the
-store, since they are no longer in memory.
+store, since they are no longer in memory. ``SNAPSHOT``: they are not in the log any more, and a snapshot is sent.
 
-Paper: §5.3 (nextIndex, matchIndex). Thesis: §10.2.1 (pipelining). The states are those of etcd's raft.
+Paper: §5.3 (nextIndex, matchIndex), §7. Thesis: §10.2.1 (pipelining). The states are those of etcd's raft.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import enum
 
 from msgspec import Struct
 
-__all__ = ["Progress", "ProgressState"]
+from raft_actors.protocol.types import LogPosition
+
+__all__ = ["Progress", "ProgressState", "Sending"]
 
 
 class ProgressState(enum.Enum):
@@ -22,6 +24,25 @@ class ProgressState(enum.Enum):
     PROBE = "probe"
     REPLICATE = "replicate"
     LOADING = "loading"
+    SNAPSHOT = "snapshot"
+
+
+class Sending(Struct, frozen=True, gc=False):
+    """A snapshot on its way to a follower, one piece at a time.
+
+    Attributes:
+        id: which snapshot.
+        last: the position it covers.
+        size: bytes of its file.
+        offset: the piece that is under way begins here; everything before it has arrived.
+        again_at: when that piece is read and sent again, unless it is answered before.
+    """
+
+    id: str
+    last: LogPosition
+    size: int
+    offset: int
+    again_at: float
 
 
 class Progress(Struct, frozen=True, gc=False):
@@ -37,6 +58,7 @@ class Progress(Struct, frozen=True, gc=False):
         heard_at: when it last answered, by our clock.
         round: newest ReadIndex round it confirmed.
         promised_until: until when, by our clock, it grants no vote to others.
+        sending: the snapshot that is sent; only in state ``SNAPSHOT``.
     """
 
     next_index: int
@@ -48,3 +70,4 @@ class Progress(Struct, frozen=True, gc=False):
     heard_at: float = float("-inf")
     round: int = 0
     promised_until: float = float("-inf")
+    sending: Sending | None = None

@@ -12,7 +12,8 @@ from msgspec import Struct
 from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.progress import Progress
-from raft_actors.protocol.types import Ballot, Settings
+from raft_actors.protocol.snapshot import Snapshot
+from raft_actors.protocol.types import Ballot, LogPosition, Settings
 
 __all__ = [
     "NEVER",
@@ -24,6 +25,7 @@ __all__ = [
     "PendingRead",
     "PreCandidate",
     "ReadRound",
+    "Receiving",
     "Reserved",
     "Role",
     "Transfer",
@@ -154,6 +156,22 @@ class Reserved(Struct, frozen=True):
     deadline: float
 
 
+class Receiving(Struct, frozen=True):
+    """A snapshot that arrives piece by piece from the leader of the current term.
+
+    Attributes:
+        id: which snapshot.
+        size: bytes of its file.
+        received: bytes of it that are in the file here.
+        storing: a piece is being stored; others wait outside.
+    """
+
+    id: str
+    size: int
+    received: int = 0
+    storing: bool = False
+
+
 class PeerState(Struct, frozen=True, kw_only=True):
     """One peer.
 
@@ -180,9 +198,20 @@ class PeerState(Struct, frozen=True, kw_only=True):
         next_request: number of the next such request.
         asked_at: when it asked for the oldest of them.
         confirmed_reads: ``(index, token)`` of reads that wait only for ``handed``.
+        snapshot: its newest durable snapshot.
+        unsaved_bytes: bytes of the entries handed to the machine since a snapshot was taken last.
+        capturing: the snapshot that is being taken will cover this position.
+        snapshot_wanted: a snapshot of this index or later is wanted before the usual time.
+        no_snapshot_before: after a failure: no snapshot is taken before so much is handed to the machine.
+        snapshot_callers: ``(index, token)`` of those who wait for a durable snapshot of at least that index.
+        receiving: a snapshot that arrives from the leader.
+        restoring: a snapshot that the log goes on from and the machine does not know yet.
+        restored: its state is in memory, beside the machine.
         formation: a formation of a new cluster it takes part in.
         formed: token of the caller to tell when the first configuration commits, 0 if none.
         stopping: when a graceful stop gives up handing over; ``NEVER`` if none was asked for.
+        stop_after_snapshot: ``(latest, end)``: a graceful stop that has to end by ``end`` begins once the snapshot that
+            makes the restart faster is durable, and at ``latest`` without it.
     """
 
     name: str
@@ -207,14 +236,34 @@ class PeerState(Struct, frozen=True, kw_only=True):
     next_request: int = 1
     asked_at: float = LONG_AGO
     confirmed_reads: tuple[tuple[int, int], ...] = ()
+    snapshot: Snapshot | None = None
+    unsaved_bytes: int = 0
+    capturing: LogPosition | None = None
+    snapshot_wanted: int = 0
+    no_snapshot_before: int = 0
+    snapshot_callers: tuple[tuple[int, int], ...] = ()
+    receiving: Receiving | None = None
+    restoring: Snapshot | None = None
+    restored: bool = False
     formation: Forming | Reserved | None = None
     formed: int = 0
     stopping: float = NEVER
+    stop_after_snapshot: tuple[float, float] | None = None
 
     @property
     def configuration(self) -> Configuration:
         """The configuration that counts: the newest in the log, committed or not. Paper: §6."""
         return self.configurations[-1][1] if self.configurations else NO_CONFIGURATION
+
+    @property
+    def snapshot_index(self) -> int:
+        """What the newest durable snapshot covers, 0 if there is none."""
+        return self.snapshot.last.index if self.snapshot is not None else 0
+
+    @property
+    def lacks_state(self) -> bool:
+        """Whether the machine's state before the log is lost here: only a snapshot of the leader can bring it back."""
+        return self.handed < self.log.previous.index and self.restoring is None
 
     @property
     def term(self) -> int:
