@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours.installing import adopt_if_ready
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.effects import Apply, ClusterFormed, Effect, Load, ServeReads
 from raft_actors.protocol.entry import Entry
@@ -26,7 +27,9 @@ MAX_APPLYING = 4
 def hand_over(state: PeerState) -> Transition:
     """Everything that the machine may have now. Runs at the end of every step, and is cheap when there is nothing."""
     effects: list[Effect] = []
-    if state.handed < state.commit_index and state.handed < state.log.durable:
+    if state.restoring is not None:
+        state = adopt_if_ready(state, effects)
+    if state.handed < state.commit_index and state.log.previous.index <= state.handed < state.log.durable:
         state = _apply(state, effects)
     if state.confirmed_reads:
         state = _serve(state, effects)
@@ -59,7 +62,8 @@ def _load(state: PeerState, last: int, effects: list[Effect]) -> PeerState:
 def _handed(state: PeerState, entries: tuple[Entry, ...], effects: list[Effect]) -> PeerState:
     effects.append(Apply(entries))
     last = entries[-1].index
-    return replace(state, handed=last, applying=(*state.applying, last))
+    size = sum([len(entry.data) for entry in entries])
+    return replace(state, handed=last, applying=(*state.applying, last), unsaved_bytes=state.unsaved_bytes + size)
 
 
 def _serve(state: PeerState, effects: list[Effect]) -> PeerState:

@@ -12,16 +12,23 @@ import msgspec
 from msgspec.structs import replace
 
 from raft_actors.behaviours.candidate import campaign
+from raft_actors.behaviours.installing import give_up, on_piece
 from raft_actors.behaviours.reads import ask_again
 from raft_actors.behaviours.transition import Transition, become_follower, election_deadline, forget_leader
 from raft_actors.protocol.configuration import Configuration, decode
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.entry import Entry, EntryKind
-from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
+from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply, InstallSnapshot
 from raft_actors.protocol.state import NEVER, Follower, Leader, PeerState
 from raft_actors.protocol.types import NOWHERE, LogPosition, Moment, Violation
 
-__all__ = ["on_append_entries", "on_election_timeout", "on_leader_down", "refuse_outdated"]
+__all__ = [
+    "on_append_entries",
+    "on_election_timeout",
+    "on_install_snapshot",
+    "on_leader_down",
+    "refuse_outdated",
+]
 
 DOWN_SPREAD = 0.02
 """Seconds over which the survivors of a dead leader spread their candidacies."""
@@ -40,6 +47,7 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if not _well_formed(message):
         return Transition(state, (Discard(message.sender, "entries are not contiguous"),))
     state, effects = _follow(state, message.sender, moment)
+    message = _beyond_compacted(state, message)
     if not state.log.has(message.previous):
         return Transition(state, (*effects, _refuse(state, message)))
     state, persist = _merge(state, message)
@@ -54,6 +62,30 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
         state, asked = ask_again(state, moment)
         effects += asked
     return Transition(state, (*effects, *persist, _accept(state, message, match)))
+
+
+def _beyond_compacted(state: PeerState, message: AppendEntries) -> AppendEntries:
+    """``message`` without what our log has dropped: that was committed, so it equals the leader's (BUG-51)."""
+    start = state.log.previous
+    if message.previous.index >= start.index:
+        return message
+    entries = tuple([entry for entry in message.entries if entry.index > start.index])
+    return replace(message, previous=start, entries=entries)
+
+
+def on_install_snapshot(state: PeerState, message: InstallSnapshot, moment: Moment) -> Transition:
+    """Follow the sender, and take a piece of its snapshot.
+
+    Args:
+        state: the peer, already in the message's term.
+        message: from the one leader of that term.
+        moment: now.
+    """
+    if isinstance(state.role, Leader):
+        raise Violation(f"{message.sender} leads term {state.term} too")
+    state, effects = _follow(state, message.sender, moment)
+    state, answered = on_piece(state, message)
+    return Transition(state, effects + answered)
 
 
 def _durable_match(state: PeerState, end: int) -> int:
@@ -75,6 +107,8 @@ def _follow(state: PeerState, leader: str, moment: Moment) -> Transition:
     effects: tuple[Effect, ...] = ()
     if state.leader != leader:
         state, effects = become_follower(state, moment, leader=leader)
+        state, dropped = give_up(state)
+        effects += dropped
     if state.settings.lease_reads:
         promised = moment.now + state.settings.min_election_timeout
         state = replace(state, no_vote_until=max(state.no_vote_until, promised))
@@ -175,6 +209,7 @@ def _reply(state: PeerState, message: AppendEntries, *, success: bool, match: in
         round=message.round,
         sent=message.sent,
         promise=state.settings.min_election_timeout if state.settings.lease_reads else 0.0,
+        wants=state.log.previous.index if state.lacks_state else 0,
     )
     return Send(message.sender, reply)
 

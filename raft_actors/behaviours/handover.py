@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours.snapshots import worth_a_snapshot
 from raft_actors.behaviours.transition import Transition, other_voters
 from raft_actors.protocol.effects import Effect, ReadyToStop, Send
 from raft_actors.protocol.events import StopRequested
@@ -16,11 +17,39 @@ from raft_actors.protocol.types import Moment
 
 NEVER_HEARD = float("-inf")
 
-__all__ = ["continue_transfer", "expire_transfer", "finish_stop", "on_successor_down", "stop"]
+__all__ = ["continue_transfer", "expire_transfer", "finish_stop", "on_successor_down", "stop", "stop_when_saved"]
+
+SAVING_SHARE = 0.5
+"""Share of the time for a graceful stop in which a snapshot may be taken first."""
 
 
 def stop(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
-    """Asked to stop: a leader hands over first, if there is anybody who can take it."""
+    """Asked to stop: save first what would make the restart slow; then a leader hands over, if anybody can take it."""
+    if worth_a_snapshot(state):
+        latest = moment.now + SAVING_SHARE * event.timeout
+        wanted = max(state.snapshot_wanted, state.handed)
+        return Transition(
+            replace(state, stop_after_snapshot=(latest, moment.now + event.timeout), snapshot_wanted=wanted)
+        )
+    return _stop_now(state, event, moment)
+
+
+def stop_when_saved(state: PeerState, moment: Moment) -> Transition:
+    """Of a peer that saves before it stops: go on with stopping as soon as the snapshot is recorded, or its time is up.
+
+    The store knows it before it is closed: the log writer does what was queued before.
+    """
+    if state.stop_after_snapshot is None:
+        return Transition(state)
+    latest, end = state.stop_after_snapshot
+    failed = state.capturing is None and state.handed < state.no_snapshot_before
+    if state.snapshot_wanted > state.snapshot_index and not failed and moment.now < latest:
+        return Transition(state)
+    state = replace(state, stop_after_snapshot=None)
+    return _stop_now(state, StopRequested(max(end - moment.now, 0.0)), moment)
+
+
+def _stop_now(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
     role = state.role
     if not isinstance(role, Leader) or _successor(state, role, moment) is None:
         return Transition(state, (ReadyToStop(),))

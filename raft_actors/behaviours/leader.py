@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours import handover
+from raft_actors.behaviours import handover, sending
 from raft_actors.behaviours.reads import confirm_round
 from raft_actors.behaviours.replication import feed, feed_all, heartbeat_all, note_reply
 from raft_actors.behaviours.transition import Transition, become_follower, refusal
@@ -17,12 +17,20 @@ from raft_actors.protocol.configuration import agreed_index, has_quorum
 from raft_actors.protocol.effects import Accept, Effect, Persist, Refusal, Reject
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import WritesRequested
-from raft_actors.protocol.messages import AppendEntriesReply
+from raft_actors.protocol.messages import AppendEntriesReply, InstallSnapshotReply
 from raft_actors.protocol.progress import Progress
 from raft_actors.protocol.state import NEVER, Leader, PeerState
 from raft_actors.protocol.types import NOWHERE, Moment, Violation
 
-__all__ = ["become_leader", "on_append_entries_reply", "on_follower_down", "on_leader_tick", "on_synced", "write"]
+__all__ = [
+    "become_leader",
+    "on_append_entries_reply",
+    "on_follower_down",
+    "on_install_snapshot_reply",
+    "on_leader_tick",
+    "on_synced",
+    "write",
+]
 
 NEWS_SHARE = 0.1
 """Commit news wait this share of a heartbeat interval for an entry to travel with."""
@@ -94,6 +102,8 @@ def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment:
     hint = NOWHERE if reply.success else state.log.conflict_hint(reply.hint)
     progress = note_reply(progress, reply, hint, moment)
     effects: list[Effect] = []
+    if reply.wants and progress.sending is None:
+        state, progress = _feed_anew(state, reply, progress, moment, effects)
     progress = feed(state, role, reply.sender, progress, moment, effects)
     role = replace(role, progress={**role.progress, reply.sender: progress})
     state = replace(state, role=role)
@@ -106,6 +116,31 @@ def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment:
         state, handed = handover.continue_transfer(state)
         effects += handed
     return Transition(state, tuple(effects))
+
+
+def _feed_anew(
+    state: PeerState, reply: AppendEntriesReply, progress: Progress, moment: Moment, effects: list[Effect]
+) -> tuple[PeerState, Progress]:
+    """A follower has its log, but lost the state before it: send a snapshot, or take one first if ours is too old."""
+    progress = sending.begin(state, reply.sender, progress, moment, effects, wants=reply.wants)
+    if progress.sending is None:
+        state = replace(state, snapshot_wanted=max(state.snapshot_wanted, reply.wants))
+    return state, progress
+
+
+def on_install_snapshot_reply(state: PeerState, reply: InstallSnapshotReply, moment: Moment) -> Transition:
+    """A follower has a piece of our snapshot, or all of it: send the next, or go on with entries."""
+    role = state.role
+    progress = role.progress.get(reply.sender) if isinstance(role, Leader) else None
+    if not isinstance(role, Leader) or progress is None:
+        return Transition(state)
+    if reply.match_index > state.log.last.index:
+        raise Violation(f"{reply.sender} claims to match up to {reply.match_index}, our log ends at {state.log.last}")
+    effects: list[Effect] = []
+    progress = sending.advance(state, progress, reply, moment, effects)
+    progress = feed(state, role, reply.sender, progress, moment, effects)
+    role = replace(role, progress={**role.progress, reply.sender: progress})
+    return Transition(_advance_commit(replace(state, role=role), role, moment), tuple(effects))
 
 
 def _leading(state: PeerState) -> Leader:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.transition import election_deadline
 from raft_actors.protocol.configuration import Configuration, has_quorum
 from raft_actors.protocol.log import Log
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.state import LONG_AGO, Follower, PeerState
 from raft_actors.protocol.types import Ballot, Moment, Settings
 
@@ -29,6 +30,7 @@ def recover(
     configurations: tuple[tuple[int, Configuration], ...],
     time: float,
     moment: Moment,
+    snapshot: Snapshot | None = None,
 ) -> PeerState:
     """The state after a start.
 
@@ -48,7 +50,10 @@ def recover(
         configurations: those in the log.
         time: replicated time of the newest entry.
         moment: now.
+        snapshot: the one whose state the machine has; ``None``: it begins with its first state, or, if the log does
+            not begin with entry 1, with none at all.
     """
+    known = snapshot.last.index if snapshot is not None else 0
     state = PeerState(
         name=name,
         incarnation=incarnation,
@@ -58,6 +63,10 @@ def recover(
         log=log,
         configurations=configurations,
         time=time,
+        commit_index=max(known, log.previous.index),
+        handed=known,
+        last_applied=known,
+        snapshot=snapshot,
         next_request=int(moment.now * 1e9 + moment.jitter * 1e6),
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )

@@ -5,6 +5,7 @@ r"""How a leader brings each follower's log to its own: probing, pipelining, rea
     PROBE --matches--> REPLICATE --refused (a gap)--> PROBE at the hint
       \                    /
        next entry not in memory --> LOADING --entries read--> back
+       not in the log any more  --> SNAPSHOT --installed--> REPLICATE   (``sending``)
 
 Heartbeats carry ``previous = next_index - 1``, so a batch that was lost is noticed by the next heartbeat's refusal.
 
@@ -17,18 +18,21 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours import sending
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.effects import Effect, Load, Send
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.events import EntriesLoaded
+from raft_actors.protocol.events import ChunkLoaded, EntriesLoaded
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.progress import Progress, ProgressState
 from raft_actors.protocol.state import NEVER, Leader, PeerState
 from raft_actors.protocol.types import LogPosition, Moment, Violation
 
-__all__ = ["feed", "feed_all", "heartbeat_all", "heartbeats", "note_reply", "on_entries_loaded"]
+__all__ = ["feed", "feed_all", "heartbeat_all", "heartbeats", "note_reply", "on_chunk_loaded", "on_entries_loaded"]
 
 PROBE, REPLICATE, LOADING = ProgressState.PROBE, ProgressState.REPLICATE, ProgressState.LOADING
+SNAPSHOT = ProgressState.SNAPSHOT
+_FLOWING = (REPLICATE, LOADING)
 CLOCK_MARGIN = 0.9
 """Share of a promise that a leader counts on: clocks may differ in rate by 10 %."""
 
@@ -48,6 +52,8 @@ def feed(
 ) -> Progress:
     """Send one follower the entries it lacks, as far as its window allows; appends to ``effects``."""
     last, max_bytes = state.log.last.index, state.settings.max_batch_bytes
+    if progress.next_index <= state.log.previous.index and progress.state is not SNAPSHOT:
+        return sending.begin(state, name, progress, moment, effects)
     while progress.next_index <= last and _may_send(progress, state.settings.max_inflight):
         entries = state.log.slice(progress.next_index, max_bytes)
         if entries is None:
@@ -83,6 +89,8 @@ def _append_entries(
     state: PeerState, role: Leader, name: str, progress: Progress, entries: tuple[Entry, ...], moment: Moment
 ) -> Send:
     previous = state.log.position_at(progress.next_index - 1)
+    if progress.next_index <= state.log.previous.index and not entries:  # a heartbeat to one that needs a snapshot
+        previous = state.log.previous
     if previous is None:
         raise Violation(f"next_index {progress.next_index} of {name} is outside the log")
     message = AppendEntries(
@@ -105,7 +113,8 @@ def heartbeat_all(state: PeerState, role: Leader, moment: Moment) -> tuple[Leade
 
     It is also a probe: whatever the follower answers shows where its log matches, and frees a probe that was lost.
     """
-    return _news_told(state, role, moment), heartbeats(state, role, role.progress, moment)
+    role, repeated = sending.again(state, role, moment)
+    return _news_told(state, role, moment), heartbeats(state, role, role.progress, moment) + repeated
 
 
 def heartbeats(state: PeerState, role: Leader, names: Iterable[str], moment: Moment) -> tuple[Effect, ...]:
@@ -132,15 +141,24 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         progress = replace(progress, heard_at=moment.now, round=number, promised_until=promised)
         return _refused(progress, reply, log_hint)
     match = max(progress.match_index, reply.match_index)
+    if progress.sending is not None and match < progress.sending.last.index:
+        return replace(
+            progress,
+            next_index=max(progress.next_index, match + 1),
+            match_index=match,
+            heard_at=moment.now,
+            round=number,
+            promised_until=promised,
+        )
     inflight = progress.inflight
     if inflight and inflight[0] <= match:
         inflight = tuple([last for last in inflight if last > match])
     return Progress(
         next_index=max(progress.next_index, match + 1),
         match_index=match,
-        state=REPLICATE if progress.state is PROBE else progress.state,
+        state=LOADING if progress.state is LOADING else REPLICATE,
         inflight=inflight,
-        window_since=moment.now if progress.state is PROBE else progress.window_since,
+        window_since=progress.window_since if progress.state in _FLOWING else moment.now,
         heard_at=moment.now,
         round=number,
         promised_until=promised,
@@ -157,7 +175,7 @@ def _refused(progress: Progress, reply: AppendEntriesReply, log_hint: LogPositio
         late = reply.previous != progress.next_index - 1
     else:
         late = not progress.match_index < reply.previous < progress.next_index or reply.sent < progress.window_since
-    if late or progress.state is LOADING:
+    if late or progress.state is LOADING or progress.state is SNAPSHOT:
         return progress
     next_index = max(progress.match_index + 1, min(reply.previous, log_hint.index + 1))
     return replace(progress, next_index=next_index, state=PROBE, inflight=(), probing=False)
@@ -175,6 +193,18 @@ def on_entries_loaded(state: PeerState, event: EntriesLoaded, moment: Moment) ->
     if event.first == progress.next_index and event.entries and state.log.has(_end(event.entries)):
         progress = _send_entries(state, role, event.reader, progress, event.entries, moment, effects)
     progress = feed(state, role, event.reader, progress, moment, effects)
+    role = replace(role, progress={**role.progress, event.reader: progress})
+    return Transition(replace(state, role=role), tuple(effects))
+
+
+def on_chunk_loaded(state: PeerState, event: ChunkLoaded, moment: Moment) -> Transition:
+    """A piece of our snapshot was read for a follower."""
+    role = state.role
+    progress = role.progress.get(event.reader) if isinstance(role, Leader) else None
+    if not isinstance(role, Leader) or progress is None:
+        return Transition(state)
+    effects: list[Effect] = []
+    progress = sending.send_chunk(state, event, progress, moment, effects)
     role = replace(role, progress={**role.progress, event.reader: progress})
     return Transition(replace(state, role=role), tuple(effects))
 

@@ -71,7 +71,7 @@ def _load(state: PeerState, name: str, sending: Sending) -> LoadChunk:
 
 
 def send_chunk(
-    state: PeerState, role: Leader, event: ChunkLoaded, progress: Progress, moment: Moment, effects: list[Effect]
+    state: PeerState, event: ChunkLoaded, progress: Progress, moment: Moment, effects: list[Effect]
 ) -> Progress:
     """A piece was read: send it, if it is still its turn. If the file is gone, begin anew with the newest snapshot."""
     sending = progress.sending

@@ -22,9 +22,11 @@ from raft_actors.behaviours import (
     follower,
     formation,
     handover,
+    installing,
     leader,
     reads,
     replication,
+    snapshots,
     voting,
 )
 from raft_actors.behaviours.admission import why_refused
@@ -32,6 +34,8 @@ from raft_actors.behaviours.transition import Transition, become_follower
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.events import (
     Applied,
+    ChunkLoaded,
+    ChunkStored,
     ClusterRequested,
     EntriesLoaded,
     Event,
@@ -39,6 +43,11 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
+    SnapshotFailed,
+    SnapshotLoaded,
+    SnapshotRecorded,
+    SnapshotRequested,
+    SnapshotWritten,
     StopRequested,
     Tick,
     WritesRequested,
@@ -48,6 +57,8 @@ from raft_actors.protocol.messages import (
     AppendEntriesReply,
     FormCluster,
     FormClusterReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -79,7 +90,11 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     """
     after, effects = _handle(state, event, moment)
     after, handed = applying.hand_over(after)
-    effects += handed
+    after, taken = snapshots.take_if_due(after)
+    effects += handed + taken
+    if after.stop_after_snapshot is not None:
+        after, stopped = handover.stop_when_saved(after, moment)
+        effects += stopped
     if after.stopping != NEVER:
         after, stopped = handover.finish_stop(after, moment)
         effects += stopped
@@ -111,6 +126,30 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return formation.request(state, event, moment)
         case StopRequested():
             return handover.stop(state, event, moment)
+        case ChunkLoaded():
+            return replication.on_chunk_loaded(state, event, moment)
+        case ChunkStored():
+            return installing.on_chunk_stored(state, event)
+        case SnapshotLoaded():
+            return installing.on_snapshot_loaded(state, event)
+        case SnapshotRequested() | SnapshotWritten() | SnapshotRecorded() | SnapshotFailed():
+            return _snapshot(state, event, moment)
+        case _:
+            assert_never(event)
+
+
+def _snapshot(
+    state: PeerState, event: SnapshotRequested | SnapshotWritten | SnapshotRecorded | SnapshotFailed, moment: Moment
+) -> Transition:
+    match event:
+        case SnapshotRequested():
+            return snapshots.request(state, event)
+        case SnapshotWritten():
+            return snapshots.on_snapshot_written(state, event, moment)
+        case SnapshotRecorded():
+            return snapshots.on_snapshot_recorded(state, event)
+        case SnapshotFailed():
+            return snapshots.on_snapshot_failed(state)
         case _:
             assert_never(event)
 
@@ -141,6 +180,8 @@ def _in_term(state: PeerState, message: Message, moment: Moment) -> Transition:
     promised = isinstance(message, PreVoteReply) and message.granted
     if message.term > state.term and not promised:
         state, effects = become_follower(state, moment, term=message.term)
+        state, dropped = installing.give_up(state)
+        effects += dropped
     if not state.cluster:
         state = replace(state, cluster=message.cluster, formation=None)
     state, answered = _answer(state, message, moment)
@@ -152,6 +193,10 @@ def _answer(state: PeerState, message: Message, moment: Moment) -> Transition:
     match message:
         case AppendEntries():
             return follower.refuse_outdated(state, message) if outdated else _append(state, message, moment)
+        case InstallSnapshot():
+            return installing.refuse_outdated_piece(state, message) if outdated else _piece(state, message, moment)
+        case InstallSnapshotReply() if not outdated:
+            return leader.on_install_snapshot_reply(state, message, moment)
         case RequestVote():
             return voting.refuse_vote(state, message) if outdated else voting.grant_vote(state, message, moment)
         case ReadIndex():
@@ -170,6 +215,10 @@ def _answer(state: PeerState, message: Message, moment: Moment) -> Transition:
 
 def _append(state: PeerState, message: AppendEntries, moment: Moment) -> Transition:
     return follower.on_append_entries(state, message, moment)
+
+
+def _piece(state: PeerState, message: InstallSnapshot, moment: Moment) -> Transition:
+    return follower.on_install_snapshot(state, message, moment)
 
 
 def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Transition:

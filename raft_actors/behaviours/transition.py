@@ -36,11 +36,13 @@ def other_voters(state: PeerState) -> list[Member]:
 
 
 def election_deadline(state: PeerState, moment: Moment) -> float:
-    """When to stand if nothing is heard: a fresh random timeout; never for a peer without a vote. Paper: §5.2.
+    """When to stand if nothing is heard: a fresh random timeout. Paper: §5.2.
+
+    Never for a peer without a vote, nor for one that lost its state: it could lead, but neither answer nor feed anybody.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
-    if not state.configuration.is_voter(state.name):
+    if not state.configuration.is_voter(state.name) or state.lacks_state:
         return NEVER
     return moment.now + state.settings.election_timeout(moment.jitter)
 
