@@ -233,6 +233,7 @@ def a_vote_on_disk_was_given_to_somebody_else_before() -> None:
 
 def hears(stage: Stage, before: PeerState, **progress: Any) -> None:
     """The leader makes something of an answer of ``s2``."""
+    stage.vote("s2", 2, "s1")
     role = leading(before)
     told = {**role.progress, "s2": replace(role.progress["s2"], **progress)}
     stage.step(before, replace(before, role=replace(role, progress=told)), Received(ack("s2", 2, 2)))

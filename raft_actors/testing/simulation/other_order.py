@@ -173,8 +173,8 @@ def _replayed(machine: StateMachine[Any, Any], commands: list[Command]) -> tuple
     digest = getattr(machine, "digest", None) or canonical
     replies = []
     state = machine.init("replay")
-    for *place, command in commands:
-        machine.context = Context(*place)
+    for index, term, when, command in commands:
+        machine.context = Context(index, term, when)
         try:
             reply, state = machine.handle_write(command, state)
             replies.append(canonical(reply))
