@@ -282,3 +282,15 @@ def test_any_bit_that_is_flipped_in_a_record_is_noticed_at_the_next_start() -> N
         assert medium.damaged
         with pytest.raises(CorruptLog):
             opened(medium)
+
+
+@pytest.mark.parametrize("key", range(5))
+def test_any_bit_that_is_flipped_beside_the_log_is_noticed_at_the_next_start(key: int) -> None:
+    for bit in range(8 * 5 * 20):
+        if bit % 5 == key:
+            medium = disk()
+            opened(medium).write([Persist(cluster="cluster-1", entries=entries(1, 1))], note=False)
+            assert len(medium.meta) == 5
+            medium.damage(0, bit)
+            with pytest.raises(CorruptLog):
+                opened(medium)

@@ -30,7 +30,7 @@ FAULTS = {
     "clock": "clocks run at rates from 0.5 to 1.5, and jump",
     "slow_disk": "syncs take long, or hang",
     "disk_error": "a write or a read fails; what it did is unknown until the next start",
-    "damage": "a record on the disk of a minority is damaged",
+    "damage": "a record or another value on the disk of a minority is damaged",
     "wipe": "the disk of a minority is lost",
     "slow_machine": "the state machine is slow",
     "busy": "peers are slow to look into their inbox, so that much arrives together",
