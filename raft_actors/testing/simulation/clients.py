@@ -32,8 +32,6 @@ REFUSED_PAUSE = 0.1
 LEASE_SHARE = 0.8
 PATIENT = 1000
 """So many times a certain kind of request is asked for before it is taken for one that does not come."""
-LONGEST_READ = 3.0
-"""Seconds after which a reader gives up, whatever the plan says."""
 
 
 class TaggedCodec(CloudpickleCodec):
@@ -235,8 +233,6 @@ class Clients:
 
     def _set_timeout(self, request: Request) -> None:
         patience = self._cluster.plan.patience
-        if request.kind == "read":
-            patience = min(patience, LONGEST_READ)
         if patience != float("inf"):
             self._cluster.world.after(patience, self._expire, request)
 

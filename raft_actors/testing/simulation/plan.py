@@ -77,7 +77,7 @@ class Plan:
         read_share: of the requests.
         leader_share: of requests that go where the client believes the leader to be.
         at_home: of reads that a client asks of the peer nearest to it, whoever leads.
-        patience: timeout of a request; ``inf`` in some seeds for writes.
+        patience: timeout of a request; ``inf`` in some seeds, so that one that is forgotten is missed.
         lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
     """
