@@ -51,6 +51,19 @@ def asks_only_once(original: Any) -> Any:
     return lambda state, moment: Transition(state)
 
 
+def waits_for_what_is_lost(original: Any) -> Any:
+    """A read waited for the index of a new leader's no-op when the leader was deposed and the no-op cut off.
+
+    Where nobody wrote, no later entry came so far: the reader waited for ever.
+    """
+
+    def forget_leader(state: Any) -> Transition:
+        after, effects = original(replace(state, confirmed_reads=()))
+        return Transition(replace(after, confirmed_reads=state.confirmed_reads), effects)
+
+    return forget_leader
+
+
 FOUND = {
     "an acknowledgement in a term that is not on disk": Found(
         "raft_actors.behaviours.follower:_durable_match",
@@ -60,6 +73,11 @@ FOUND = {
     "a lost question of a follower is not asked again": Found(
         "raft_actors.behaviours.reads:ask_again",
         asks_only_once,
+        "liveness",
+    ),
+    "a confirmed read waits for an index that is lost": Found(
+        "raft_actors.behaviours.transition:forget_leader",
+        waits_for_what_is_lost,
         "liveness",
     ),
 }
