@@ -7,7 +7,6 @@ the same command goes on after the last seed that was finished.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -17,6 +16,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from raft_actors.cli.common import UsageError, load_machine
 from raft_actors.testing.simulation import FAULTS, shrink, simulate
@@ -42,6 +44,13 @@ class Job(NamedTuple):
     steps: int
     peers: int
     faults: str | tuple[str, ...]
+
+
+class Progress(Struct, frozen=True):
+    """What ``--resume`` keeps: the seed to go on with, and those that failed before it."""
+
+    next: int = 0
+    failed: tuple[int, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -104,14 +113,15 @@ def run(args: argparse.Namespace) -> int:
         args: ``machine``, ``seeds``, ``first``, ``steps``, ``peers``, ``faults``, ``processes``, ``trace``, ``resume``.
 
     Returns:
-        The exit status: 0 everything held, 1 a seed broke a rule.
+        The exit status: 0 everything held, 1 a seed broke a rule, be it before the command was interrupted.
     """
     _require_usable(args)
-    first = max(args.first, _resumed(args.resume))
+    before = _resumed(args.resume)
+    first = max(args.first, before.next)
     seeds = range(first, args.first + args.seeds)
     faults = _faults(args.faults)
     jobs = [Job(args.machine, seed, args.steps, args.peers or SIZES[seed % len(SIZES)], faults) for seed in seeds]
-    tally = Tally(args, len(jobs))
+    tally = Tally(args, len(jobs), before.failed)
     with _outcomes(jobs, args.processes) as outcomes:
         tally.take(outcomes)
     return tally.finish()
@@ -132,13 +142,13 @@ def _require_usable(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.machine}: {error}") from error
 
 
-def _resumed(path: Path | None) -> int:
-    """The seed to go on with."""
+def _resumed(path: Path | None) -> Progress:
+    """Where to go on."""
     if path is None or not path.exists():
-        return 0
+        return Progress()
     try:
-        return int(json.loads(path.read_text())["next"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=Progress)
+    except (OSError, msgspec.MsgspecError) as error:
         raise UsageError(f"--resume {path}: {error}") from error
 
 
@@ -166,12 +176,15 @@ class Tally:
     Args:
         args: of the command.
         total: how many runs there are to be.
+        before: seeds that failed before the command was interrupted.
     """
 
-    def __init__(self, args: argparse.Namespace, total: int) -> None:
+    def __init__(self, args: argparse.Namespace, total: int, before: tuple[int, ...]) -> None:
         self._args = args
         self._total = total
-        self._runs = self._steps = self._failed = 0
+        self._runs = self._steps = 0
+        self._before = len(before)
+        self._seeds = list(before)
         self._began = self._shown = time.monotonic()
         self._screen = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
 
@@ -181,9 +194,14 @@ class Tally:
             self._runs += 1
             self._steps += outcome.steps
             if outcome.violations:
-                self._failed += 1
+                self._seeds.append(outcome.seed)
                 self._show_failure(outcome)
             self._keep(outcome.seed + 1, last=self._runs == self._total)
+
+    @property
+    def _failed(self) -> int:
+        """How many seeds failed in this run of the command."""
+        return len(self._seeds) - self._before
 
     def _show_failure(self, outcome: Outcome) -> None:
         if self._failed > SHOWN_FAILURES:
@@ -214,7 +232,7 @@ class Tally:
         self._shown = now
         if self._args.resume is not None:
             partial = self._args.resume.with_name(self._args.resume.name + ".new")
-            partial.write_text(json.dumps({"next": seed, "failed": self._failed}))
+            partial.write_bytes(msgspec.json.encode(Progress(seed, tuple(self._seeds))))
             os.replace(partial, self._args.resume)
         if self._screen is not None:
             self._screen.write(f"\r{self._summary()} \x1b[K")
@@ -228,10 +246,14 @@ class Tally:
     def _summary(self) -> str:
         rate = self._steps / max(time.monotonic() - self._began, 1e-9)
         bad = f"{self._failed} failed" if self._failed else "no violation"
+        if self._before:
+            bad += (
+                f", {self._before} failed before: {', '.join(map(str, self._seeds[: self._before][:SHOWN_FAILURES]))}"
+            )
         return f"{self._runs:,} of {self._total:,} seeds, {self._steps:,} steps ({rate:,.0f}/s), {bad}"
 
     def finish(self) -> int:
         """Print the summary; returns the exit status."""
         self._clear()
         print(self._summary())
-        return 1 if self._failed else 0
+        return 1 if self._seeds else 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +66,42 @@ def persists_last(original: Any) -> Any:
 
 def test_an_interrupted_campaign_goes_on_after_its_last_seed(capsys, tmp_path: Path) -> None:
     progress = tmp_path / "progress.json"
-    progress.write_text(json.dumps({"next": 7, "failed": 0}))
+    progress.write_text(json.dumps({"next": 7, "failed": []}))
     words = ("raft_actors.machines:Echo", "--seeds", "10", "--steps", "100", "--resume", str(progress))
     assert run(*words) == 0
     assert capsys.readouterr().out.startswith("3 of 3 seeds, ")
     assert json.loads(progress.read_text())["next"] == 10
     assert run(*words) == 0
     assert capsys.readouterr().out.startswith("0 of 0 seeds, ")
+
+
+def test_a_seed_that_failed_before_the_interruption_is_not_forgotten(capsys, tmp_path: Path) -> None:
+    progress = tmp_path / "progress.json"
+    words = ("raft_actors.machines:KV", "--steps", "1000", "--resume", str(progress))
+    with planted("raft_actors.engine:Engine._perform", persists_last):
+        assert run(*words, "--seeds", "2", "--first", "4") == 1
+    failed = json.loads(progress.read_text())["failed"]
+    assert failed
+    capsys.readouterr()
+    assert run(*words, "--seeds", "7") == 1
+    assert capsys.readouterr().out.endswith(f"no violation, {len(failed)} failed before: {str(failed)[1:-1]}\n")
+    assert json.loads(progress.read_text()) == {"next": 7, "failed": failed}
+
+
+def test_progress_is_shown_on_a_terminal_and_only_there(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(command, "INTERVAL", 0.0)
+    terminal = Terminal()
+    words = ("raft_actors.machines:Echo", "--seeds", "3", "--steps", "100")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        assert run(*words) == 0
+    assert [f"\r{number} of 3 seeds, " in terminal.getvalue() for number in (1, 2, 3)] == [True, True, True]
+    assert run(*words) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,6 @@ REFUSED_PAUSE = 0.1
 LEASE_SHARE = 0.8
 PATIENT = 1000
 """So many times a certain kind of request is asked for before it is taken for one that does not come."""
-LONGEST_READ = 3.0
-"""Seconds after which a reader gives up, whatever the plan says."""
 
 
 class TaggedCodec(CloudpickleCodec):
@@ -62,7 +60,6 @@ class Request:
         index: where it was applied or read.
         committed: the index of its entry, 0 if it has none that is committed.
         floor: the highest index that was acknowledged to anybody before it was asked.
-        timed_out: its own timeout answered it.
     """
 
     __slots__ = (
@@ -236,8 +233,6 @@ class Clients:
 
     def _set_timeout(self, request: Request) -> None:
         patience = self._cluster.plan.patience
-        if request.kind == "read":
-            patience = min(patience, LONGEST_READ)
         if patience != float("inf"):
             self._cluster.world.after(patience, self._expire, request)
 
@@ -258,12 +253,9 @@ class Clients:
         if not first:
             self._require_first(request, value)
             return
+        self._check_place(request, index)
         if request.kind == "write":
             self._check_reply(request, value, index)
-        elif index < request.floor:
-            what = f"request {request.number} read at {index}, {request.floor} was acknowledged before it was asked"
-            raise Violated("no stale read", what)
-        self._floor = max(self._floor, index)
         self._hints[request.client] = request.peer
         self._close(request, "ok", value, index)
         if not is_immutable_reply(value):
@@ -272,10 +264,17 @@ class Clients:
         if self._cluster.plan.distrust and request.kind == "write":
             self._distrust(request.peer)
 
-    def _check_reply(self, request: Request, value: Any, index: int) -> None:
-        if request.committed != index:
+    def _check_place(self, request: Request, index: int) -> None:
+        """A write is answered where its entry is committed, a read no earlier than all that was acknowledged before."""
+        if request.kind == "write" and request.committed != index:
             what = f"request {request.number} is answered at {index}, its entry is committed at {request.committed}"
             raise Violated("right answer", what)
+        if request.kind == "read" and index < request.floor:
+            what = f"request {request.number} read at {index}, {request.floor} was acknowledged before it was asked"
+            raise Violated("no stale read", what)
+        self._floor = max(self._floor, index)
+
+    def _check_reply(self, request: Request, value: Any, index: int) -> None:
         expected = self._cluster.judge.replies.get(index)
         if canonical(value) != expected:
             raise Violated("right answer", f"request {request.number}: {value!r:.200} instead of {expected!r:.200}")
@@ -295,6 +294,7 @@ class Clients:
                 self._wrongly_refused(request, error)
             self._close(request, "fail", error, 0)
         elif isinstance(error, CommandFailed):
+            self._check_place(request, index)
             self._close(request, "ok", error, index)
         elif isinstance(error, OutcomeUnknown):
             self._close(request, "unknown", error, 0)

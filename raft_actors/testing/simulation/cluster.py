@@ -178,7 +178,9 @@ class Cluster:
         """Replay where hashes differ; our own machine is known not to care."""
         found = None if self.judge.factory is Ledger else difference(self.judge.factory, commands)
         if found is not None:
-            what = f"{found}, depending on PYTHONHASHSEED: the machine walks a set, or hashes"
+            what = (
+                f"{found}, depending on PYTHONHASHSEED or the clock: the machine walks a set, hashes, or reads the time"
+            )
             raise Violated("equal in every process", what)
 
     # -- forming -------------------------------------------------------------------------------------------------------

@@ -246,8 +246,10 @@ class Faults:
         if not node.disk.terms or node.disk.damaged or not self._may_lose(node):
             return
         rng = self._cluster.world.rng
-        index = rng.randint(1, len(node.disk.terms))
-        node.disk.damage(index, rng.getrandbits(16))
+        index, bit = rng.randint(1, len(node.disk.terms)), rng.getrandbits(16)
+        if bit >> 13 == 0:  # an eighth strikes ballot, name and the like
+            index = 0
+        node.disk.damage(index, bit)
         self._cluster.world.note(node.name, "disk is damaged at", index)
 
     def _wipe(self) -> None:

@@ -1,7 +1,8 @@
 """From a run that fails to a smaller one that fails in the same way: fewer kinds of faults, fewer steps.
 
-A run is a function of its seed, so a part of it cannot be cut out; but of the runs with one kind of fault less, or with
-half of the steps, one that breaks the same rule is usually near. It is looked for among a few seeds.
+A run is a function of its seed, so a part of it cannot be cut out; but of the runs with a single kind of fault, with
+half of the kinds, with one less, or with half of the steps, one that breaks the same rule is usually near. It is looked
+for among a few seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ __all__ = ["shrink"]
 
 SEEDS = 6
 """How many seeds are tried for each smaller run."""
+MANY_SEEDS = 40
+"""How many are tried for half of the steps, when nothing else makes the run smaller."""
+LONGER = 2000
+"""Steps that a run with fewer faults may take at least: where less goes wrong, it takes longer."""
 
 
 def shrink(
@@ -25,7 +30,7 @@ def shrink(
     *,
     peers: int = 3,
     commands: Commands | None = None,
-    runs: int = 120,
+    runs: int = 240,
 ) -> Report:
     """Look for a smaller run that breaks the same rule.
 
@@ -39,8 +44,9 @@ def shrink(
     Returns:
         The report of the smallest run that was found; ``report`` itself if it did not fail, or nothing smaller does.
     """
+    longest = max(report.steps, LONGER)
     while report.violations:
-        for number, (seed, steps, faults) in enumerate(_smaller(report)):
+        for number, (seed, steps, faults) in enumerate(_smaller(report, longest)):
             if number >= runs:
                 return report
             tried = simulate(machine, seed=seed, steps=steps, peers=peers, commands=commands, faults=faults)
@@ -53,14 +59,19 @@ def shrink(
     return report
 
 
-def _smaller(report: Report) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Seed, steps and faults of runs that could be smaller, the most promising first."""
-    faults, steps = report.plan.faults, report.steps
-    without = [tuple(name for name in faults if name != dropped) for dropped in faults]
+def _smaller(report: Report, longest: int) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """Seed, steps and faults of runs that could be smaller, the most promising first; fewer faults may take longer."""
+    faults = report.plan.faults
+    half = len(faults) // 2
+    fewer = [(), *((name,) for name in faults), faults[:half], faults[half:]]
+    fewer += [tuple(name for name in faults if name != dropped) for dropped in faults]
+    fewer = [some for some in dict.fromkeys(fewer) if len(some) < len(faults)]
     for number in range(SEEDS):
-        for fewer in without:
-            yield report.seed + number, steps, fewer
-        yield report.seed + number, max(1, steps // 2), faults
+        for some in fewer:
+            yield report.seed + number, longest, some
+        yield report.seed + number, max(1, report.steps // 2), faults
+    for number in range(SEEDS, MANY_SEEDS):
+        yield report.seed + number, max(1, report.steps // 2), faults
 
 
 def _alike(one: Report, other: Report) -> bool:
