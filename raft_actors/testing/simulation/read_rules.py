@@ -10,7 +10,8 @@ read rounds        a leader takes a round for confirmed by a peer only if that s
                    it was asked, unless a quorum is bound to its leader at that moment; only leaders name an index, and
                    only for what was asked before they did
 lease promises     who promised a leader to elect nobody votes in no later term before the time is up by its own clock,
-                   restarts included; but the promises of a term end when its leader asks somebody to stand
+                   restarts included; but the promises of a term end when its leader asks somebody to stand; only the
+                   leader of the voter's own term is promised anything
 lease beliefs      a leader takes nobody for bound longer than it is, at whatever rates within bounds the clocks go on
 =================  =====================================================================================================
 
@@ -85,11 +86,13 @@ class ReadRules:
 
     def begins(self, node: Node, event: Event, before: PeerState) -> None:
         """A peer is about to take a step: perhaps it is asked to read."""
-        if type(event) is ReadsRequested:
+        if type(event) is Received:
+            message = event.message
+            if type(message) is ReadIndex and isinstance(before.role, Leader):
+                key = before.term, message.sender, message.request
+                self._forwarded.setdefault(key, self._question(before))
+        elif type(event) is ReadsRequested:
             self._asked[node.name, node.life, event.token] = self._question(before)
-        elif type(event) is Received and type(event.message) is ReadIndex and isinstance(before.role, Leader):
-            key = before.term, event.message.sender, event.message.request
-            self._forwarded.setdefault(key, self._question(before))
 
     def _question(self, state: PeerState) -> Question:
         steps, floor, role = self._cluster.world.steps, len(self._cluster.invariants.committed), state.role
@@ -98,10 +101,14 @@ class ReadRules:
     def sends(self, node: Node, event: Event, effect: Send) -> None:
         """A step wants something sent."""
         message = effect.message
-        if isinstance(message, AppendEntriesReply):
+        if type(message) is AppendEntries:
+            return
+        if type(message) is AppendEntriesReply:
             asked = event.message if type(event) is Received else None
-            if isinstance(asked, AppendEntries) and asked.term == message.term:
+            if type(asked) is AppendEntries and asked.term == message.term:
                 self._answers(node, asked, message.promise)
+            elif message.promise:
+                raise Violated("lease promises", f"{node.name} promises something to {effect.to}, whom it refuses")
         elif isinstance(message, ReadIndexReply):
             if message.index is not None:
                 self._names(node, event, effect.to, message, message.index)
@@ -111,7 +118,8 @@ class ReadRules:
     def _answers(self, node: Node, asked: AppendEntries, promise: float) -> None:
         incarnation = node.disk.incarnation
         key = incarnation, asked.term
-        self._answered[key] = max(self._answered.get(key, 0), asked.round)
+        if asked.round > self._answered.get(key, 0):
+            self._answered[key] = asked.round
         if promise:
             self._promises[incarnation] = Promise(asked.term, node.clock.reading() + promise)
 
@@ -134,14 +142,15 @@ class ReadRules:
 
     def stepped(self, node: Node, event: Event, before: PeerState, after: PeerState) -> None:
         """A peer took a step."""
+        if after is before:
+            return
         ballot = after.ballot
         if ballot is not before.ballot and ballot.voted_for is not None and ballot != before.ballot:
             self._require_free(node, after)
         if after.confirmed_reads is not before.confirmed_reads:
             self._confirms(node, event, before, after)
-        role = after.role
-        if isinstance(role, Leader) and type(event) is Received and type(event.message) is AppendEntriesReply:
-            self._believes(node, role, after, event.message.sender)
+        if type(event) is Received and type(event.message) is AppendEntriesReply and isinstance(after.role, Leader):
+            self._believes(node, after.role, after, event.message.sender)
 
     def _confirms(self, node: Node, event: Event, before: PeerState, after: PeerState) -> None:
         """Reads wait only for the machine now."""
