@@ -10,14 +10,17 @@ read rounds        a leader takes a round for confirmed by a peer only if that s
                    it was asked, unless a quorum is bound to its leader at that moment; only leaders name an index, and
                    only for what was asked before they did
 lease promises     who promised a leader to elect nobody votes in no later term before the time is up by its own clock,
-                   restarts included; but the promises of a term end when its leader asks somebody to stand; only the
-                   leader of the voter's own term is promised anything
+                   restarts included; but when a leader asks somebody to stand, the promises of its term and of all
+                   before end; only the leader of the voter's own term is promised anything
 lease beliefs      a leader takes nobody for bound longer than it is, at whatever rates within bounds the clocks go on
 =================  =====================================================================================================
 
 Why a read may be held to everything *committed*, not only to what was acknowledged: its leader is confirmed in its term
 after the read was asked, so nobody had been elected in a later term before, and by leader completeness it had in its
 log whatever was committed in its term or before.
+
+Why a leader that hands over also ends the promises to those before it: it was elected by a quorum that was bound to
+nobody, so none of them has a quorum that is.
 
 Thesis: §6.4, §6.4.1.
 """
@@ -35,6 +38,7 @@ from raft_actors.testing.simulation.world import Violated
 
 if TYPE_CHECKING:
     from raft_actors.testing.simulation.cluster import Cluster
+    from raft_actors.testing.simulation.disk import Disk
     from raft_actors.testing.simulation.node import Node
 
 __all__ = ["ReadRules"]
@@ -59,13 +63,6 @@ class Question(NamedTuple):
     round: int = 0
 
 
-class Promise(NamedTuple):
-    """To the leader of ``term``: no vote ``until`` then, by the clock of who gave it."""
-
-    term: int
-    until: float
-
-
 class ReadRules:
     """The observer of reads and leases.
 
@@ -79,8 +76,8 @@ class ReadRules:
         self._forwarded: dict[tuple[int, str, int], Question] = {}
         self._named: dict[ReadIndexReply, int] = {}
         self._answered: dict[tuple[str, int], int] = {}
-        self._promises: dict[str, Promise] = {}
-        self._released: set[int] = set()
+        self._promises: dict[tuple[str, int], float] = {}
+        self._released = 0
 
     # -- in the order of a step ----------------------------------------------------------------------------------------
 
@@ -113,7 +110,7 @@ class ReadRules:
             if message.index is not None:
                 self._names(node, event, effect.to, message, message.index)
         elif isinstance(message, TimeoutNow):
-            self._released.add(message.term)
+            self._released = max(self._released, message.term)
 
     def _answers(self, node: Node, asked: AppendEntries, promise: float) -> None:
         incarnation = node.disk.incarnation
@@ -121,7 +118,7 @@ class ReadRules:
         if asked.round > self._answered.get(key, 0):
             self._answered[key] = asked.round
         if promise:
-            self._promises[incarnation] = Promise(asked.term, node.clock.reading() + promise)
+            self._promises[key] = node.clock.reading() + promise
 
     def _names(self, node: Node, event: Event, to: str, reply: ReadIndexReply, index: int) -> None:
         question = self._forwarded.get((reply.term, to, reply.request))
@@ -186,41 +183,43 @@ class ReadRules:
         term, number = question.term, question.round
         if not term:
             return
-        own, answered, state = node.disk.incarnation, self._answered, node.engine.state
+        own, state = node.disk.incarnation, node.engine.state
         if at_once:
-            confirmed = self._cluster.invariants.quorum(
-                state.configuration, lambda disk: disk.incarnation == own or self._bound(disk.incarnation, term)
-            )
+            bound = term > self._released
             why = "at once, but no quorum is bound to it"
+
+            def confirms(disk: Disk) -> bool:
+                return disk.incarnation == own or (bound and self._left(disk.incarnation, term) > 0)
+
         else:
-            confirmed = self._cluster.invariants.quorum(
-                state.configuration,
-                lambda disk: disk.incarnation == own or answered.get((disk.incarnation, term), 0) > number,
-            )
             why = f"but no quorum answered to a round after {number}"
-        if not confirmed:
+
+            def confirms(disk: Disk) -> bool:
+                return disk.incarnation == own or self._answered.get((disk.incarnation, term), 0) > number
+
+        if not self._cluster.invariants.quorum(state.configuration, confirms):
             raise Violated("read rounds", f"{node.name} answers a read in term {term}, {why}")
 
-    def _bound(self, incarnation: str, term: int) -> bool:
-        promise = self._promises.get(incarnation)
-        return promise is not None and promise.term == term not in self._released and self._left(incarnation) > 0
+    def _left(self, incarnation: str, term: int) -> float:
+        """Seconds of its own clock until a promise to the leader of ``term`` has run out; 0 if there is none.
 
-    def _left(self, incarnation: str) -> float:
-        """Seconds of its own clock for which this peer has to keep its promise still."""
+        It stands even if who gave it follows somebody else by now, whom others elected.
+        """
+        until = self._promises.get((incarnation, term))
+        if until is None:
+            return 0.0
         name = self._cluster.invariants.disks[incarnation].name
-        return self._promises[incarnation].until - self._cluster.nodes[name].clock.reading()
+        return max(0.0, until - self._cluster.nodes[name].clock.reading())
 
     def _require_free(self, node: Node, state: PeerState) -> None:
         """It votes: no promise may stand against it."""
-        promise = self._promises.get(node.disk.incarnation)
-        if promise is None or promise.term >= state.term or promise.term in self._released:
-            return
-        left = self._left(node.disk.incarnation)
-        if left > 0:
-            what = (
-                f"{node.name} votes in term {state.term}, bound to the leader of {promise.term} for {left:.6f} s more"
-            )
-            raise Violated("lease promises", what)
+        own = node.disk.incarnation
+        for incarnation, term in self._promises:
+            binds = incarnation == own and self._released < term < state.term
+            left = self._left(own, term) if binds else 0.0
+            if left > 0:
+                what = f"{node.name} votes in term {state.term}, bound to the leader of {term} for {left:.6f} s more"
+                raise Violated("lease promises", what)
 
     def _believes(self, node: Node, role: Leader, state: PeerState, follower: str) -> None:
         """What a leader makes of an answer."""
@@ -232,12 +231,7 @@ class ReadRules:
             what = f"{node.name} takes {follower} to confirm round {progress.round}, it answered up to {answered}"
             raise Violated("read rounds", what)
         left = progress.promised_until - node.clock.reading()
-        if left <= 0:
-            return
-        promise = self._promises.get(member.incarnation)
-        if promise is None or promise.term != state.term:
-            raise Violated("lease beliefs", f"{node.name} takes {follower} for bound, which promised it nothing")
-        kept = self._left(member.incarnation)
-        if left / SLOWEST > kept / FASTEST + ROUNDING:
+        kept = self._left(member.incarnation, state.term)
+        if left > 0 and left / SLOWEST > kept / FASTEST + ROUNDING:
             what = f"{node.name} takes {follower} for bound for {left:.6f} s, it is for {kept:.6f} s"
             raise Violated("lease beliefs", what)
