@@ -252,8 +252,3 @@ def a_follower_is_taken_to_have_more_than_its_disk() -> None:
 @violates("match index")
 def a_follower_is_taken_to_have_the_same_where_it_has_another_term() -> None:
     hears(Stage(s1=(1, 2), s2=(1, 1)), leader("s1", match={"s2": 1}), match_index=2)
-
-
-@violates("no stale read", "to confirm round 7 before it began")
-def a_follower_confirms_a_round_before_it_began() -> None:
-    hears(Stage(**ALL), leader("s1"), round=7)

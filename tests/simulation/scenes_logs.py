@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.state import PeerState
 from storage_adapters import Batch
@@ -102,6 +104,27 @@ def an_entry_follows_another_predecessor_than_elsewhere() -> None:
 def a_disk_holds_another_entry_of_the_same_place_and_term() -> None:
     stage = Stage(s1=(1, 2), s2=(1,))
     stage.write("s2", [entry(2, 2, b"other")])
+
+
+def remember_terms(given: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> None:
+    """A peer that gave entries of these terms to its disk has runs of terms in memory that differ."""
+    state = peer("s1", terms=given)
+    Stage(s1=given).step(state, replace(state, log=replace(state.log, runs=known)))
+
+
+@violates("log matching", "term 2 does not begin there")
+def a_peer_remembers_a_term_that_was_cut_off() -> None:
+    remember_terms((1, 1, 3), ((1, 1), (2, 2), (3, 3)))
+
+
+@violates("log matching", "term 3 does not begin there")
+def a_peer_remembers_a_term_beyond_its_log() -> None:
+    remember_terms((1, 1), ((1, 1), (3, 3)))
+
+
+@violates("log matching", "term 2 does not begin there")
+def a_peer_takes_a_term_to_begin_later_than_it_did() -> None:
+    remember_terms((1, 2, 2), ((1, 1), (3, 2)))
 
 
 @violates("one cluster")

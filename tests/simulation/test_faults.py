@@ -30,6 +30,7 @@ MARKS = {
     "crash": [" dies", " starts"],
     "ambush": [" is an ambush for "],
     "faint": [" faints until "],
+    "limbo": [" is a limbo for "],
     "stop": [" is asked to stop", " stops"],
     "pause": [" pauses until "],
     "clock": [" has its clock changed"],
@@ -39,6 +40,8 @@ MARKS = {
     "wipe": [" disk is wiped"],
 }
 """What a trace tells of a fault."""
+REPEATED = ("duplicate", "replay")
+"""Faults by which a message arrives more than once."""
 
 
 @functools.cache
@@ -67,17 +70,25 @@ def received(report: Report) -> Counter[tuple[str, int]]:
     return Counter((entry[1], id(entry[2].message)) for entry in report._log if hasattr(entry[2], "message"))
 
 
-@pytest.mark.parametrize("fault", ["duplicate", "replay"])
+@pytest.mark.parametrize("fault", REPEATED)
 def test_messages_arrive_more_than_once(fault: str) -> None:
     assert any(max(received(report).values()) > 1 for report in runs_with(fault))
     assert max(received(simulate(Ledger, seed=1, steps=600, faults="none")).values()) == 1
+
+
+SLOW = {"slow_machine": 0, "busy": 1, "reorder": 2}
+"""Faults, and their place in the slowness of a plan."""
+
+
+def test_every_fault_is_shown() -> None:
+    assert MARKS.keys() | set(REPEATED) | SLOW.keys() == FAULTS.keys()
 
 
 def slowness(plan: Any) -> tuple[float, float, float]:
     return plan.machine, plan.busy, plan.tail
 
 
-@pytest.mark.parametrize(("fault", "place"), [("slow_machine", 0), ("busy", 1), ("reorder", 2)])
+@pytest.mark.parametrize(("fault", "place"), SLOW.items())
 def test_a_plan_is_slow_exactly_if_the_fault_is_on(fault: str, place: int) -> None:
     plans = [draw_plan(Random(seed), FAULTS) for seed in range(200)]
     assert all((slowness(plan)[place] > 0) == (fault in plan.faults) for plan in plans)

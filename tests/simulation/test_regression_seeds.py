@@ -78,7 +78,7 @@ FOUND = {
     "a confirmed read waits for an index that is lost": Found(
         "raft_actors.behaviours.transition:forget_leader",
         waits_for_what_is_lost,
-        "liveness",
+        "read rounds",
     ),
 }
 

@@ -7,6 +7,7 @@
     network     loses, delays, repeats, cuts             clients     callers, and the check of every answer
     disk        what a good adapter leaves behind        watched     the user's machine, watched
     faults      what strikes when                        invariants  what must hold after every step
+                                                         read_rules  the same of reads, rounds and leases
 """
 
 from __future__ import annotations

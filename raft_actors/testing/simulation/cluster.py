@@ -24,6 +24,7 @@ from raft_actors.testing.simulation.network import Network
 from raft_actors.testing.simulation.node import Node
 from raft_actors.testing.simulation.other_order import Command, difference
 from raft_actors.testing.simulation.plan import Plan
+from raft_actors.testing.simulation.read_rules import ReadRules
 from raft_actors.testing.simulation.watched import Judge
 from raft_actors.testing.simulation.world import Violated, World
 
@@ -61,6 +62,7 @@ class Cluster:
         self.codec = TaggedCodec()
         self.names = tuple(f"s{number}" for number in range(1, size + 1))
         self.invariants = Invariants()
+        self.read_rules = ReadRules(self)
         self.judge = Judge(factory)
         self.network = Network(world, plan, self.names)
         self.clients = Clients(self, commands)

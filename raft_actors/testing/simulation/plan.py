@@ -25,6 +25,7 @@ FAULTS = {
     "crash": "peers die at any boundary between two effects, one or many, and come back",
     "ambush": "one peer wants to stand, the leader is cut off, and all others restart at once",
     "faint": "the leader stands still and is cut off meanwhile, with old answers in its inbox",
+    "limbo": "a leader is cut off with a few others, whose disks hang until after that",
     "stop": "peers are stopped gracefully, leaders hand over, and come back",
     "pause": "whole processes stand still for a while",
     "clock": "clocks run at rates from 0.5 to 1.5, and jump",
