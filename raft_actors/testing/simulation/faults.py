@@ -268,7 +268,7 @@ class Faults:
         """Cut links; some partitions flap, and come back several times."""
         rng = self._cluster.world.rng
         kind, links = draw_partition(rng, self._cluster.names, self._any().name)
-        self._cluster.world.note("network", "is cut", kind, links)
+        self._cluster.world.note("faults", "cut the network:", kind)
         self._cut((links, rng.randint(2, 6) if rng.random() < 0.2 else 0))
 
     def _ambush(self) -> None:

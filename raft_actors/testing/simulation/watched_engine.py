@@ -44,11 +44,21 @@ class WatchedEngine(Engine):
     def _check(self, effects: Sequence[Effect]) -> None:
         self._checked = True
         node = self.node
+        if self.state is not self._before:
+            self._note(self._before, self.state)
         invariants = node.cluster.invariants
         for effect in effects:
             if type(effect) is Persist:
                 invariants.persists(node, effect)
         invariants.stepped(node, self._event, self._before, self.state)
+
+    def _note(self, before: PeerState, after: PeerState) -> None:
+        """Remember what matters of a step, also of one that is about to be found wrong."""
+        world = self.node.cluster.world
+        if type(after.role) is not type(before.role) or after.ballot.term != before.ballot.term:
+            world.note(self.node.name, "becomes", type(after.role).__name__, "of term", after.ballot.term)
+        if after.commit_index != before.commit_index:
+            world.note(self.node.name, "commits", after.commit_index)
 
 
 class SimulatedMachine(MachineActor):
