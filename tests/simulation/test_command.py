@@ -49,10 +49,10 @@ def test_a_violation_is_printed_with_the_command_that_repeats_it_and_status_1(ca
     assert "VIOLATION" in trace.read_text()
 
 
-def test_a_single_run_that_fails_shows_the_end_of_its_trace(capsys) -> None:
+def test_a_single_run_that_fails_shows_its_timeline(capsys) -> None:
     with planted("raft_actors.engine:Engine._perform", persists_last):
         assert run("raft_actors.machines:KV", "--seeds", "1", "--first", "4", "--steps", "1000") == 1
-    assert "observer  VIOLATION effect order" in capsys.readouterr().out
+    assert "observer: VIOLATION effect order" in capsys.readouterr().out
 
 
 def persists_last(original: Any) -> Any:

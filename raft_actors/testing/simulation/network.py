@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LOST", "Flight", "Network"]
 
 Flight: TypeAlias = "tuple[float, float, str, str, Message]"
-"""When it left, when it arrives, source, target, and the message."""
+"""When it left, when it arrives (``LOST`` if it does not), source, target, and the message."""
 REMEMBERED = 64
 """How many old messages may come again."""
 LOST = float("inf")
@@ -41,7 +41,7 @@ class Network:
     Attributes:
         posts: where each peer takes what arrives.
         faulty: whether the network loses, duplicates, delays and replays; cuts are apart from it.
-        flights: every message on its way: when it left, when it arrives (``LOST``: it does not), source, target, message.
+        flights: the way of every message, in the order in which they left.
     """
 
     def __init__(self, world: World, plan: Plan, names: Sequence[str]) -> None:
@@ -106,13 +106,15 @@ class Network:
 
     def cut(self, links: Sequence[tuple[str, str]]) -> None:
         """Cut directed links; cuts add up."""
-        self._world.note("network", "cuts", links)
+        if links:
+            self._world.note("network", "cuts", links)
         for link in links:
             self._cuts[link] += 1
 
     def mend(self, links: Sequence[tuple[str, str]]) -> None:
         """Take back one cut of each of ``links``."""
-        self._world.note("network", "mends", links)
+        if any(self._cuts[link] for link in links):
+            self._world.note("network", "mends", links)
         for link in links:
             self._cuts[link] = max(0, self._cuts[link] - 1)
 

@@ -1,7 +1,7 @@
-"""From a run that fails to a smaller one that fails in the same way: fewer kinds of faults, fewer steps.
+"""From a run that fails to a smaller one that fails in the same way: fewer kinds of faults, fewer peers, fewer steps.
 
-A run is a function of its seed, so a part of it cannot be cut out; but of the runs with one kind of fault less, or with
-half of the steps, one that breaks the same rule is usually near. It is looked for among a few seeds.
+A run is a function of its seed, so a part of it cannot be cut out; but of the runs with one kind of fault less, with
+one peer less, or with half of the steps, one that breaks the same rule is usually near. A few seeds are tried for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ def shrink(
     machine: Callable[[], StateMachine[Any, Any]],
     report: Report,
     *,
-    peers: int = 3,
     commands: Commands | None = None,
     runs: int = 120,
 ) -> Report:
@@ -32,7 +31,6 @@ def shrink(
     Args:
         machine: as it was given to ``simulate``.
         report: of a run that failed.
-        peers: as they were given.
         commands: as they were given.
         runs: how many runs may be tried at most.
 
@@ -40,7 +38,7 @@ def shrink(
         The report of the smallest run that was found; ``report`` itself if it did not fail, or nothing smaller does.
     """
     while report.violations:
-        for number, (seed, steps, faults) in enumerate(_smaller(report)):
+        for number, (seed, steps, peers, faults) in enumerate(_smaller(report)):
             if number >= runs:
                 return report
             tried = simulate(machine, seed=seed, steps=steps, peers=peers, commands=commands, faults=faults)
@@ -53,14 +51,16 @@ def shrink(
     return report
 
 
-def _smaller(report: Report) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Seed, steps and faults of runs that could be smaller, the most promising first."""
-    faults, steps = report.plan.faults, report.steps
+def _smaller(report: Report) -> Iterator[tuple[int, int, int, tuple[str, ...]]]:
+    """Seed, steps, peers and faults of runs that could be smaller, the most promising first."""
+    faults, steps, peers = report.plan.faults, report.steps, report.peers
     without = [tuple(name for name in faults if name != dropped) for dropped in faults]
-    for number in range(SEEDS):
+    for seed in range(report.seed, report.seed + SEEDS):
         for fewer in without:
-            yield report.seed + number, steps, fewer
-        yield report.seed + number, max(1, steps // 2), faults
+            yield seed, steps, peers, fewer
+        if peers > 1:
+            yield seed, steps, peers - 1, faults
+        yield seed, max(1, steps // 2), peers, faults
 
 
 def _alike(one: Report, other: Report) -> bool:
@@ -68,5 +68,5 @@ def _alike(one: Report, other: Report) -> bool:
     return bool(one.violations) and one.violations[0].split(":")[0] == other.violations[0].split(":")[0]
 
 
-def _size(report: Report) -> tuple[int, int]:
-    return len(report.plan.faults), report.steps
+def _size(report: Report) -> tuple[int, int, int]:
+    return len(report.plan.faults), report.peers, report.steps
