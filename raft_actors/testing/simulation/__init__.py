@@ -7,6 +7,9 @@
     network     loses, delays, repeats, cuts             clients     callers, and the check of every answer
     disk        what a good adapter leaves behind        watched     the user's machine, watched
     faults      what strikes when                        invariants  what must hold after every step
+    trace       a run as text, every step                shrinking   a smaller run that fails alike
+    timeline    a run as text to read                    chronicle   what happened, as values to draw
+    picture     a run as SVG: the whole of it            lanes, ink  its window of lanes; its strings
 """
 
 from __future__ import annotations

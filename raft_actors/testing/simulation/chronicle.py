@@ -42,6 +42,8 @@ DRAWN_OTHERWISE = MINOR | {"becomes", "cuts", "mends", "pauses until", "faints u
 """What is more than a mark."""
 
 SHOWN_LINKS = 3
+NEWEST = 1000
+"""The last message to arrive is looked for among so many of those that left last."""
 
 
 class Record(NamedTuple):
@@ -153,6 +155,13 @@ class Chronicle(NamedTuple):
     answers: list[Answer]
     marks: list[Mark]
     flights: Sequence[Flight]
+
+    @property
+    def busy_until(self) -> float:
+        """When something happened for the last time; nothing may happen for long before a run is over."""
+        last = [things[-1].time for things in (self.commits, self.answers, self.marks) if things]
+        flights = [max(sent, arrives) for sent, arrives, *_ in self.flights[-NEWEST:] if arrives <= self.end]
+        return max([*last, *flights, *(span.start for span in self.spans)], default=self.end)
 
     def passes(self, flight: Flight) -> bool:
         """Whether a message got to its receiver: not lost, not cut off on its way, not sent to a dead process."""

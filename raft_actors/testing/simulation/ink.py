@@ -14,6 +14,7 @@ __all__ = ["Place", "Sheet", "shortened", "width_of"]
 NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that may not be in a document, escaped or not."""
 FONT = "'DejaVu Sans', Verdana, Helvetica, sans-serif"
+LONGEST_NOTE = 500
 CHARACTER = 0.56
 """Width of a usual character, by the size of its font."""
 
@@ -33,7 +34,7 @@ class Sheet:
     def shape(self, tag: str, note: str = "", /, **attributes: float | str) -> None:
         """Draw any element; ``_`` in the name of an attribute stands for ``-``."""
         words = "".join(f" {name.replace('_', '-')}={_value(value)}" for name, value in attributes.items())
-        inside = f"<title>{_clean(note)}</title>" if note else ""
+        inside = f"<title>{_clean(note[:LONGEST_NOTE])}</title>" if note else ""
         self._shapes.append(f"<{tag}{words}>{inside}</{tag}>" if inside else f"<{tag}{words}/>")
 
     def rect(self, box: tuple[float, float, float, float], note: str = "", /, **style: float | str) -> None:
@@ -68,8 +69,9 @@ class Sheet:
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family={quoteattr(FONT)}>'
         )
+        name = f"<title>{_clean(title[:LONGEST_NOTE])}</title>"
         paper = '<rect width="100%" height="100%" fill="#ffffff"/>'
-        parts = ['<?xml version="1.0" encoding="UTF-8"?>', opening, f"<title>{_clean(title)}</title>", head, paper]
+        parts = ['<?xml version="1.0" encoding="UTF-8"?>', opening, name, head, paper]
         return "\n".join([*parts, *self._shapes, "</svg>"]) + "\n"
 
 

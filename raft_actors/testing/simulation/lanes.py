@@ -49,7 +49,7 @@ ANSWERS = {"ok": ("#00c08b", "#ffffff"), "unknown": ("#ffffff", "#d55e00"), "fai
 BAR = 28.0
 ABOVE, BELOW = 38.0, 22.0
 CUT_ROW, CUT_ROWS = 17.0, 4
-TAG = 10.0
+TAG, RULE = 10.0, 13.0
 MOST = 400
 """So many things of a kind are drawn in one window, the newest ones."""
 STUB, STUB_WIDTH = 0.36, 10.0
@@ -281,6 +281,8 @@ class Lanes:
             (scale.left - 10, top + BAR / 2 + 5), words, font_size=14, fill=DARK, font_weight="bold", text_anchor="end"
         )
         spans = self._window.last([one for one in chronicle.spans if one.peer == name], "start", "end")
+        if spans and spans[-1].end == self._window.end:
+            spans[-1] = spans[-1]._replace(end=scale.end)
         for span in spans:
             draw_span(sheet, scale, span, (top, BAR))
         for pause in self._window.last([one for one in chronicle.pauses if one.peer == name], "start", "end"):
@@ -335,22 +337,28 @@ class Lanes:
 
     # -- everybody -----------------------------------------------------------------------------------------------------
 
+    def _violated(self) -> str:
+        """The name of the rule that does not hold, and when that was if it is not in the window."""
+        if not self._violation:
+            return ""
+        rule = shortened(self._violation.partition(":")[0], 60)
+        late = self._chronicle.end > self._window.end
+        return f"▼ {rule}, at {self._chronicle.end:.6f} s" if late else f"▼ {rule}"
+
     def _draw_common_marks(self) -> None:
-        free = float("-inf")
+        free, room = float("-inf"), self._scale.right - 1.2 * width_of(self._violated(), RULE) - 10
         for mark in self._window.last([one for one in self._chronicle.marks if not one.peer]):
             x, words = self._scale.x(mark.time), shortened(mark.what, 60)
             self._sheet.line((x, self._top + 14), (x, self.bottom), mark.what, stroke=DARK, stroke_dasharray="1 4")
-            left = min(x + 3, self._scale.right - width_of(words, 11))
+            left = min(x + 3, room - width_of(words, 11))
             if left >= free:
                 free = left + width_of(words, 11) + 10
                 self._sheet.text((left, self._top + 12), words, font_size=11, fill=DARK)
 
     def _draw_violation(self) -> None:
-        x = self._scale.x(self._chronicle.end)
+        x, style = self._scale.x(self._window.end), {"font_weight": "bold", "text_anchor": "end"}
         self._sheet.line((x, self._top + 16), (x, self.bottom), self._violation, stroke=RED, stroke_width=2)
-        rule = shortened(self._violation.partition(":")[0], 60)
-        style = {"font_weight": "bold", "text_anchor": "end"}
-        self._sheet.text((x + 12, self._top + 10), f"▼ {rule}", font_size=13, fill=RED, **style)
+        self._sheet.text((x + 12, self._top + 10), self._violated(), font_size=RULE, fill=RED, **style)
         for name, top in self._bars.items():
             if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._violation):
                 place = {"cx": x, "cy": top + BAR / 2, "r": BAR / 2 + 5}

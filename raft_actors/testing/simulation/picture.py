@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import textwrap
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from raft_actors.testing.simulation.chronicle import Chronicle, Cut, Record, Span, chronicle_of
@@ -45,11 +46,17 @@ LATE_MESSAGES = 60
 """... so many of those that left before the window and arrive in it."""
 LONGEST, SHORTEST = 4.0, 0.02
 """Seconds that a window shows at most, and at least."""
+QUIET = 0.5
+"""Seconds for which a window shows that nothing happens any more."""
+MARGIN = 0.015
+"""So much room, as a share of a window, is behind its end: there one sees what the last step made of a peer."""
 SMALL, SMALL_PITCH = 13.0, 17.0
 CAPTION_LINES = 12
 CHARACTERS = 190
 LAST_STEPS = 12
 MONO = "'DejaVu Sans Mono', Consolas, Menlo, monospace"
+PRESERVED = {"xml:space": "preserve"}
+"""Spaces stay as they are."""
 
 
 class Caption(NamedTuple):
@@ -72,7 +79,8 @@ def draw(record: Record, caption: Caption) -> str:
     window = _window(chronicle, violated=bool(caption.violation))
     y = _draw_caption(sheet, caption)
     y = _draw_whole(sheet, chronicle, window, y)
-    scale = Scale(window.start, window.end, LEFT, WIDTH - RIGHT - 14)
+    margin = (window.end - window.start) * MARGIN
+    scale = Scale(window.start, window.end + margin, LEFT, WIDTH - RIGHT)
     lanes = Lanes(sheet, chronicle, window, scale=scale, top=y, violation=caption.violation)
     lanes.draw()
     y = _draw_legend(sheet, lanes.bottom + 44)
@@ -83,7 +91,7 @@ def draw(record: Record, caption: Caption) -> str:
 
 def _window(chronicle: Chronicle, *, violated: bool) -> Window:
     """The time before the violation; of a run without one, the time around its last election."""
-    flights, end = chronicle.flights, chronicle.end
+    flights, end = chronicle.flights, min(chronicle.end, chronicle.busy_until + QUIET)
     elections = [span.start for span in chronicle.spans if span.standing.role == "Leader"]
     focus = end if violated or not elections else elections[-1]
     left_by = bisect_right(flights, focus, key=lambda flight: flight[0])
@@ -101,19 +109,26 @@ def _window(chronicle: Chronicle, *, violated: bool) -> Window:
 def _draw_caption(sheet: Sheet, caption: Caption) -> float:
     y = 30.0
     sheet.text((24, y), shortened(caption.title, 150), font_size=18, font_weight="bold", fill=DARK)
-    paragraphs = [line for text in caption.violation.splitlines() for line in textwrap.wrap(text, CHARACTERS)]
-    for line in paragraphs[:CAPTION_LINES]:
+    first, *more = caption.violation.splitlines() or [""]
+    for line in _wrapped([first], CHARACTERS - 20):
         y += 19
-        style = {"font_weight": "bold"} if line is paragraphs[0] else {}
-        sheet.text((24, y), line, font_size=13, fill=RED, **style)
-    if len(paragraphs) > CAPTION_LINES:
-        y += 19
-        sheet.text((24, y), f"... and {len(paragraphs) - CAPTION_LINES} lines more", font_size=13, fill=RED)
+        sheet.text((24, y), line, font_size=13, font_weight="bold", fill=RED)
+    for line in _wrapped(more, CHARACTERS):
+        y += 15
+        sheet.text((24, y), line, font_size=11, fill=RED, font_family=MONO, **PRESERVED)
     y += 4
-    for line in [part for text in caption.lines for part in textwrap.wrap(text, CHARACTERS)][:CAPTION_LINES]:
+    for line in _wrapped(caption.lines, CHARACTERS):
         y += 16
         sheet.text((24, y), line, font_size=11, fill=GREY, font_family=MONO)
     return y + 18
+
+
+def _wrapped(texts: Sequence[str], width: int) -> list[str]:
+    """Lines of at most ``width`` characters, and not too many."""
+    lines = [line for text in texts for line in textwrap.wrap(text, width, drop_whitespace=False)]
+    if len(lines) <= CAPTION_LINES:
+        return lines
+    return [*lines[: CAPTION_LINES - 1], f"... and {len(lines) - CAPTION_LINES + 1} lines more"]
 
 
 # -- the whole run -----------------------------------------------------------------------------------------------------
@@ -215,7 +230,7 @@ def _draw_last_steps(sheet: Sheet, record: Record, top: float) -> float:
         y += 16
         line = _first_line(as_text([entry]))
         colour = RED if entry[1:3] == ("observer", "VIOLATION") else DARK
-        sheet.text((24, y), line, font_size=11, fill=colour, font_family=MONO, **{"xml:space": "preserve"})
+        sheet.text((24, y), line, font_size=11, fill=colour, font_family=MONO, **PRESERVED)
     return y + 20
 
 

@@ -50,6 +50,10 @@ def _word(one: Any) -> str:
             return "the cluster"
         case ClusterRefused(refusal=refusal, peer=peer):
             return f"no cluster: {refusal.name} {peer}"
+        case ev.Applied(index=index):
+            return f"has applied {index}"
+        case ev.PeerDown(name=peer):
+            return f"learns that {peer} is gone"
         case ev.Tick():
             return "deadline"
         case msg.Header():
