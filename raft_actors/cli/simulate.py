@@ -237,7 +237,7 @@ class Tally:
             return
         smaller = shrink(factory, report)
         what = ", ".join(smaller.plan.faults) or "no faults"
-        print(f"  in {smaller.steps} steps of {smaller.peers} peers with {what}: {smaller.violations[0]}")
+        print(f"  in {smaller.steps} steps of a cluster of {smaller.peers} with {what}: {smaller.violations[0]}")
         print(f"  repeat that with: {smaller.replay}")
         print(smaller.timeline(), end="", flush=True)
         if args.svg is not None:

@@ -143,7 +143,7 @@ def time_axis(sheet: Sheet, scale: Scale, top: float, bottom: float) -> None:
         (base * 10.0**power, max(0, -power))
         for power in range(-6, 7)
         for base in (1, 2, 5)
-        if (scale.end - scale.start) / (base * 10.0**power) <= 12
+        if (scale.end - scale.start) / (base * 10.0**power) <= 12 or power == 6
     )
     number = int(scale.start / step) + 1
     while number * step <= scale.end:

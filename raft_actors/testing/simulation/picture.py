@@ -44,7 +44,7 @@ MESSAGES = 200
 """So many are drawn, and ..."""
 LATE_MESSAGES = 60
 """... so many of those that left before the window and arrive in it."""
-LONGEST, SHORTEST = 4.0, 0.02
+LONGEST, SHORTEST = 4.0, 0.001
 """Seconds that a window shows at most, and at least."""
 QUIET = 0.5
 """Seconds for which a window shows that nothing happens any more."""
@@ -103,7 +103,7 @@ def _window(chronicle: Chronicle, *, violated: bool) -> Window:
     start = max(0.0, min(max(start, end - LONGEST), end - SHORTEST))
     shown = [flight for flight in flights[first:last] if start <= flight[0] <= end]
     late = [flight for flight in flights[:last] if flight[0] < start <= flight[1] <= end]
-    return Window(start, max(end, start + SHORTEST), [*late[-LATE_MESSAGES:], *shown])
+    return Window(start, end, [*late[-LATE_MESSAGES:], *shown])
 
 
 def _draw_caption(sheet: Sheet, caption: Caption) -> float:
@@ -135,7 +135,7 @@ def _wrapped(texts: Sequence[str], width: int) -> list[str]:
 
 
 def _draw_whole(sheet: Sheet, chronicle: Chronicle, window: Window, top: float) -> float:
-    scale = Scale(0.0, max(chronicle.end, SHORTEST), LEFT, WIDTH - RIGHT)
+    scale = Scale(0.0, chronicle.end, LEFT, WIDTH - RIGHT)
     sheet.text((24, top + 8), "the whole run", font_size=12, font_weight="bold", fill=DARK)
     y = top + 18
     bottom = y + SMALL_PITCH * (len(chronicle.names) + 1) + 2

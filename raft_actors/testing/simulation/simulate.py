@@ -84,7 +84,7 @@ class Report:
         return draw(self._record, self._caption())
 
     def _caption(self) -> Caption:
-        title = f"Seed {self.seed}: {self.peers} peers, {self.steps:,} steps, {self.seconds:.3f} virtual seconds"
+        title = f"Seed {self.seed}: a cluster of {self.peers}, {self.steps:,} steps, {self.seconds:.3f} virtual seconds"
         faults = f"faults: {', '.join(self.plan.faults) or 'none'}"
         return Caption(title, "\n".join(self.violations), (faults, f"repeat it with: {self.replay}"))
 
