@@ -180,6 +180,15 @@ def test_a_run_that_ends_with_silence_shows_the_time_before_it() -> None:
     assert "▼ liveness, at 100.000000 s" in texts(svg)
 
 
+def test_a_sound_run_is_drawn_around_its_last_election_or_at_its_end_if_that_was_too_long_ago() -> None:
+    log = [starts(0.0, "s1"), (5.0, "s1", "becomes", "Leader", "of term", 3)]
+    flights = [(0.01 * number, 0.01 * number + 0.005, "s1", "s2", heartbeat("s1")) for number in range(4_000)]
+    around = draw(record(*log, flights=flights, end=40.0), Caption("t"))
+    late = draw(record(*log, flights=flights[2_000:], end=40.0), Caption("t"))
+    assert "from 3.670000 to 5.660000 s" in texts(around)
+    assert "from 38.000000 to 40.000000 s" in texts(late)
+
+
 @pytest.mark.parametrize("nothing", [Record(), record(), record(names=("s1",), end=0.0)])
 def test_a_run_in_which_nothing_happened_has_a_picture_too(nothing) -> None:
     assert ET.fromstring(draw(nothing, Caption("nothing"))).tag == f"{SVG}svg"

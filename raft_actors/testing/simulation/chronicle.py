@@ -52,7 +52,7 @@ class Record(NamedTuple):
     Attributes:
         names: the peers.
         log: what happened, in the order of time.
-        flights: the messages, in the order in which they left.
+        flights: the newest messages, in the order in which they left.
         end: when the run was over.
     """
 

@@ -24,6 +24,8 @@ Flight: TypeAlias = "tuple[float, float, str, str, Message]"
 """When it left, when it arrives (``LOST`` if it does not), source, target, and the message."""
 REMEMBERED = 64
 """How many old messages may come again."""
+DRAWN = 4096
+"""Of so many messages the way is remembered, so that a picture can be drawn; of all of them, it would cost time."""
 LOST = float("inf")
 """When a message arrives that is lost."""
 LONGEST = 5.0
@@ -41,13 +43,13 @@ class Network:
     Attributes:
         posts: where each peer takes what arrives.
         faulty: whether the network loses, duplicates, delays and replays; cuts are apart from it.
-        flights: the way of every message, in the order in which they left.
+        flights: the way of each of the newest messages, in the order in which they left.
     """
 
     def __init__(self, world: World, plan: Plan, names: Sequence[str]) -> None:
         self.posts: dict[str, Callable[[object], None]] = {}
         self.faulty = True
-        self.flights: list[Flight] = []
+        self.flights: deque[Flight] = deque(maxlen=DRAWN)
         self._world = world
         self._plan = plan
         self._cuts = {(source, target): 0 for source in names for target in names}

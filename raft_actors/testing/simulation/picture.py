@@ -92,13 +92,14 @@ def draw(record: Record, caption: Caption) -> str:
 def _window(chronicle: Chronicle, *, violated: bool) -> Window:
     """The time before the violation; of a run without one, the time around its last election."""
     flights, end = chronicle.flights, min(chronicle.end, chronicle.busy_until + QUIET)
-    elections = [span.start for span in chronicle.spans if span.standing.role == "Leader"]
-    focus = end if violated or not elections else elections[-1]
-    left_by = bisect_right(flights, focus, key=lambda flight: flight[0])
-    last = len(flights) if violated else min(len(flights), left_by + MESSAGES // 3)
+    remembered = flights[0][0] if flights else end
+    elections = [span.start for span in chronicle.spans if span.standing.role == "Leader" and span.start >= remembered]
+    last = len(flights)
+    if elections and not violated:
+        last = min(last, bisect_right(flights, elections[-1], key=lambda flight: flight[0]) + MESSAGES // 3)
+        newest = max(flights[last - 1][0], elections[-1]) if last < len(flights) else end
+        end = min(end, newest, elections[-1] + LONGEST / 2)
     first = max(0, last - MESSAGES)
-    if not violated and last < len(flights):
-        end = min(flights[last - 1][0], focus + LONGEST / 2) if last else focus
     start = flights[first][0] if first < len(flights) else 0.0
     start = max(0.0, min(max(start, end - LONGEST), end - SHORTEST))
     shown = [flight for flight in flights[first:last] if start <= flight[0] <= end]

@@ -104,7 +104,7 @@ class Report:
     def close(self, world: World, cluster: Cluster, machine: object) -> None:
         """Keep of a run what a report tells."""
         self.steps, self.seconds = world.steps, world.now
-        self._record = Record(cluster.names, world.log, cluster.network.flights, world.now)
+        self._record = Record(cluster.names, world.log, tuple(cluster.network.flights), world.now)
         self.history = history_of(cluster.clients.requests, machine)
 
 

@@ -44,8 +44,10 @@ class WatchedEngine(Engine):
     def _check(self, effects: Sequence[Effect]) -> None:
         self._checked = True
         node = self.node
-        if self.state is not self._before:
-            self._note(self._before, self.state)
+        before, after = self._before, self.state
+        moved = after.commit_index != before.commit_index or after.ballot is not before.ballot
+        if moved or type(after.role) is not type(before.role):
+            self._note(before, after)
         invariants = node.cluster.invariants
         for effect in effects:
             if type(effect) is Persist:
