@@ -30,8 +30,6 @@ __all__ = ["add_parser", "run"]
 
 SIZES = (3, 5, 3, 1, 2, 4, 3, 7, 6, 5)
 """Cluster sizes for ``--peers any``, by the last digit of the seed."""
-SHOWN_LINES = 40
-"""How much of a trace is printed of a single run that fails."""
 SHOWN_FAILURES = 10
 INTERVAL = 0.5
 
@@ -44,6 +42,7 @@ class Job(NamedTuple):
     steps: int
     peers: int
     faults: str | tuple[str, ...]
+    drawn: str
 
 
 class Progress(Struct, frozen=True):
@@ -54,13 +53,15 @@ class Progress(Struct, frozen=True):
 
 
 class Outcome(NamedTuple):
-    """What came of it; ``trace`` is empty if everything held."""
+    """What came of it; ``trace`` and ``timeline`` are empty if everything held, ``svg`` if nobody asked for it."""
 
     seed: int
     steps: int
     violations: tuple[str, ...]
     replay: str
     trace: str
+    timeline: str
+    svg: str
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -80,7 +81,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--faults", default="all", metavar="A,B", help=f"all, none, or some of {', '.join(FAULTS)}")
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="run in so many processes (default 1)")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write the trace of the newest run that failed")
-    parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails like the first one")
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw the first run that failed (or the only one, also if it is sound)"
+    )
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails like the first")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the progress here, and go on from there")
     parser.set_defaults(run=run)
 
@@ -110,17 +114,22 @@ def run(args: argparse.Namespace) -> int:
     """Run the command.
 
     Args:
-        args: ``machine``, ``seeds``, ``first``, ``steps``, ``peers``, ``faults``, ``processes``, ``trace``, ``resume``.
+        args: ``machine``, ``seeds``, ``first``, ``steps``, ``peers``, ``faults``, ``processes``, ``trace``, ``svg``,
+            ``shrink``, ``resume``.
 
     Returns:
         The exit status: 0 everything held, 1 a seed broke a rule, be it before the command was interrupted.
     """
     _require_usable(args)
+    for path in (args.trace, args.svg):
+        _require_writable(path)
     before = _resumed(args.resume)
     first = max(args.first, before.next)
     seeds = range(first, args.first + args.seeds)
     faults = _faults(args.faults)
-    jobs = [Job(args.machine, seed, args.steps, args.peers or SIZES[seed % len(SIZES)], faults) for seed in seeds]
+    drawn = "" if args.svg is None else "always" if len(seeds) == 1 else "failed"
+    sizes = [args.peers or SIZES[seed % len(SIZES)] for seed in seeds]
+    jobs = [Job(args.machine, seed, args.steps, size, faults, drawn) for seed, size in zip(seeds, sizes, strict=True)]
     tally = Tally(args, len(jobs), before.failed)
     with _outcomes(jobs, args.processes) as outcomes:
         tally.take(outcomes)
@@ -140,6 +149,19 @@ def _require_usable(args: argparse.Namespace) -> None:
         simulate(factory, seed=0, steps=1, peers=1, faults="none")
     except ValueError as error:
         raise UsageError(f"{args.machine}: {error}") from error
+
+
+def _require_writable(path: Path | None) -> None:
+    """Find out before hours of work whether a file can be written; nothing is left behind.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if path is not None and not path.exists():
+        path.touch()
+        path.unlink()
+    elif path is not None:
+        path.open("ab").close()
 
 
 def _resumed(path: Path | None) -> Progress:
@@ -166,8 +188,9 @@ def _outcomes(jobs: list[Job], processes: int) -> Iterator[Iterable[Outcome]]:
 
 def _run_one(job: Job) -> Outcome:
     report = simulate(load_machine(job.machine), seed=job.seed, steps=job.steps, peers=job.peers, faults=job.faults)
-    trace = "" if report.ok else report.trace
-    return Outcome(job.seed, report.steps, tuple(report.violations), report.replay, trace)
+    trace, told = ("", "") if report.ok else (report.trace, report.timeline())
+    svg = report.svg() if job.drawn == "always" or (job.drawn and not report.ok) else ""
+    return Outcome(job.seed, report.steps, tuple(report.violations), report.replay, trace, told, svg)
 
 
 class Tally:
@@ -196,6 +219,8 @@ class Tally:
             if outcome.violations:
                 self._seeds.append(outcome.seed)
                 self._show_failure(outcome)
+            elif outcome.svg:
+                self._draw(outcome.svg)
             self._keep(outcome.seed + 1, last=self._runs == self._total)
 
     @property
@@ -210,20 +235,31 @@ class Tally:
         print(f"seed {outcome.seed}: {outcome.violations[0]}")
         print(f"  repeat it with: {outcome.replay}", flush=True)
         if self._args.trace is not None:
-            self._args.trace.write_text(outcome.trace)
-        if self._args.shrink and self._failed == 1:
+            self._args.trace.write_text(outcome.trace, encoding="utf-8")
+        if self._failed == 1 and outcome.svg:
+            self._draw(outcome.svg)
+        if self._failed == 1 and self._args.shrink:
             self._show_smaller(outcome)
-        if self._total == 1:
-            print(*outcome.trace.splitlines()[-SHOWN_LINES:], sep="\n", flush=True)
+        elif self._total == 1:
+            print(outcome.timeline, end="", flush=True)
+
+    def _draw(self, svg: str) -> None:
+        self._args.svg.write_text(svg, encoding="utf-8")
 
     def _show_smaller(self, outcome: Outcome) -> None:
         factory, args = load_machine(self._args.machine), self._args
         peers = args.peers or SIZES[outcome.seed % len(SIZES)]
         report = simulate(factory, seed=outcome.seed, steps=args.steps, peers=peers, faults=_faults(args.faults))
-        smaller = shrink(factory, report, peers=peers)
+        if report.ok:
+            print("  it does not fail again: something beyond its seed decides about it")
+            return
+        smaller = shrink(factory, report)
         what = ", ".join(smaller.plan.faults) or "no faults"
-        print(f"  in {smaller.steps} steps with {what}: {smaller.violations[0]}")
-        print(f"  repeat that with: {smaller.replay}", flush=True)
+        print(f"  in {smaller.steps} steps of a cluster of {smaller.peers} with {what}: {smaller.violations[0]}")
+        print(f"  repeat that with: {smaller.replay}")
+        print(smaller.timeline(), end="", flush=True)
+        if args.svg is not None:
+            self._draw(smaller.svg())
 
     def _keep(self, seed: int, *, last: bool) -> None:
         now = time.monotonic()

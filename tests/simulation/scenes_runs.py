@@ -57,12 +57,12 @@ class Call:
         self.cluster.clients.committed(Entry(index, 1, EntryKind.COMMAND, 0.0, tag))
 
 
-@violates("no stale read", "read at 4, 5 was acknowledged")
+@violates("no stale read", "was served at 4, 5 was acknowledged")
 def a_read_is_older_than_what_was_acknowledged() -> None:
     Call("read", floor=5).answer.try_set("old", 4)
 
 
-@violates("no stale read", "read at 4, 5 was acknowledged")
+@violates("no stale read", "was served at 4, 5 was acknowledged")
 def a_read_that_raises_is_older_than_what_was_acknowledged() -> None:
     Call("read", floor=5).answer.try_fail(CommandFailed("no such key"), 4)
 

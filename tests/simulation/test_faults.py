@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from raft_actors.testing import Report, simulate
-from raft_actors.testing.simulation import FAULTS, Ledger
+from raft_actors.testing.simulation import FAULTS, Ledger, partitions
 from raft_actors.testing.simulation.faults import Faults
-from raft_actors.testing.simulation.partitions import KINDS
 from raft_actors.testing.simulation.plan import draw_plan
 from raft_actors.testing.simulation.ports import Died, NodePorts
 from tests.simulation.scenes_runs import well
@@ -26,7 +25,7 @@ SHOWN_BY = {"damage": ("damage", "crash")}
 
 MARKS = {
     "loss": [" lost "],
-    "partition": [f" is cut {kind.__name__} " for kind in KINDS],
+    "partition": [" cuts ", " mends "],
     "crash": [" dies", " starts"],
     "ambush": [" is an ambush for "],
     "faint": [" faints until "],
@@ -65,9 +64,27 @@ def test_without_faults_their_marks_are_missing() -> None:
     assert [mark for mark in marks if mark in text] == []
 
 
+def test_links_are_cut_in_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: set[str] = set()
+
+    def seen(kind: Callable[..., Any]) -> Callable[..., Any]:
+        def draw(*given: Any) -> Any:
+            links = kind(*given)
+            cut.update([kind.__name__] if links else [])
+            return links
+
+        return draw
+
+    kinds = partitions.KINDS
+    monkeypatch.setattr(partitions, "KINDS", tuple(seen(kind) for kind in kinds))
+    for seed in range(SEEDS):
+        simulate(Ledger, seed=seed, steps=600, peers=5, faults=("partition",))
+    assert cut == {kind.__name__ for kind in kinds}
+
+
 def received(report: Report) -> Counter[tuple[str, int]]:
     """How often each message object arrived where."""
-    return Counter((entry[1], id(entry[2].message)) for entry in report._log if hasattr(entry[2], "message"))
+    return Counter((entry[1], id(entry[2].message)) for entry in report._record.log if hasattr(entry[2], "message"))
 
 
 @pytest.mark.parametrize("fault", REPEATED)
@@ -116,7 +133,7 @@ def test_one_peer_a_majority_and_all_are_struck() -> None:
 def test_a_minority_at_most_loses_its_disk() -> None:
     for fault in ("damage", "wipe"):
         for report in runs_with(fault):
-            lost = {entry[1] for entry in report._log if entry[2] in ("disk is wiped", "disk is damaged at")}
+            lost = {entry[1] for entry in report._record.log if entry[2] in ("disk is wiped", "disk is damaged at")}
             assert len(lost) <= 2
 
 

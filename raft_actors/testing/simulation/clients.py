@@ -93,6 +93,9 @@ class Request:
         self.committed = 0
         self.future: RequestFuture[Any] | None = None
 
+    def __str__(self) -> str:
+        return f"request {self.number} ({self.kind} at {self.peer})"
+
 
 class _Answer(RequestFuture[Any]):
     """A future that tells of every attempt to answer it."""
@@ -267,17 +270,17 @@ class Clients:
     def _check_place(self, request: Request, index: int) -> None:
         """A write is answered where its entry is committed, a read no earlier than all that was acknowledged before."""
         if request.kind == "write" and request.committed != index:
-            what = f"request {request.number} is answered at {index}, its entry is committed at {request.committed}"
+            what = f"{request} is answered at {index}, its entry is committed at {request.committed}"
             raise Violated("right answer", what)
         if request.kind == "read" and index < request.floor:
-            what = f"request {request.number} read at {index}, {request.floor} was acknowledged before it was asked"
+            what = f"{request} was served at {index}, {request.floor} was acknowledged before it was asked"
             raise Violated("no stale read", what)
         self._floor = max(self._floor, index)
 
     def _check_reply(self, request: Request, value: Any, index: int) -> None:
         expected = self._cluster.judge.replies.get(index)
         if canonical(value) != expected:
-            raise Violated("right answer", f"request {request.number}: {value!r:.200} instead of {expected!r:.200}")
+            raise Violated("right answer", f"{request}: {value!r:.200} instead of {expected!r:.200}")
 
     def refused(self, request: Request, error: BaseException, index: int, *, first: bool) -> None:
         """An error came."""
@@ -299,12 +302,12 @@ class Clients:
         elif isinstance(error, OutcomeUnknown):
             self._close(request, "unknown", error, 0)
         else:
-            raise Violated("right answer", f"request {request.number}: {type(error).__name__}: {error}")
+            raise Violated("right answer", f"{request}: {type(error).__name__}: {error}")
 
     def _require_first(self, request: Request, answer: Any) -> None:
         """Who gave up before may be answered too late; nobody else is answered twice."""
         if not isinstance(request.output, OutcomeUnknown):
-            what = f"request {request.number} got {request.output!r:.100}, and then {answer!r:.100}"
+            what = f"{request} got {request.output!r:.100}, and then {answer!r:.100}"
             raise Violated("exactly one answer", what)
 
     def _close(self, request: Request, status: str, output: Any, index: int) -> None:
@@ -322,14 +325,14 @@ class Clients:
             return
         request = self.requests[int.from_bytes(entry.data[-TAG_BYTES:], "big")]
         if request.committed:
-            what = f"request {request.number} is committed at {request.committed} and at {entry.index}"
+            what = f"{request} is committed at {request.committed} and at {entry.index}"
             raise Violated("applied once", what)
         request.committed = entry.index
         if request.status == "fail":
             self._wrongly_refused(request, request.output)
 
     def _wrongly_refused(self, request: Request, error: BaseException) -> None:
-        what = f"request {request.number} got {type(error).__name__}, but is committed at {request.committed}"
+        what = f"{request} got {type(error).__name__}, but is committed at {request.committed}"
         raise Violated("right answer", what)
 
 

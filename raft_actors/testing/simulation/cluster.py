@@ -124,7 +124,7 @@ class Cluster:
             return f"not everybody follows {leader.name}: {self._standing()}"
         if self.clients.pending:
             waiting = next(iter(self.clients.pending.values()))
-            return f"request {waiting.number} ({waiting.kind} at {waiting.peer}) is not answered"
+            return f"{waiting} is not answered"
         return self._why_not_fresh(leader, able) or self._why_not_equal(able)
 
     def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:

@@ -273,8 +273,7 @@ class Faults:
     def _partition(self) -> None:
         """Cut links; some partitions flap, and come back several times."""
         rng = self._cluster.world.rng
-        kind, links = draw_partition(rng, self._cluster.names, self._any().name)
-        self._cluster.world.note("network", "is cut", kind, links)
+        links = draw_partition(rng, self._cluster.names, self._any().name)
         self._cut((links, rng.randint(2, 6) if rng.random() < 0.2 else 0))
 
     def _ambush(self) -> None:

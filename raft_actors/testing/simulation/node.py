@@ -321,8 +321,9 @@ class Node(NodePorts):
         if not self.up:
             return f"{self.name} is {'retired' if self.retired else 'down'}"
         state = self.engine.state
+        last = f"{state.log.last.term}/{state.log.last.index}"
         return (
-            f"{self.name} {type(state.role).__name__} term {state.term} leader {state.leader} last {state.log.last} "
+            f"{self.name} {type(state.role).__name__} term {state.term} leader {state.leader} last {last} "
             f"durable {state.log.durable} commit {state.commit_index} applied {self.replica.applied}"
         )
 

@@ -43,7 +43,10 @@ class WatchedEngine(Engine):
 
     def _check(self, effects: Sequence[Effect]) -> None:
         self._checked = True
-        node, event, before = self.node, self._event, self._before
+        node, event, before, after = self.node, self._event, self._before, self.state
+        moved = after.commit_index != before.commit_index or after.ballot is not before.ballot
+        if moved or type(after.role) is not type(before.role):
+            self._note(before, after)
         invariants, reads = node.cluster.invariants, node.cluster.read_rules
         reads.begins(node, event, before)
         for effect in effects:
@@ -53,8 +56,16 @@ class WatchedEngine(Engine):
                 reads.sends(node, event, effect)
             elif type(effect) is ServeReads:
                 reads.serves(node, event, effect)
-        invariants.stepped(node, event, before, self.state)
-        reads.stepped(node, event, before, self.state)
+        invariants.stepped(node, event, before, after)
+        reads.stepped(node, event, before, after)
+
+    def _note(self, before: PeerState, after: PeerState) -> None:
+        """Remember what matters of a step, also of one that is about to be found wrong."""
+        world = self.node.cluster.world
+        if type(after.role) is not type(before.role) or after.ballot.term != before.ballot.term:
+            world.note(self.node.name, "becomes", type(after.role).__name__, "of term", after.ballot.term)
+        if after.commit_index != before.commit_index:
+            world.note(self.node.name, "commits", after.commit_index)
 
 
 class SimulatedMachine(MachineActor):
