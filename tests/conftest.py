@@ -16,3 +16,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--rewrite``: write the expected transcripts of tests/scenarios anew."""
     parser.addoption("--rewrite", action="store_true", help="rewrite the expected transcripts of tests/scenarios")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of planted bugs, if any were searched: bug, seed, and time to find."""
+    ended = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
+    rows = [str(value) for report in ended for name, value in report.user_properties if name == "planted bug"]
+    if not rows or config.cache is None:
+        return
+    kept = config.cache.mkdir("planted_bugs") / "table.txt"
+    kept.write_text("\n".join(rows) + "\n")
+    terminalreporter.section(f"{len(rows)} planted bugs: {kept}")
+    terminalreporter.write_line("\n".join(rows))
+
+
+def _is_call(report: object) -> bool:
+    return isinstance(report, pytest.TestReport) and report.when == "call"

@@ -84,9 +84,18 @@ def become_follower(
 
 
 def forget_leader(state: PeerState) -> Transition:
-    """No leader is known any more: reads that were sent to it have no effect and are turned away."""
-    effects = tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for _, token in state.forwarded)
-    return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=()), effects)
+    """No leader is known any more: reads that were sent to it have no effect and are turned away.
+
+    So are those that wait for an index that is not known to be committed. It may be that of a no-op which no other peer
+    ever got: where nobody writes, the next leaders may never come so far, and the reads would wait for ever.
+    """
+    tokens = [token for _, token in state.forwarded]
+    kept = state.confirmed_reads
+    if kept:
+        tokens += [token for index, token in kept if index > state.commit_index]
+        kept = tuple(item for item in kept if item[0] <= state.commit_index)
+    effects = tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for token in tokens)
+    return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=(), confirmed_reads=kept), effects)
 
 
 def _turn_away_reads(state: PeerState, role: Leader) -> tuple[Effect, ...]:

@@ -7,7 +7,6 @@ the same command goes on after the last seed that was finished.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -17,6 +16,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from raft_actors.cli.common import UsageError, load_machine
 from raft_actors.testing.simulation import FAULTS, shrink, simulate
@@ -28,8 +30,6 @@ __all__ = ["add_parser", "run"]
 
 SIZES = (3, 5, 3, 1, 2, 4, 3, 7, 6, 5)
 """Cluster sizes for ``--peers any``, by the last digit of the seed."""
-SHOWN_LINES = 40
-"""How much of a trace is printed of a single run that fails."""
 SHOWN_FAILURES = 10
 INTERVAL = 0.5
 
@@ -42,16 +42,26 @@ class Job(NamedTuple):
     steps: int
     peers: int
     faults: str | tuple[str, ...]
+    drawn: str
+
+
+class Progress(Struct, frozen=True):
+    """What ``--resume`` keeps: the seed to go on with, and those that failed before it."""
+
+    next: int = 0
+    failed: tuple[int, ...] = ()
 
 
 class Outcome(NamedTuple):
-    """What came of it; ``trace`` is empty if everything held."""
+    """What came of it; ``trace`` and ``timeline`` are empty if everything held, ``svg`` if nobody asked for it."""
 
     seed: int
     steps: int
     violations: tuple[str, ...]
     replay: str
     trace: str
+    timeline: str
+    svg: str
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -71,7 +81,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--faults", default="all", metavar="A,B", help=f"all, none, or some of {', '.join(FAULTS)}")
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="run in so many processes (default 1)")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write the trace of the newest run that failed")
-    parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails like the first one")
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw the first run that failed (or the only one, also if it is sound)"
+    )
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails like the first")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the progress here, and go on from there")
     parser.set_defaults(run=run)
 
@@ -101,17 +114,23 @@ def run(args: argparse.Namespace) -> int:
     """Run the command.
 
     Args:
-        args: ``machine``, ``seeds``, ``first``, ``steps``, ``peers``, ``faults``, ``processes``, ``trace``, ``resume``.
+        args: ``machine``, ``seeds``, ``first``, ``steps``, ``peers``, ``faults``, ``processes``, ``trace``, ``svg``,
+            ``shrink``, ``resume``.
 
     Returns:
-        The exit status: 0 everything held, 1 a seed broke a rule.
+        The exit status: 0 everything held, 1 a seed broke a rule, be it before the command was interrupted.
     """
     _require_usable(args)
-    first = max(args.first, _resumed(args.resume))
+    for path in (args.trace, args.svg):
+        _require_writable(path)
+    before = _resumed(args.resume)
+    first = max(args.first, before.next)
     seeds = range(first, args.first + args.seeds)
     faults = _faults(args.faults)
-    jobs = [Job(args.machine, seed, args.steps, args.peers or SIZES[seed % len(SIZES)], faults) for seed in seeds]
-    tally = Tally(args, len(jobs))
+    drawn = "" if args.svg is None else "always" if len(seeds) == 1 else "failed"
+    sizes = [args.peers or SIZES[seed % len(SIZES)] for seed in seeds]
+    jobs = [Job(args.machine, seed, args.steps, size, faults, drawn) for seed, size in zip(seeds, sizes, strict=True)]
+    tally = Tally(args, len(jobs), before.failed)
     with _outcomes(jobs, args.processes) as outcomes:
         tally.take(outcomes)
     return tally.finish()
@@ -132,13 +151,26 @@ def _require_usable(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.machine}: {error}") from error
 
 
-def _resumed(path: Path | None) -> int:
-    """The seed to go on with."""
+def _require_writable(path: Path | None) -> None:
+    """Find out before hours of work whether a file can be written; nothing is left behind.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if path is not None and not path.exists():
+        path.touch()
+        path.unlink()
+    elif path is not None:
+        path.open("ab").close()
+
+
+def _resumed(path: Path | None) -> Progress:
+    """Where to go on."""
     if path is None or not path.exists():
-        return 0
+        return Progress()
     try:
-        return int(json.loads(path.read_text())["next"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=Progress)
+    except (OSError, msgspec.MsgspecError) as error:
         raise UsageError(f"--resume {path}: {error}") from error
 
 
@@ -156,8 +188,9 @@ def _outcomes(jobs: list[Job], processes: int) -> Iterator[Iterable[Outcome]]:
 
 def _run_one(job: Job) -> Outcome:
     report = simulate(load_machine(job.machine), seed=job.seed, steps=job.steps, peers=job.peers, faults=job.faults)
-    trace = "" if report.ok else report.trace
-    return Outcome(job.seed, report.steps, tuple(report.violations), report.replay, trace)
+    trace, told = ("", "") if report.ok else (report.trace, report.timeline())
+    svg = report.svg() if job.drawn == "always" or (job.drawn and not report.ok) else ""
+    return Outcome(job.seed, report.steps, tuple(report.violations), report.replay, trace, told, svg)
 
 
 class Tally:
@@ -166,12 +199,15 @@ class Tally:
     Args:
         args: of the command.
         total: how many runs there are to be.
+        before: seeds that failed before the command was interrupted.
     """
 
-    def __init__(self, args: argparse.Namespace, total: int) -> None:
+    def __init__(self, args: argparse.Namespace, total: int, before: tuple[int, ...]) -> None:
         self._args = args
         self._total = total
-        self._runs = self._steps = self._failed = 0
+        self._runs = self._steps = 0
+        self._before = len(before)
+        self._seeds = list(before)
         self._began = self._shown = time.monotonic()
         self._screen = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
 
@@ -181,9 +217,16 @@ class Tally:
             self._runs += 1
             self._steps += outcome.steps
             if outcome.violations:
-                self._failed += 1
+                self._seeds.append(outcome.seed)
                 self._show_failure(outcome)
+            elif outcome.svg:
+                self._draw(outcome.svg)
             self._keep(outcome.seed + 1, last=self._runs == self._total)
+
+    @property
+    def _failed(self) -> int:
+        """How many seeds failed in this run of the command."""
+        return len(self._seeds) - self._before
 
     def _show_failure(self, outcome: Outcome) -> None:
         if self._failed > SHOWN_FAILURES:
@@ -192,20 +235,31 @@ class Tally:
         print(f"seed {outcome.seed}: {outcome.violations[0]}")
         print(f"  repeat it with: {outcome.replay}", flush=True)
         if self._args.trace is not None:
-            self._args.trace.write_text(outcome.trace)
-        if self._args.shrink and self._failed == 1:
+            self._args.trace.write_text(outcome.trace, encoding="utf-8")
+        if self._failed == 1 and outcome.svg:
+            self._draw(outcome.svg)
+        if self._failed == 1 and self._args.shrink:
             self._show_smaller(outcome)
-        if self._total == 1:
-            print(*outcome.trace.splitlines()[-SHOWN_LINES:], sep="\n", flush=True)
+        elif self._total == 1:
+            print(outcome.timeline, end="", flush=True)
+
+    def _draw(self, svg: str) -> None:
+        self._args.svg.write_text(svg, encoding="utf-8")
 
     def _show_smaller(self, outcome: Outcome) -> None:
         factory, args = load_machine(self._args.machine), self._args
         peers = args.peers or SIZES[outcome.seed % len(SIZES)]
         report = simulate(factory, seed=outcome.seed, steps=args.steps, peers=peers, faults=_faults(args.faults))
-        smaller = shrink(factory, report, peers=peers)
+        if report.ok:
+            print("  it does not fail again: something beyond its seed decides about it")
+            return
+        smaller = shrink(factory, report)
         what = ", ".join(smaller.plan.faults) or "no faults"
-        print(f"  in {smaller.steps} steps with {what}: {smaller.violations[0]}")
-        print(f"  repeat that with: {smaller.replay}", flush=True)
+        print(f"  in {smaller.steps} steps of a cluster of {smaller.peers} with {what}: {smaller.violations[0]}")
+        print(f"  repeat that with: {smaller.replay}")
+        print(smaller.timeline(), end="", flush=True)
+        if args.svg is not None:
+            self._draw(smaller.svg())
 
     def _keep(self, seed: int, *, last: bool) -> None:
         now = time.monotonic()
@@ -214,7 +268,7 @@ class Tally:
         self._shown = now
         if self._args.resume is not None:
             partial = self._args.resume.with_name(self._args.resume.name + ".new")
-            partial.write_text(json.dumps({"next": seed, "failed": self._failed}))
+            partial.write_bytes(msgspec.json.encode(Progress(seed, tuple(self._seeds))))
             os.replace(partial, self._args.resume)
         if self._screen is not None:
             self._screen.write(f"\r{self._summary()} \x1b[K")
@@ -228,10 +282,14 @@ class Tally:
     def _summary(self) -> str:
         rate = self._steps / max(time.monotonic() - self._began, 1e-9)
         bad = f"{self._failed} failed" if self._failed else "no violation"
+        if self._before:
+            bad += (
+                f", {self._before} failed before: {', '.join(map(str, self._seeds[: self._before][:SHOWN_FAILURES]))}"
+            )
         return f"{self._runs:,} of {self._total:,} seeds, {self._steps:,} steps ({rate:,.0f}/s), {bad}"
 
     def finish(self) -> int:
         """Print the summary; returns the exit status."""
         self._clear()
         print(self._summary())
-        return 1 if self._failed else 0
+        return 1 if self._seeds else 0

@@ -127,6 +127,26 @@ def test_a_new_leader_holds_reads_until_its_no_op_is_committed() -> None:
     assert served(effects) == [(7, 4)]
 
 
+def test_a_deposed_leader_turns_away_confirmed_reads_that_wait_for_its_lost_no_op() -> None:
+    """The no-op is cut off by a log that ends before it; where nobody writes, its index never comes again."""
+    state = bench.candidate(terms=(1, 1, 1), term=4, commit=1)
+    state = synced(take(state, vote("s2", 4)).state).state
+    state = take_all(state, ReadsRequested(7), ack("s2", 4, 1, number=1))
+    assert [index for index, _ in state.confirmed_reads] == [4]
+    state, effects = take(state, append("s3", 5, LogPosition(1, 1)))
+    assert rejected(effects) == [7]
+    assert state.confirmed_reads == ()
+
+
+@pytest.mark.parametrize("index", [1, 2])
+def test_a_follower_that_loses_its_leader_waits_only_for_what_is_committed(index: int) -> None:
+    state = bench.following("s2", terms=(1, 1), commit=1, confirmed_reads=((index, 7),), handed=0, last_applied=0)
+    state = replace(state, log=replace(state.log, durable=0))
+    state, effects = take(state, PeerDown("s2"))
+    assert rejected(effects) == [7][: index - 1]
+    assert len(state.confirmed_reads) == 2 - index
+
+
 def test_alone_a_leader_needs_no_round() -> None:
     state = bench.leader(members=bench.configuration("s1"))
     state, effects = take(state, ReadsRequested(7))

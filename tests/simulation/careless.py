@@ -1,4 +1,4 @@
-"""A machine that depends on the order of a set; it has a module of its own that other processes can import."""
+"""Machines that break a rule; they have a module of their own that other processes can import."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ class LeastOfASet(FirstOfASet):
         """Add a word and answer the least."""
         state.add(command)
         return min(state), state
+
+
+class Nosy(LeastOfASet):
+    """Remembers that it was asked: a read changes its state, in every process alike."""
+
+    def handle_read(self, query: str, state: set[str]) -> tuple[int, set[str]]:
+        """Add the question and answer how many words there are."""
+        state.add(query)
+        return len(state), state
+
+    @staticmethod
+    def examples(rng: Random) -> tuple[str, Any]:
+        """Return a word or a question."""
+        return rng.choice(("write", "read")), f"word{rng.randrange(20)}"

@@ -7,10 +7,20 @@ writer and the store cannot see, or by the feature that it waits for.
 
 from __future__ import annotations
 
-from tests.simulation import defects_a, defects_b, defects_c, defects_reads
+from tests.simulation import defects_a, defects_b, defects_c, defects_leases, defects_reads
 from tests.simulation.hunting import DEFECTS
 
-__all__ = ["DEFECTS", "NOT_PLANTED", "SNAPSHOTS", "MEMBERSHIP", "defects_a", "defects_b", "defects_c", "defects_reads"]
+__all__ = [
+    "DEFECTS",
+    "NOT_PLANTED",
+    "SNAPSHOTS",
+    "MEMBERSHIP",
+    "defects_a",
+    "defects_b",
+    "defects_c",
+    "defects_leases",
+    "defects_reads",
+]
 
 SNAPSHOTS = "waits for snapshots and compaction"
 MEMBERSHIP = "waits for changes of membership"

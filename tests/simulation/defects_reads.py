@@ -1,4 +1,4 @@
-"""Defects of reads and of leases (BUG-22 to BUG-30)."""
+"""Defects of reads and of the rounds that confirm them (BUG-22 to BUG-30)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours.reads import _reply
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.configuration import has_quorum
-from raft_actors.protocol.state import LONG_AGO
+from raft_actors.protocol.effects import Send, ServeReads
+from raft_actors.protocol.state import Leader
 from tests.simulation.hunting import defect
 
 FOLLOWER = "raft_actors.behaviours.follower"
+LEADER = "raft_actors.behaviours.leader"
 READS = "raft_actors.behaviours.reads"
 RECOVERY = "raft_actors.behaviours.recovery"
-REPLICATION = "raft_actors.behaviours.replication"
 
 
 @defect("BUG-22", f"{READS}:_start_round")
@@ -98,40 +100,50 @@ def a_refusal_confirms_a_round(honest: Any) -> Any:
     return refuse_outdated
 
 
-@defect("BUG-25, BUG-26", f"{REPLICATION}:note_reply")
-def a_lease_begins_when_the_answer_comes(honest: Any) -> Any:
-    """A lease is reckoned from the arrival of an acknowledgement, not from the departure of what it acknowledges."""
+@defect("BUG-28", f"{LEADER}:on_append_entries_reply")
+def any_answer_confirms_the_newest_round(honest: Any) -> Any:
+    """Whatever a follower answers, it is taken to have heard of the round under way."""
 
-    def note_reply(progress: Any, reply: Any, log_hint: Any, moment: Any) -> Any:
-        return honest(progress, replace(reply, sent=moment.now), log_hint, moment)
+    def on_append_entries_reply(state: Any, reply: Any, moment: Any) -> Any:
+        round_ = state.role.round if isinstance(state.role, Leader) else 0
+        return honest(state, replace(reply, round=round_), moment)
 
-    return note_reply
-
-
-@defect("BUG-25, BUG-27", f"{READS}:_holds_lease")
-def a_lease_lasts_as_long_as_the_leadership(honest: Any) -> Any:
-    """A quorum that answered once is a lease."""
-
-    def _holds_lease(state: Any, role: Any, moment: Any) -> Any:
-        loyal = sum(one.promised_until > 0 for one in role.progress.values())
-        return state.settings.lease_reads and 2 * (loyal + 1) > len(state.configuration.voters)
-
-    return _holds_lease
+    return on_append_entries_reply
 
 
-@defect("BUG-25", f"{RECOVERY}:recover")
-def a_promise_of_a_lease_does_not_outlive_a_restart(honest: Any) -> Any:
-    """A restarted voter has forgotten that it promised to elect nobody."""
-    return lambda **known: replace(honest(**known), no_vote_until=LONG_AGO)
+@defect("BUG-28, BUG-30", f"{READS}:_enqueue")
+def a_read_joins_the_round_under_way(honest: Any) -> Any:
+    """A read does not wait for the next round, although something may have been committed since this one left."""
+
+    def _enqueue(state: Any, role: Any, pending: Any, moment: Any) -> Any:
+        if role.reading is None:
+            return honest(state, role, pending, moment)
+        reading = replace(role.reading, reads=(*role.reading.reads, pending))
+        return Transition(replace(state, role=replace(role, reading=reading)))
+
+    return _enqueue
 
 
-@defect("BUG-25, BUG-33", "raft_actors.behaviours.voting:hears_a_leader")
-def a_promise_of_a_lease_is_not_kept(honest: Any) -> Any:
-    """Voters elect somebody else while they hear their leader."""
-    return lambda state, moment: False
+@defect("BUG-24", f"{READS}:on_read_index")
+def whoever_is_asked_names_an_index(honest: Any) -> Any:
+    """A peer that leads no more names its commit index to followers that did not hear of it yet."""
+
+    def on_read_index(state: Any, message: Any, moment: Any) -> Any:
+        if isinstance(state.role, Leader):
+            return honest(state, message, moment)
+        return Transition(state, (_reply(state, message.sender, message.request, state.commit_index),))
+
+    return on_read_index
 
 
-@defect("BUG-25, BUG-26", f"{FOLLOWER}:on_leader_down")
-def a_lost_connection_ends_a_promise(honest: Any) -> Any:
-    """A leader whose connection broke is taken for dead, lease and all."""
-    return lambda state, moment: honest(replace(state, no_vote_until=LONG_AGO), moment)
+@defect("BUG-24", "raft_actors.behaviours.transition:_turn_away")
+def reads_of_a_deposed_leader_are_answered(honest: Any) -> Any:
+    """Reads that waited for a round are answered with what is there when their leader is deposed."""
+
+    def _turn_away(state: Any, read: Any) -> Any:
+        if not read.peer:
+            return ServeReads(read.token, state.handed)
+        late = honest(state, read)
+        return Send(late.to, replace(late.message, index=state.commit_index))
+
+    return _turn_away

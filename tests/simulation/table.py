@@ -13,6 +13,8 @@ from tests.simulation.defects import DEFECTS
 from tests.simulation.hunting import Catch, Defect, hunt
 from tests.simulation.pinned import PINNED
 
+ROW = "planted bug"
+"""Under this name a test records its line; ``tests/conftest.py`` makes the table of them."""
 SECONDS = 60.0
 """CPU for each defect."""
 HEAD = '''"""The seed that is known to find each defect, written by ``python -m tests.simulation.table --pin``."""

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from raft_actors.behaviours.replication import note_reply
+from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.messages import AppendEntriesReply
 from raft_actors.protocol.progress import Progress, ProgressState
 from raft_actors.protocol.types import NOWHERE, LogPosition, Moment
@@ -45,11 +46,39 @@ def counts_before_the_term_is_synced(original: Any) -> Any:
     return lambda state, end: min(end, state.log.durable)
 
 
+def asks_only_once(original: Any) -> Any:
+    """A follower asked its leader once from where to read; when that message or its answer was lost, readers waited."""
+    return lambda state, moment: Transition(state)
+
+
+def waits_for_what_is_lost(original: Any) -> Any:
+    """A read waited for the index of a new leader's no-op when the leader was deposed and the no-op cut off.
+
+    Where nobody wrote, no later entry came so far: the reader waited for ever.
+    """
+
+    def forget_leader(state: Any) -> Transition:
+        after, effects = original(replace(state, confirmed_reads=()))
+        return Transition(replace(after, confirmed_reads=state.confirmed_reads), effects)
+
+    return forget_leader
+
+
 FOUND = {
     "an acknowledgement in a term that is not on disk": Found(
         "raft_actors.behaviours.follower:_durable_match",
         counts_before_the_term_is_synced,
         "effect order",
+    ),
+    "a lost question of a follower is not asked again": Found(
+        "raft_actors.behaviours.reads:ask_again",
+        asks_only_once,
+        "liveness",
+    ),
+    "a confirmed read waits for an index that is lost": Found(
+        "raft_actors.behaviours.transition:forget_leader",
+        waits_for_what_is_lost,
+        "read rounds",
     ),
 }
 

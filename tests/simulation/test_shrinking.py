@@ -13,17 +13,23 @@ def forgets_its_term(original: Any) -> Any:
     return lambda state, end: min(end, state.log.durable)
 
 
-def test_a_failure_is_shown_with_fewer_faults_and_steps_and_can_be_repeated() -> None:
+def test_a_failure_is_shown_with_fewer_faults_peers_and_steps_and_can_be_repeated() -> None:
     with planted("raft_actors.behaviours.follower:_durable_match", forgets_its_term):
-        seeds = (simulate(Ledger, seed=seed, steps=3000) for seed in range(300))
-        large = next(report for report in seeds if len(report.plan.faults) > 4 and not report.ok)
+        seeds = (simulate(Ledger, seed=seed, steps=3000, peers=5) for seed in range(300))
+        failed = (report for report in seeds if not report.ok)
+        large = next(report for report in failed if len(report.plan.faults) > 4 and len(report.history) > 100)
         small = shrink(Ledger, large)
         assert small.violations[0].split(":")[0] == large.violations[0].split(":")[0]
-        assert len(small.plan.faults) < len(large.plan.faults)
+        assert len(small.plan.faults) <= 2
+        assert small.peers < large.peers
+        assert small.steps < large.steps / 2
+        assert len(small.history) < len(large.history) / 2
         words = small.replay.split()
         given = dict(itertools.pairwise(words))
-        faults = tuple(given["--faults"].split(",")) if given["--faults"] != "none" else "none"
-        again = simulate(Ledger, seed=int(given["--first"]), steps=int(given["--steps"]), faults=faults)
+        faults = () if given["--faults"] == "none" else tuple(given["--faults"].split(","))
+        assert faults == small.plan.faults
+        seed, steps, peers = (int(given[word]) for word in ("--first", "--steps", "--peers"))
+        again = simulate(Ledger, seed=seed, steps=steps, peers=peers, faults=faults)
         assert again.violations == small.violations
         assert again.trace == small.trace
 

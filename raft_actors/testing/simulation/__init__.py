@@ -7,6 +7,10 @@
     network     loses, delays, repeats, cuts             clients     callers, and the check of every answer
     disk        what a good adapter leaves behind        watched     the user's machine, watched
     faults      what strikes when                        invariants  what must hold after every step
+    trace       a run as text, every step                read_rules  the same of reads, rounds and leases
+    timeline    a run as text to read                    chronicle   what happened, as values to draw
+    picture     a run as SVG: the whole of it            lanes, ink  its window of lanes; its strings
+    shrinking   a smaller run that fails alike
 """
 
 from __future__ import annotations

@@ -32,8 +32,6 @@ REFUSED_PAUSE = 0.1
 LEASE_SHARE = 0.8
 PATIENT = 1000
 """So many times a certain kind of request is asked for before it is taken for one that does not come."""
-LONGEST_READ = 3.0
-"""Seconds after which a reader gives up, whatever the plan says."""
 
 
 class TaggedCodec(CloudpickleCodec):
@@ -62,7 +60,6 @@ class Request:
         index: where it was applied or read.
         committed: the index of its entry, 0 if it has none that is committed.
         floor: the highest index that was acknowledged to anybody before it was asked.
-        timed_out: its own timeout answered it.
     """
 
     __slots__ = (
@@ -95,6 +92,9 @@ class Request:
         self.index = 0
         self.committed = 0
         self.future: RequestFuture[Any] | None = None
+
+    def __str__(self) -> str:
+        return f"request {self.number} ({self.kind} at {self.peer})"
 
 
 class _Answer(RequestFuture[Any]):
@@ -236,8 +236,6 @@ class Clients:
 
     def _set_timeout(self, request: Request) -> None:
         patience = self._cluster.plan.patience
-        if request.kind == "read":
-            patience = min(patience, LONGEST_READ)
         if patience != float("inf"):
             self._cluster.world.after(patience, self._expire, request)
 
@@ -258,12 +256,9 @@ class Clients:
         if not first:
             self._require_first(request, value)
             return
+        self._check_place(request, index)
         if request.kind == "write":
             self._check_reply(request, value, index)
-        elif index < request.floor:
-            what = f"request {request.number} read at {index}, {request.floor} was acknowledged before it was asked"
-            raise Violated("no stale read", what)
-        self._floor = max(self._floor, index)
         self._hints[request.client] = request.peer
         self._close(request, "ok", value, index)
         if not is_immutable_reply(value):
@@ -272,13 +267,20 @@ class Clients:
         if self._cluster.plan.distrust and request.kind == "write":
             self._distrust(request.peer)
 
-    def _check_reply(self, request: Request, value: Any, index: int) -> None:
-        if request.committed != index:
-            what = f"request {request.number} is answered at {index}, its entry is committed at {request.committed}"
+    def _check_place(self, request: Request, index: int) -> None:
+        """A write is answered where its entry is committed, a read no earlier than all that was acknowledged before."""
+        if request.kind == "write" and request.committed != index:
+            what = f"{request} is answered at {index}, its entry is committed at {request.committed}"
             raise Violated("right answer", what)
+        if request.kind == "read" and index < request.floor:
+            what = f"{request} was served at {index}, {request.floor} was acknowledged before it was asked"
+            raise Violated("no stale read", what)
+        self._floor = max(self._floor, index)
+
+    def _check_reply(self, request: Request, value: Any, index: int) -> None:
         expected = self._cluster.judge.replies.get(index)
         if canonical(value) != expected:
-            raise Violated("right answer", f"request {request.number}: {value!r:.200} instead of {expected!r:.200}")
+            raise Violated("right answer", f"{request}: {value!r:.200} instead of {expected!r:.200}")
 
     def refused(self, request: Request, error: BaseException, index: int, *, first: bool) -> None:
         """An error came."""
@@ -295,16 +297,17 @@ class Clients:
                 self._wrongly_refused(request, error)
             self._close(request, "fail", error, 0)
         elif isinstance(error, CommandFailed):
+            self._check_place(request, index)
             self._close(request, "ok", error, index)
         elif isinstance(error, OutcomeUnknown):
             self._close(request, "unknown", error, 0)
         else:
-            raise Violated("right answer", f"request {request.number}: {type(error).__name__}: {error}")
+            raise Violated("right answer", f"{request}: {type(error).__name__}: {error}")
 
     def _require_first(self, request: Request, answer: Any) -> None:
         """Who gave up before may be answered too late; nobody else is answered twice."""
         if not isinstance(request.output, OutcomeUnknown):
-            what = f"request {request.number} got {request.output!r:.100}, and then {answer!r:.100}"
+            what = f"{request} got {request.output!r:.100}, and then {answer!r:.100}"
             raise Violated("exactly one answer", what)
 
     def _close(self, request: Request, status: str, output: Any, index: int) -> None:
@@ -322,14 +325,14 @@ class Clients:
             return
         request = self.requests[int.from_bytes(entry.data[-TAG_BYTES:], "big")]
         if request.committed:
-            what = f"request {request.number} is committed at {request.committed} and at {entry.index}"
+            what = f"{request} is committed at {request.committed} and at {entry.index}"
             raise Violated("applied once", what)
         request.committed = entry.index
         if request.status == "fail":
             self._wrongly_refused(request, request.output)
 
     def _wrongly_refused(self, request: Request, error: BaseException) -> None:
-        what = f"request {request.number} got {type(error).__name__}, but is committed at {request.committed}"
+        what = f"{request} got {type(error).__name__}, but is committed at {request.committed}"
         raise Violated("right answer", what)
 
 

@@ -24,9 +24,13 @@ class Clock:
         self._base = 1000.0 + world.rng.random()
         self._wall = EPOCH
 
+    def reading(self) -> float:
+        """What it shows."""
+        return self._base + (self._world.now - self._since) * self._rate
+
     def moment(self) -> Moment:
         """Read it, and throw the dice."""
-        now = self._base + (self._world.now - self._since) * self._rate
+        now = self.reading()
         return Moment(now, self._wall + now, self._world.rng.random())
 
     def when(self, deadline: float) -> float:

@@ -24,6 +24,7 @@ from raft_actors.testing.simulation.network import Network
 from raft_actors.testing.simulation.node import Node
 from raft_actors.testing.simulation.other_order import Command, difference
 from raft_actors.testing.simulation.plan import Plan
+from raft_actors.testing.simulation.read_rules import ReadRules
 from raft_actors.testing.simulation.watched import Judge
 from raft_actors.testing.simulation.world import Violated, World
 
@@ -61,6 +62,7 @@ class Cluster:
         self.codec = TaggedCodec()
         self.names = tuple(f"s{number}" for number in range(1, size + 1))
         self.invariants = Invariants()
+        self.read_rules = ReadRules(self)
         self.judge = Judge(factory)
         self.network = Network(world, plan, self.names)
         self.clients = Clients(self, commands)
@@ -122,7 +124,7 @@ class Cluster:
             return f"not everybody follows {leader.name}: {self._standing()}"
         if self.clients.pending:
             waiting = next(iter(self.clients.pending.values()))
-            return f"request {waiting.number} ({waiting.kind} at {waiting.peer}) is not answered"
+            return f"{waiting} is not answered"
         return self._why_not_fresh(leader, able) or self._why_not_equal(able)
 
     def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:
@@ -178,7 +180,9 @@ class Cluster:
         """Replay where hashes differ; our own machine is known not to care."""
         found = None if self.judge.factory is Ledger else difference(self.judge.factory, commands)
         if found is not None:
-            what = f"{found}, depending on PYTHONHASHSEED: the machine walks a set, or hashes"
+            what = (
+                f"{found}, depending on PYTHONHASHSEED or the clock: the machine walks a set, hashes, or reads the time"
+            )
             raise Violated("equal in every process", what)
 
     # -- forming -------------------------------------------------------------------------------------------------------

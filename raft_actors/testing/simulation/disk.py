@@ -52,7 +52,7 @@ class Disk:
         ballot: term and vote on the medium.
         terms: of the entries on the medium, from index 1 on.
         checksums: of their records.
-        damaged: whether a record was damaged.
+        damaged: whether something on it was damaged.
     """
 
     def __init__(self, name: str, incarnation: str, written: Callable[[Disk, Batch], None]) -> None:
@@ -90,11 +90,19 @@ class Disk:
         self._written(self, batch)
 
     def damage(self, index: int, bit: int) -> None:
-        """Flip one bit of the record at ``index``."""
-        record = bytearray(self.values[index - 1])
-        record[bit // 8 % len(record)] ^= 1 << bit % 8
-        self.values[index - 1] = bytes(record)
+        """Flip one bit of the record at ``index``, or of a value beside the log if that is 0."""
         self.damaged = True
+        if index:
+            self.values[index - 1] = _flipped(self.values[index - 1], bit)
+        else:
+            key = sorted(self.meta)[bit % len(self.meta)]
+            self.meta[key] = _flipped(self.meta[key], bit)
+
+
+def _flipped(value: bytes, bit: int) -> bytes:
+    changed = bytearray(value)
+    changed[bit // 8 % len(changed)] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 class SimulatedAdapter(MemoryAdapter):

@@ -15,6 +15,7 @@ from raft_actors.errors import CorruptLog, RaftError
 from raft_actors.protocol.events import PeerDown, StopRequested
 from raft_actors.protocol.state import Leader
 from raft_actors.testing.simulation.partitions import both_ways, draw_partition
+from raft_actors.testing.simulation.plan import NEEDED_FOR_LEASES
 from raft_actors.testing.simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ FAINTING = 0.03
 """Seconds for which answers still reach a leader that stands still."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
 OFTEN = 3
-"""So many times as often as others, links are cut: that is where most of Raft's trouble begins."""
+"""So many times as often as others, links are cut: that is where most of Raft's trouble begins. With leases, likewise
+whatever takes a leader out of sight."""
 
 
 class Faults:
@@ -54,6 +56,7 @@ class Faults:
             "crash": self._crash,
             "ambush": self._ambush,
             "faint": self._faint,
+            "limbo": self._limbo,
             "stop": self._stop,
             "pause": self._pause,
             "clock": self._clock,
@@ -63,7 +66,8 @@ class Faults:
             "wipe": self._wipe,
         }
         chosen = [name for name in cluster.plan.faults if name in kinds]
-        self._kinds = [kinds[name] for name in chosen for _ in range(OFTEN if name == "partition" else 1)]
+        often = {"partition", *(NEEDED_FOR_LEASES if cluster.plan.settings.lease_reads else ())}
+        self._kinds = [kinds[name] for name in chosen for _ in range(OFTEN if name in often else 1)]
 
     def begin(self) -> None:
         """Set the clocks, and let the first fault come."""
@@ -246,8 +250,10 @@ class Faults:
         if not node.disk.terms or node.disk.damaged or not self._may_lose(node):
             return
         rng = self._cluster.world.rng
-        index = rng.randint(1, len(node.disk.terms))
-        node.disk.damage(index, rng.getrandbits(16))
+        index, bit = rng.randint(1, len(node.disk.terms)), rng.getrandbits(16)
+        if bit >> 13 == 0:  # an eighth strikes ballot, name and the like
+            index = 0
+        node.disk.damage(index, bit)
         self._cluster.world.note(node.name, "disk is damaged at", index)
 
     def _wipe(self) -> None:
@@ -267,8 +273,7 @@ class Faults:
     def _partition(self) -> None:
         """Cut links; some partitions flap, and come back several times."""
         rng = self._cluster.world.rng
-        kind, links = draw_partition(rng, self._cluster.names, self._any().name)
-        self._cluster.world.note("network", "is cut", kind, links)
+        links = draw_partition(rng, self._cluster.names, self._any().name)
         self._cut((links, rng.randint(2, 6) if rng.random() < 0.2 else 0))
 
     def _ambush(self) -> None:
@@ -309,6 +314,23 @@ class Faults:
         world.note(leader, "faints until", node.paused_until)
         links = both_ways([leader], self._cluster.names)
         world.after(FAINTING, self._isolate, (links, seconds + world.rng.random()))
+
+    def _limbo(self) -> None:
+        """The leader and others, a minority, are cut off, and their disks hang until after that.
+
+        What waits for these disks is of a leader that is deposed meanwhile; what overwrites it then waits behind it.
+        """
+        world, leader = self._cluster.world, self._leader()
+        if not leader:
+            return
+        others = [name for name in self._cluster.names if name != leader]
+        world.rng.shuffle(others)
+        few = max(0, len(others) // 2 - 1)
+        seconds = world.rng.uniform(0.5, 2.0)
+        world.note("network", "is a limbo for", leader, others[:few])
+        self._isolate((both_ways([leader, *others[:few]], others[few:]), seconds))
+        for name in others[:few]:
+            self._hung[name] = world.now + seconds + world.rng.random() / 2
 
     def _isolate(self, work: tuple[tuple[tuple[str, str], ...], float]) -> None:
         links, seconds = work

@@ -4,21 +4,7 @@ Nothing here trusts a peer's own bookkeeping: logs are mirrored from what is giv
 their bytes, and a quorum is counted on the disks. Checks are incremental: a step that changed nothing costs a
 comparison of identities.
 
-========================  ==============================================================================================
-election safety           at most one leader per term, elected by a quorum whose votes for it are on disk
-one vote                  an incarnation never votes for two candidates in one term, restarts included
-leader append-only        a leader never cuts its log
-log matching              equal (index, term) means equal entries, and equal predecessors; in memory and on disk
-leader completeness       a leader has every entry that was committed in a term before its own
-state machine safety      every peer is handed the committed entries in order, from its own disk, and nothing else
-durable commits           what a leader commits is on the disks of a quorum, and stays on them
-commit rule               a leader commits up to an entry of its own term; a follower only what a leader committed
-nothing goes back         terms (also across restarts), commit, handed and applied indexes, the time in the log
-match index               what a leader believes a follower to have, it has on disk and equally; never less than before
-effect order              no vote, acknowledgement or entry leaves before the ballot and entries it needs are on disk,
-                          nor after its entries were cut off
-one cluster               one cluster is formed, not two
-========================  ==============================================================================================
+The sentences are in ``docs/invariants.md``, under the names with which violations begin.
 
 Paper: Figure 3. Thesis: chapter 3, §10.2.1.
 """
@@ -91,6 +77,8 @@ class Invariants:
             mirror = node.mirror
             if log.last.index != len(mirror) or (mirror and log.last.term != mirror[-1].term):
                 raise Violated("effect order", f"{node.name}: the log ends at {log.last}, but that is not persisted")
+            if log.runs is not before.log.runs or log.last.index < before.log.last.index:
+                self._knows_its_terms(node, after)
             durable = log.durable
             if durable and node.disk.term_at(durable) != mirror[durable - 1].term:
                 raise Violated("effect order", f"{node.name} takes {durable} for durable, its disk has something else")
@@ -102,6 +90,15 @@ class Invariants:
                 self._leads(node, after)
             elif type(event) is Received and type(event.message) is AppendEntriesReply:
                 self._believes(node, before.role, after, event.message.sender)
+
+    def _knows_its_terms(self, node: Node, state: PeerState) -> None:
+        """What a log in memory says of terms is what was given to the disk, also where something was cut off."""
+        mirror = node.mirror
+        for first, term in state.log.runs:
+            begins = first <= len(mirror) and mirror[first - 1].term == term
+            if not begins or (first > 1 and mirror[first - 2].term == term):
+                what = f"{node.name} knows its terms as {state.log.runs}, term {term} does not begin there"
+                raise Violated("log matching", what)
 
     def _commits(self, node: Node, state: PeerState) -> None:
         index, mirror, committed = state.commit_index, node.mirror, self.committed
@@ -133,9 +130,10 @@ class Invariants:
             raise Violated("durable commits", what)
 
     def _on_quorum(self, configuration: Configuration, index: int, term: int) -> bool:
-        return self._quorum(configuration, lambda disk: disk.term_at(index) == term)
+        return self.quorum(configuration, lambda disk: disk.term_at(index) == term)
 
-    def _quorum(self, configuration: Configuration, holds: Callable[[Disk], bool]) -> bool:
+    def quorum(self, configuration: Configuration, holds: Callable[[Disk], bool]) -> bool:
+        """Whether this is true of a quorum of the disks of a configuration."""
         for half in (configuration.voters, configuration.outgoing):
             count = 0
             for member in half:
@@ -150,7 +148,7 @@ class Invariants:
         term = state.term
         if self._leaders.setdefault(term, node.name) != node.name:
             raise Violated("election safety", f"{self._leaders[term]} and {node.name} lead term {term}")
-        if not self._quorum(state.configuration, lambda disk: self._votes.get((disk.incarnation, term)) == node.name):
+        if not self.quorum(state.configuration, lambda disk: self._votes.get((disk.incarnation, term)) == node.name):
             raise Violated("election safety", f"{node.name} leads term {term} without votes on a quorum of disks")
         self._require_complete(node, state)
         self._elected.append(state)
@@ -181,9 +179,6 @@ class Invariants:
         match, known = role.progress[follower].match_index, before.progress[follower].match_index
         if match < known:
             raise Violated("match index", f"{node.name} takes {follower} back from {known} to {match}")
-        if role.progress[follower].round > role.round:
-            what = f"{node.name} takes {follower} to confirm round {role.progress[follower].round} before it began"
-            raise Violated("no stale read", what)
         disk = self.disks.get(member.incarnation)
         if not match or disk is None or disk.ballot.term > state.term:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from raft_actors.protocol.events import Received
 
@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from raft_actors.testing.simulation.plan import Plan
     from raft_actors.testing.simulation.world import World
 
-__all__ = ["Network"]
+__all__ = ["LOST", "Flight", "Network"]
 
+Flight: TypeAlias = "tuple[float, float, str, str, Message]"
+"""When it left, when it arrives (``LOST`` if it does not), source, target, and the message."""
 REMEMBERED = 64
 """How many old messages may come again."""
+DRAWN = 4096
+"""Of so many messages the way is remembered, so that a picture can be drawn; of all of them, it would cost time."""
+LOST = float("inf")
+"""When a message arrives that is lost."""
 LONGEST = 5.0
 """Seconds that a message may be under way."""
 
@@ -37,11 +43,13 @@ class Network:
     Attributes:
         posts: where each peer takes what arrives.
         faulty: whether the network loses, duplicates, delays and replays; cuts are apart from it.
+        flights: the way of each of the newest messages, in the order in which they left.
     """
 
     def __init__(self, world: World, plan: Plan, names: Sequence[str]) -> None:
         self.posts: dict[str, Callable[[object], None]] = {}
         self.faulty = True
+        self.flights: deque[Flight] = deque(maxlen=DRAWN)
         self._world = world
         self._plan = plan
         self._cuts = {(source, target): 0 for source in names for target in names}
@@ -50,25 +58,26 @@ class Network:
 
     def send(self, source: str, send: Send) -> None:
         """Take a message; it arrives once, later, twice, out of order, or never."""
-        plan, rng, target = self._plan, self._world.rng, send.to
-        packet = (source, target, send.message)
+        plan, rng, target, message = self._plan, self._world.rng, send.to, send.message
         if self._cuts.get((source, target), 1):
+            self.flights.append((self._world.now, LOST, source, target, message))
             return
         if self.faulty:
             if plan.loss and rng.random() < plan.loss:
-                self._world.log.append((self._world.now, source, "lost", target, send.message))
+                self._world.log.append((self._world.now, source, "lost", target, message))
+                self.flights.append((self._world.now, LOST, source, target, message))
                 return
             if plan.duplicate and rng.random() < plan.duplicate:
-                self._deliver(packet, self._way())
+                self._deliver(source, target, message, self._way())
             if plan.replay:
-                self._replay(packet)
-        self._deliver(packet, self._way())
+                self._replay(source, target, message)
+        self._deliver(source, target, message, self._way())
 
-    def _replay(self, packet: tuple[str, str, Message]) -> None:
+    def _replay(self, source: str, target: str, message: Message) -> None:
         rng = self._world.rng
         if self._old and rng.random() < self._plan.replay:
-            self._deliver(self._old[rng.randrange(len(self._old))], LONGEST * rng.random())
-        self._old.append(packet)
+            self._deliver(*self._old[rng.randrange(len(self._old))], LONGEST * rng.random())
+        self._old.append((source, target, message))
 
     def _way(self) -> float:
         """How long a message takes: usually little, with a heavy tail where messages may overtake."""
@@ -77,15 +86,18 @@ class Network:
             return min(plan.delay * rng.paretovariate(0.7) * 10, LONGEST)
         return plan.delay * (0.5 + rng.random())
 
-    def _deliver(self, packet: tuple[str, str, Message], seconds: float) -> None:
-        time = self._world.now + seconds
+    def _deliver(self, source: str, target: str, message: Message, seconds: float) -> None:
+        now = self._world.now
+        time = now + seconds
         if self._plan.ordered:
-            link = packet[:2]
+            link = (source, target)
             self._newest[link] = time = max(time, self._newest[link])
-        self._world.at(time, self._arrive, packet)
+        flight = (now, time, source, target, message)
+        self.flights.append(flight)
+        self._world.at(time, self._arrive, flight)
 
-    def _arrive(self, packet: tuple[str, str, Message]) -> None:
-        source, target, message = packet
+    def _arrive(self, flight: Flight) -> None:
+        _, _, source, target, message = flight
         if not self._cuts[source, target]:
             self.posts[target](Received(message))
 
@@ -96,15 +108,20 @@ class Network:
 
     def cut(self, links: Sequence[tuple[str, str]]) -> None:
         """Cut directed links; cuts add up."""
+        if links:
+            self._world.note("network", "cuts", links)
         for link in links:
             self._cuts[link] += 1
 
     def mend(self, links: Sequence[tuple[str, str]]) -> None:
         """Take back one cut of each of ``links``."""
+        if any(self._cuts[link] for link in links):
+            self._world.note("network", "mends", links)
         for link in links:
             self._cuts[link] = max(0, self._cuts[link] - 1)
 
     def heal(self) -> None:
         """No cut and no fault from now on."""
+        self._world.note("network", "heals")
         self.faulty = False
         self._cuts = dict.fromkeys(self._cuts, 0)

@@ -6,8 +6,8 @@ r"""One simulated peer: the real engine, writer, replica and mailbox, with virtu
                                               \--committed entries--> machine queue --> Replica --Applied--> Mailbox
 
 A turn does what the peer's actor does when it wakes: it takes everything queued, reads its clock, runs the events in
-their order, then writes, then reads, then the deadlines. A process dies between any two effects: every port counts
-down ``fuse``, and the one that finds it burnt raises ``Died``.
+their order, then writes, reads, stops and deadlines. A process dies between any two effects: every port counts down
+``fuse``, and the one that finds it burnt raises ``Died``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from raft_actors.log_store import LogStore
 from raft_actors.log_writer import Job, Writer
 from raft_actors.machine_actor import Replica
 from raft_actors.protocol.effects import Load
-from raft_actors.protocol.events import Applied, Event, PeerDown, Persisted, Received
+from raft_actors.protocol.events import Applied, Event, PeerDown, Persisted, Received, StopRequested
 from raft_actors.protocol.messages import AppendEntriesReply
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import Settings
@@ -258,8 +258,12 @@ class Node(NodePorts):
         drained = self.mailbox.drain()
         moment = self.clock.moment()
         engine = self.engine
+        stops = []
         for item in drained.items:
-            engine.run(item, moment)
+            if type(item) is StopRequested:
+                stops.append(item)
+            else:
+                engine.run(item, moment)
         writes = self.mailbox.take_writes()
         if writes is not None:
             engine.write(writes, moment)
@@ -267,6 +271,8 @@ class Node(NodePorts):
             engine.read(drained.reads, moment)
         if drained.lease_reads is not None:
             engine.read(drained.lease_reads, moment)
+        for stop in stops:  # after the requests that were there before it
+            engine.run(stop, moment)
         engine.tick(moment)
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -315,8 +321,9 @@ class Node(NodePorts):
         if not self.up:
             return f"{self.name} is {'retired' if self.retired else 'down'}"
         state = self.engine.state
+        last = f"{state.log.last.term}/{state.log.last.index}"
         return (
-            f"{self.name} {type(state.role).__name__} term {state.term} leader {state.leader} last {state.log.last} "
+            f"{self.name} {type(state.role).__name__} term {state.term} leader {state.leader} last {last} "
             f"durable {state.log.durable} commit {state.commit_index} applied {self.replica.applied}"
         )
 

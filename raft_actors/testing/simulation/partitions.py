@@ -11,8 +11,8 @@ __all__ = ["draw_partition"]
 Links: TypeAlias = tuple[tuple[str, str], ...]
 
 
-def draw_partition(rng: Random, names: Sequence[str], focus: str) -> tuple[str, Links]:
-    """Return the name of a partition and its links.
+def draw_partition(rng: Random, names: Sequence[str], focus: str) -> Links:
+    """Return the links that a partition cuts.
 
     Args:
         rng: the dice.
@@ -21,7 +21,7 @@ def draw_partition(rng: Random, names: Sequence[str], focus: str) -> tuple[str, 
     """
     kind = KINDS[int(rng.random() * len(KINDS))]
     shuffled = rng.sample(list(names), len(names))
-    return kind.__name__, kind(rng, shuffled, focus)
+    return kind(rng, shuffled, focus)
 
 
 def both_ways(one: Sequence[str], other: Sequence[str]) -> Links:

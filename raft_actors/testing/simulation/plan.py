@@ -25,12 +25,13 @@ FAULTS = {
     "crash": "peers die at any boundary between two effects, one or many, and come back",
     "ambush": "one peer wants to stand, the leader is cut off, and all others restart at once",
     "faint": "the leader stands still and is cut off meanwhile, with old answers in its inbox",
+    "limbo": "a leader is cut off with a few others, whose disks hang until after that",
     "stop": "peers are stopped gracefully, leaders hand over, and come back",
     "pause": "whole processes stand still for a while",
     "clock": "clocks run at rates from 0.5 to 1.5, and jump",
     "slow_disk": "syncs take long, or hang",
     "disk_error": "a write or a read fails; what it did is unknown until the next start",
-    "damage": "a record on the disk of a minority is damaged",
+    "damage": "a record or another value on the disk of a minority is damaged",
     "wipe": "the disk of a minority is lost",
     "slow_machine": "the state machine is slow",
     "busy": "peers are slow to look into their inbox, so that much arrives together",
@@ -77,7 +78,7 @@ class Plan:
         read_share: of the requests.
         leader_share: of requests that go where the client believes the leader to be.
         at_home: of reads that a client asks of the peer nearest to it, whoever leads.
-        patience: timeout of a request; ``inf`` in some seeds for writes.
+        patience: timeout of a request; ``inf`` in some seeds, so that one that is forgotten is missed.
         lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
     """

@@ -84,14 +84,12 @@ class NodePorts:
         self._machine_queue.append(batch)
 
     def noticed(self, before: PeerState, after: PeerState) -> None:
-        """Tell the machine whether it leads; note what changed."""
+        """Tell the machine whether it leads."""
         leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
         if leads != led:
             self._machine_queue.append(RoleNotice(leads, after.term))
             if leads:
                 self.cluster.clients.somebody_leads(self._node)
-        if type(after.role) is not type(before.role):
-            self.cluster.world.note(self.name, "becomes", type(after.role).__name__, after.term)
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
         """A request to form a cluster was answered."""

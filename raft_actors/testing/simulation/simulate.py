@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Collection
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from raft_actors.protocol import log as protocol_log
 from raft_actors.state_machine import StateMachine
 from raft_actors.testing.history import Operation
 from raft_actors.testing.linearizability import check_linearizable
+from raft_actors.testing.simulation.chronicle import Record
 from raft_actors.testing.simulation.clients import Commands
 from raft_actors.testing.simulation.cluster import Cluster
 from raft_actors.testing.simulation.histories import history_of, model_of
 from raft_actors.testing.simulation.ledger import Ledger, examples_of
+from raft_actors.testing.simulation.picture import Caption, draw
 from raft_actors.testing.simulation.plan import FAULTS, Plan, draw_plan
+from raft_actors.testing.simulation.timeline import timeline
 from raft_actors.testing.simulation.trace import as_text
 from raft_actors.testing.simulation.world import Violated, World
 
@@ -49,7 +54,12 @@ class Report:
         self.history: list[Operation] = []
         self.steps = 0
         self.seconds = 0.0
-        self._log: list[tuple[Any, ...]] = []
+        self._record = Record()
+
+    @property
+    def peers(self) -> int:
+        """How many peers there were."""
+        return len(self._record.names)
 
     @property
     def ok(self) -> bool:
@@ -59,24 +69,42 @@ class Report:
     @cached_property
     def trace(self) -> str:
         """Everything that happened, a line each: the same bytes whenever the seed is run."""
-        return as_text(self._log)
+        return as_text(self._record.log)
+
+    def timeline(self, *, lines: int = 60) -> str:
+        """Return the end of the run as a text to read: a column for each peer, and what mattered.
+
+        Args:
+            lines: how many at most.
+        """
+        return timeline(self._record, lines=lines)
+
+    def svg(self) -> str:
+        """Return a picture of the run: the whole in small, and the time before its violation in full."""
+        return draw(self._record, self._caption())
+
+    def _caption(self) -> Caption:
+        title = f"Seed {self.seed}: a cluster of {self.peers}, {self.steps:,} steps, {self.seconds:.3f} virtual seconds"
+        faults = f"faults: {', '.join(self.plan.faults) or 'none'}"
+        return Caption(title, "\n".join(self.violations), (faults, f"repeat it with: {self.replay}"))
 
     def check(self) -> None:
         """Raise if something did not hold.
 
         Raises:
-            SimulationFailed: with the violations, the end of the trace, and the command that repeats the run.
+            SimulationFailed: with the violations, a timeline of what led to it, and the command that repeats the run.
         """
         if self.violations:
-            end = "\n".join(self.trace.splitlines()[-40:])
-            raise SimulationFailed("\n".join([*self.violations, f"repeat it with: {self.replay}", "", end]))
+            words = [*self.violations, f"repeat it with: {self.replay}", "", self.timeline(lines=40)]
+            raise SimulationFailed("\n".join(words))
 
     def __repr__(self) -> str:
         return f"<Report of seed {self.seed}: {'ok' if self.ok else self.violations[0]}>"
 
     def close(self, world: World, cluster: Cluster, machine: object) -> None:
         """Keep of a run what a report tells."""
-        self.steps, self.seconds, self._log = world.steps, world.now, world.log
+        self.steps, self.seconds = world.steps, world.now
+        self._record = Record(cluster.names, world.log, tuple(cluster.network.flights), world.now)
         self.history = history_of(cluster.clients.requests, machine)
 
 
@@ -118,7 +146,9 @@ def simulate(
     world = World(seed)
     plan = draw_plan(world.rng, allowed)
     instance = machine()
-    report = Report(seed=seed, replay=_replay(machine, seed, steps, peers, faults), plan=plan)
+    drawn = "all" if faults == "all" else plan.faults  # without those that this seed would not switch on: the same run
+    replay = _replay(machine, commands, seed=seed, steps=steps, peers=peers, faults=drawn)
+    report = Report(seed=seed, replay=replay, plan=plan)
     chosen = commands or _examples(instance, plan)
     cluster = Cluster(world, plan, size=peers, factory=machine, commands=chosen)
     cached, protocol_log.CACHED_ENTRIES = protocol_log.CACHED_ENTRIES, plan.cached_entries
@@ -166,10 +196,23 @@ def _faults(faults: str | Collection[str]) -> tuple[str, ...]:
     return chosen
 
 
-def _replay(machine: object, seed: int, steps: int, peers: int, faults: str | Collection[str]) -> str:
-    module, name = getattr(machine, "__module__", "MODULE"), getattr(machine, "__qualname__", "CLASS")
+def _replay(
+    machine: object, commands: Commands | None, *, seed: int, steps: int, peers: int, faults: str | tuple[str, ...]
+) -> str:
+    """The command that repeats a run; a call, where the command line could not name what was given."""
+    module, name = _module_of(machine), getattr(machine, "__qualname__", "CLASS")
+    if commands is not None or "<" in name:
+        more = "" if commands is None else f", commands={getattr(commands, '__qualname__', 'commands')}"
+        return f"simulate({name}, seed={seed}, steps={steps}, peers={peers}{more}, faults={faults!r})"
     words = ["raft-actors", "simulate", f"{module}:{name}", "--seeds", "1", "--first", str(seed)]
     words += ["--steps", str(steps), "--peers", str(peers)]
     if faults != "all":
-        words += ["--faults", ",".join(_faults(faults)) or "none"]
+        words += ["--faults", ",".join(faults) or "none"]
     return shlex.join(words)
+
+
+def _module_of(machine: object) -> str:
+    """The module by which others import it, also if it is the program that runs now."""
+    module = str(getattr(machine, "__module__", "MODULE"))
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return Path(path).stem if module == "__main__" and path else module

@@ -8,17 +8,19 @@ from typing import Any
 from raft_actors.protocol import events as ev
 from raft_actors.protocol import messages as msg
 from raft_actors.protocol.configuration import Configuration
+from raft_actors.protocol.effects import ClusterFormed, ClusterRefused
 from raft_actors.protocol.types import Ballot, LogPosition
 
-__all__ = ["as_text"]
+__all__ = ["as_text", "as_words"]
 
 
 def as_text(log: Iterable[tuple[Any, ...]]) -> str:
     """Return the trace: time in seconds, who, what."""
-    return "\n".join(f"{time:12.6f}  {where:<9} {_what(rest)}" for time, where, *rest in log) + "\n"
+    return "\n".join(f"{time:12.6f}  {where:<9} {as_words(rest)}" for time, where, *rest in log) + "\n"
 
 
-def _what(rest: list[Any]) -> str:
+def as_words(rest: Iterable[Any]) -> str:
+    """Return what happened in one line, without when and where."""
     return " ".join(_word(one) for one in rest)
 
 
@@ -44,6 +46,14 @@ def _word(one: Any) -> str:
             return f"takes {'lease ' if lease else ''}reads (token {token})"
         case ev.ClusterRequested(proposal=proposal):
             return f"is to form {proposal}"
+        case ClusterFormed():
+            return "the cluster"
+        case ClusterRefused(refusal=refusal, peer=peer):
+            return f"no cluster: {refusal.name} {peer}"
+        case ev.Applied(index=index):
+            return f"has applied {index}"
+        case ev.PeerDown(name=peer):
+            return f"learns that {peer} is gone"
         case ev.Tick():
             return "deadline"
         case msg.Header():

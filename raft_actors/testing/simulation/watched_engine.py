@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from raft_actors.engine import Engine
 from raft_actors.machine_actor import MachineActor, Replica
-from raft_actors.protocol.effects import Effect, Persist
+from raft_actors.protocol.effects import Effect, Persist, Send, ServeReads
 from raft_actors.protocol.events import Event
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import Moment
@@ -43,12 +43,29 @@ class WatchedEngine(Engine):
 
     def _check(self, effects: Sequence[Effect]) -> None:
         self._checked = True
-        node = self.node
-        invariants = node.cluster.invariants
+        node, event, before, after = self.node, self._event, self._before, self.state
+        moved = after.commit_index != before.commit_index or after.ballot is not before.ballot
+        if moved or type(after.role) is not type(before.role):
+            self._note(before, after)
+        invariants, reads = node.cluster.invariants, node.cluster.read_rules
+        reads.begins(node, event, before)
         for effect in effects:
             if type(effect) is Persist:
                 invariants.persists(node, effect)
-        invariants.stepped(node, self._event, self._before, self.state)
+            elif type(effect) is Send:
+                reads.sends(node, event, effect)
+            elif type(effect) is ServeReads:
+                reads.serves(node, event, effect)
+        invariants.stepped(node, event, before, after)
+        reads.stepped(node, event, before, after)
+
+    def _note(self, before: PeerState, after: PeerState) -> None:
+        """Remember what matters of a step, also of one that is about to be found wrong."""
+        world = self.node.cluster.world
+        if type(after.role) is not type(before.role) or after.ballot.term != before.ballot.term:
+            world.note(self.node.name, "becomes", type(after.role).__name__, "of term", after.ballot.term)
+        if after.commit_index != before.commit_index:
+            world.note(self.node.name, "commits", after.commit_index)
 
 
 class SimulatedMachine(MachineActor):
