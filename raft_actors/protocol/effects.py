@@ -18,6 +18,7 @@ from msgspec import Struct
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.messages import Message
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot
 
 __all__ = [
@@ -64,12 +65,15 @@ class Persist(Struct, frozen=True):
         truncate_from: drop this index and all after it first; ``None`` for a plain append.
         entries: to append, contiguous.
         cluster: the cluster this store belongs to from now on; ``""`` if unchanged.
+        snapshot: takes the place of all that it covers, and of the whole log if that does not hold its last entry; it
+            is on disk already. ``None`` for none.
     """
 
     ballot: Ballot | None = None
     truncate_from: int | None = None
     entries: tuple[Entry, ...] = ()
     cluster: str = ""
+    snapshot: Snapshot | None = None
 
 
 class Load(Struct, frozen=True):
