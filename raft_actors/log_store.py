@@ -88,7 +88,7 @@ class LogStore:
             path: the peer's own folder; ``MemoryAdapter`` makes no use of it.
             name: the peer.
             codec: name of the codec of its commands; ``""`` neither stores nor compares it.
-            files: where its snapshots are; ``None``: ``snapshots`` in its folder, or in memory if the store is.
+            files: where its snapshots are; ``None``: what the factory brings, else its folder ``snapshots``, or memory.
 
         Raises:
             Incompatible: it is no store, or that of another peer, format, engine or codec.

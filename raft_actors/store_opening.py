@@ -95,14 +95,19 @@ def open_store(factory: AdapterFactory, folder: Path, *, name: str, codec: str, 
         adapter = factory(str(folder))
         try:
             durable = bool(adapter.stats().get("durable", True))
-            if files is None:
-                files = snapshot_folder(folder) if durable else MemoryFolder()
+            files = files or _files(factory, folder) or (snapshot_folder(folder) if durable else MemoryFolder())
             mark = read_mark(folder) if durable else None  # under the lock: before it, somebody else may have moved it
             opened = _checked(adapter, mark, SnapshotStore(files), Identity(name, "", codec=codec), where)
             return replace(opened, mark=_marked(folder, opened)) if durable else opened
         except BaseException:
             adapter.close()
             raise
+
+
+def _files(factory: AdapterFactory, folder: Path) -> Folder | None:
+    """Return the folder that a factory brings for the snapshots of its stores, if it has a method ``files(path)``."""
+    bring: Callable[[str], Folder] | None = getattr(factory, "files", None)
+    return None if bring is None else bring(str(folder))
 
 
 def _checked(
