@@ -21,7 +21,7 @@ from raft_actors.records import DamagedRecord, Survey
 from raft_actors.store_meta import Meta
 from storage_adapters import StorageAdapter
 
-__all__ = ["READ_BYTES", "contradiction", "survey_log"]
+__all__ = ["READ_BYTES", "check_range", "contradiction", "lost_end", "survey_log"]
 
 READ_BYTES = 4 << 20
 """How much of the log is in memory at a time while it is checked, in bytes."""
@@ -121,6 +121,13 @@ def _require_bounds(first: int, last: int, meta: Meta) -> None:
     base = meta.base.last.index
     if first > base + 1:
         raise DamagedRecord(base + 1, f"is missing: the log begins with entry {first}")
+    if damage := lost_end(last, meta):
+        raise damage
+
+
+def lost_end(last: int, meta: Meta) -> DamagedRecord | None:
+    """Return the damage of a log that ends with entry ``last``, before what its base and snapshot say."""
     covered = _covered(meta)
-    if last < covered and (meta.snapshot is None or covered > base):
-        raise DamagedRecord(last + 1, f"is missing, although everything up to entry {covered} was durable")
+    if last >= covered or (meta.snapshot is not None and covered == meta.base.last.index):
+        return None
+    return DamagedRecord(last + 1, f"is missing, although everything up to entry {covered} was durable")

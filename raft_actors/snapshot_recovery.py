@@ -13,6 +13,7 @@ the store, as another peer may have one to send, but it is never passed over in 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from raft_actors.errors import CorruptLog
@@ -23,7 +24,7 @@ from raft_actors.snapshot_store import SnapshotStore
 from raft_actors.store_meta import Meta
 from storage_adapters import StorageAdapter
 
-__all__ = ["remove_leftovers", "snapshot_folder", "usable_snapshots"]
+__all__ = ["candidates", "fits", "remove_leftovers", "snapshot_folder", "usable_snapshots"]
 
 logger = logging.getLogger("raft_actors")
 
@@ -45,16 +46,23 @@ def usable_snapshots(adapter: StorageAdapter, meta: Meta, snapshots: SnapshotSto
         return ()
     if not fits(adapter, meta, recorded):
         raise CorruptLog(f"{where} is damaged: entry {recorded.last.index} is not the one that its snapshot ends with")
-    found = snapshots.found()
+    usable = candidates(adapter, meta, snapshots.found())
+    if recorded not in usable:
+        logger.warning("%s: its snapshot %s is missing or damaged", where, recorded.id)
+    return tuple(usable)
+
+
+def candidates(adapter: StorageAdapter, meta: Meta, found: Sequence[Snapshot]) -> list[Snapshot]:
+    """Return the recorded snapshot, if it is among ``found``, and older ones to which the log reaches back."""
+    recorded = meta.snapshot
+    if recorded is None:
+        return []
     older = [
         snapshot
         for snapshot in found
         if snapshot.id != recorded.id and snapshot.last.index <= recorded.last.index and fits(adapter, meta, snapshot)
     ]
-    if recorded not in found:
-        logger.warning("%s: its snapshot %s is missing or damaged", where, recorded.id)
-        return tuple(older)
-    return (recorded, *older)
+    return [recorded, *older] if recorded in found else older
 
 
 def fits(adapter: StorageAdapter, meta: Meta, snapshot: Snapshot) -> bool:
