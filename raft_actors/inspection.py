@@ -20,11 +20,13 @@ from msgspec import Struct
 
 from raft_actors.durable_mark import Mark, mark_path, read_mark
 from raft_actors.errors import CorruptLog, Incompatible, RaftError
-from raft_actors.log_recovery import READ_BYTES, check_range, contradiction
+from raft_actors.log_recovery import READ_BYTES, check_range, contradiction, lost_end
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import LogPosition
 from raft_actors.records import DamagedRecord, Survey, before_of, decode_records
+from raft_actors.snapshot_inspection import Snapshots, check_snapshots
 from raft_actors.store_errors import translated_storage
 from raft_actors.store_meta import Meta, damage_in, read_meta
 from raft_actors.store_probe import ProbeFailed, probe
@@ -34,7 +36,7 @@ from storage_adapters.lock import StoreLock
 
 __all__ = ["InspectionFailed", "NotAStore", "Report", "entries", "reading", "verify"]
 
-LEFT_OUT = shutil.ignore_patterns("LOCK", "RESERVE", "TAIL")
+LEFT_OUT = shutil.ignore_patterns("LOCK", "RESERVE", "TAIL", "snapshots")
 MOST_PROBLEMS = 100
 """More damaged records than this are not listed one by one."""
 
@@ -61,16 +63,18 @@ class Report(Struct, frozen=True):
         notes: what could not be checked, a line each.
         meta: what the store says about itself, ``None`` if that cannot be read.
         bounds: first and last index.
+        snapshots: those that are sound, newest first.
     """
 
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     meta: Meta | None = None
     bounds: tuple[int, int] = (1, 0)
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 def verify(folder: Path) -> Report:
-    """Check every checksum of the store in ``folder``, its chain and its mark.
+    """Check every checksum of the store in ``folder``, its chain, its mark and its snapshots.
 
     Raises:
         NotAStore: it is none.
@@ -228,7 +232,8 @@ def _checked(adapter: StorageAdapter, folder: Path) -> Report:
         problems.append(f"the store {folder} has lost its identity, but its mark TAIL is there")
     if not any("log format" in problem for problem in problems):
         _check_records(adapter, meta, mark, problems)
-    return Report(tuple(problems), tuple(notes), meta, adapter.bounds())
+    snapshots = Snapshots() if meta is None else check_snapshots(folder, adapter, meta)
+    return Report((*problems, *snapshots.problems), (*notes, *snapshots.notes), meta, adapter.bounds(), snapshots.sound)
 
 
 def _mark(folder: Path, problems: list[str]) -> tuple[Mark | None, list[str]]:
@@ -245,6 +250,7 @@ def _check_records(adapter: StorageAdapter, meta: Meta | None, mark: Mark | None
     first, last = adapter.bounds()
     if meta is not None:
         survey = Survey(meta.base.last, meta.base.chain, meta.base.time)
+        problems += [str(damage)] if (damage := lost_end(last, meta)) else []
     else:
         survey = _resumed(adapter, first - 1, last)
     survey = _survey_to(adapter, survey, last if mark is None else min(mark.last.index, last), last, problems, "")

@@ -2,7 +2,7 @@
 
 ::
 
-    base          mark                 end of the log
+    base    mark or snapshot           end of the log
     |---- sound ----|------- torn? --------|
       damage here is    damage here was never
       CorruptLog        promised: cut off
@@ -18,10 +18,10 @@ from __future__ import annotations
 from raft_actors.durable_mark import Mark, vote_number
 from raft_actors.errors import CorruptLog
 from raft_actors.records import DamagedRecord, Survey
-from raft_actors.store_meta import Base, Meta
+from raft_actors.store_meta import Meta
 from storage_adapters import StorageAdapter
 
-__all__ = ["READ_BYTES", "contradiction", "survey_log"]
+__all__ = ["READ_BYTES", "check_range", "contradiction", "lost_end", "survey_log"]
 
 READ_BYTES = 4 << 20
 """How much of the log is in memory at a time while it is checked, in bytes."""
@@ -47,11 +47,14 @@ def survey_log(
     base, (first, last) = meta.base, adapter.bounds()
     survey = Survey(base.last, base.chain, base.time)
     try:
-        _require_bounds(first, last, base)
+        _require_bounds(first, last, meta)
         check_range(adapter, survey, last if mark is None else min(mark.last.index, last))
+        problem = contradiction(mark, meta, survey, last) if mark is not None else None
+        if problem is None:
+            check_range(adapter, survey, _covered(meta))
     except DamagedRecord as damage:
         raise CorruptLog(f"{where} is damaged: {damage}") from damage
-    if mark is not None and (problem := contradiction(mark, meta, survey, last)):
+    if problem is not None:
         raise CorruptLog(f"{where} is damaged: {problem}")
     try:
         check_range(adapter, survey, last)
@@ -85,7 +88,7 @@ def contradiction(mark: Mark, meta: Meta, survey: Survey, last: int) -> str | No
     """
     if mark.incarnation != meta.identity.incarnation:
         return f"its mark TAIL belongs to another store ({mark.incarnation}, not {meta.identity.incarnation})"
-    if last < mark.last.index:
+    if max(last, meta.base.last.index) < mark.last.index:
         return f"the log ends with entry {last}, but entry {mark.last.index} was durable"
     if survey.last.index == mark.last.index and (survey.last, survey.chain) != (mark.last, mark.chain):
         return (
@@ -104,8 +107,27 @@ def _older_ballot(mark: Mark, meta: Meta) -> str | None:
     return None
 
 
-def _require_bounds(first: int, last: int, base: Base) -> None:
-    if first > base.last.index + 1:
-        raise DamagedRecord(base.last.index + 1, f"is missing: the log begins with entry {first}")
-    if last < base.last.index:
-        raise DamagedRecord(last + 1, f"is missing, although everything up to entry {base.last.index} was compacted")
+def _covered(meta: Meta) -> int:
+    """The newest entry that was durable when the snapshot was recorded, and is in the log since."""
+    return max(meta.base.last.index, 0 if meta.snapshot is None else meta.snapshot.last.index)
+
+
+def _require_bounds(first: int, last: int, meta: Meta) -> None:
+    """The log reaches from its base to its snapshot.
+
+    It may end before the base if that is where the snapshot ends: one that was installed in the place of the log, which
+    was still to be dropped.
+    """
+    base = meta.base.last.index
+    if first > base + 1:
+        raise DamagedRecord(base + 1, f"is missing: the log begins with entry {first}")
+    if damage := lost_end(last, meta):
+        raise damage
+
+
+def lost_end(last: int, meta: Meta) -> DamagedRecord | None:
+    """Return the damage of a log that ends with entry ``last``, before what its base and snapshot say."""
+    covered = _covered(meta)
+    if last >= covered or (meta.snapshot is not None and covered == meta.base.last.index):
+        return None
+    return DamagedRecord(last + 1, f"is missing, although everything up to entry {covered} was durable")

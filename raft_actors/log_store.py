@@ -4,8 +4,10 @@ Rule: what ``write`` returned from is durable, and what is read back is what was
 
 ::
 
-    open    see ``store_opening``
-    write   lower the mark and sync it, if this truncates -> one adapter.write -> mark
+    open      see ``store_opening``
+    write     lower the mark and sync it, if this truncates -> one adapter.write -> mark
+    compact   snapshot is on disk -> one adapter.write records it -> older ones removed -> trim, slice by slice
+    install   snapshot is on disk -> mark lowered, if this cuts -> one adapter.write records it -> the log is dropped
 
 Any error in ``write`` ends the writing: what the disk has is unknown until the store is opened again (BUG-15, BUG-17).
 Formats: ``records`` (entries), ``store_meta`` (everything else), ``durable_mark`` (the file ``TAIL``).
@@ -15,7 +17,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +26,17 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, StorageFailed
+from raft_actors.errors import CorruptLog, InvariantViolated, StorageFailed
+from raft_actors.folders import Folder
+from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.types import Ballot, LogPosition
+from raft_actors.protocol.snapshot import Snapshot
+from raft_actors.protocol.types import LogPosition
 from raft_actors.records import DamagedRecord, decode_records, encode_entries, head_of
+from raft_actors.store_changes import changed_meta, merged
 from raft_actors.store_errors import translated
-from raft_actors.store_meta import Identity, ballot_value, cluster_value
+from raft_actors.store_meta import Base, Identity, base_of, base_value, snapshot_value
 from raft_actors.store_opening import AdapterFactory, OpenedStore, Recovered, open_store
 from storage_adapters import Batch
 
@@ -44,14 +51,17 @@ class LogStore:
     Attributes:
         identity: whose store this is.
         recovered: what was in it when it was opened.
+        snapshots: the files beside the log.
     """
 
     def __init__(self, opened: OpenedStore) -> None:
         self.identity = opened.meta.identity
         self.recovered = opened.recovered
+        self.snapshots = opened.snapshots
         self._adapter = opened.adapter
         self._where = opened.where
         self._base = opened.meta.base
+        self._recorded = opened.meta.snapshot
         self._ballot = opened.meta.ballot
         self._last = opened.last
         self._chain = opened.chain
@@ -62,7 +72,15 @@ class LogStore:
         self._closed = False
 
     @classmethod
-    def open(cls, factory: AdapterFactory, path: str | PathLike[str], *, name: str, codec: str = "") -> LogStore:
+    def open(
+        cls,
+        factory: AdapterFactory,
+        path: str | PathLike[str],
+        *,
+        name: str,
+        codec: str = "",
+        files: Folder | None = None,
+    ) -> LogStore:
         """Open the store of peer ``name``, or make it, and check all of it.
 
         Args:
@@ -70,6 +88,7 @@ class LogStore:
             path: the peer's own folder; ``MemoryAdapter`` makes no use of it.
             name: the peer.
             codec: name of the codec of its commands; ``""`` neither stores nor compares it.
+            files: where its snapshots are; ``None``: what the factory brings, else its folder ``snapshots``, or memory.
 
         Raises:
             Incompatible: it is no store, or that of another peer, format, engine or codec.
@@ -78,13 +97,13 @@ class LogStore:
             StorageFailed: the disk failed.
             MissingExtra: the engine is not installed.
         """
-        return cls(open_store(factory, Path(path), name=name, codec=codec))
+        return cls(open_store(factory, Path(path), name=name, codec=codec, files=files))
 
     def write(self, persists: Sequence[Persist], *, note: bool = True) -> None:
         """Make everything in ``persists`` durable, in their order, in one atomic batch.
 
         Args:
-            persists: effects in the order in which they were returned; only the first may truncate.
+            persists: effects in the order in which they were returned; only the first may truncate or install.
             note: move the durable mark at once; ``False`` if ``note`` is called later.
 
         Raises:
@@ -93,16 +112,78 @@ class LogStore:
             Incompatible: the store belongs to another cluster.
             InvariantViolated: what is to be written does not fit what is there.
         """
-        with self._writing:
-            self._require_usable()
-            try:
-                with translated(self._where, ""):
-                    self._commit(_merged(persists))
-                    if note:
-                        self._note()
-            except BaseException as error:
-                self._failure = error
-                raise
+        with self._changing():
+            self._commit(merged(persists))
+            if note:
+                self._note()
+
+    def compact(
+        self, snapshot: Snapshot, *, through: int, configuration_index: int, configuration: Configuration
+    ) -> None:
+        """Record a snapshot that was taken of this log, durably, and let the log begin after ``through``.
+
+        The entries before are gone for every reader at once, and from the disk slice by slice, with ``trim``.
+
+        Args:
+            snapshot: as ``SnapshotOutput.commit`` returned it.
+            through: the last entry to drop; the present base drops none.
+            configuration_index: where the configuration that counts at ``through`` stands, 0 if there is none.
+            configuration: that configuration.
+
+        Raises:
+            InvariantViolated: the snapshot is not of this log, older than the recorded one, or not on the disk.
+            PeerFailed: as for ``write``.
+        """
+        with self._changing():
+            self._require_own(snapshot)
+            base = self._base
+            if not base.last.index <= through <= snapshot.last.index:
+                raise InvariantViolated(f"{self._where} cannot be compacted through {through} by {snapshot.id}")
+            if through > base.last.index:
+                base = Base(*self._head(through), configuration_index, configuration)
+            self._record(snapshot, base, {})
+            self._drop_superseded()
+            self._note()
+
+    def trim(self, max_entries: int) -> bool:
+        """Drop entries from the disk that a compaction has dropped from the log.
+
+        Args:
+            max_entries: how many at most, so that a write that comes meanwhile does not wait long.
+
+        Returns:
+            Whether there are more.
+
+        Raises:
+            PeerFailed: as for ``write``.
+        """
+        with self._changing():
+            first, _ = self._adapter.bounds()
+            through = min(self._base.last.index, first + max_entries - 1)
+            if first <= through:
+                self._adapter.compact(through)
+                self._note()
+            return through < self._base.last.index
+
+    def head(self, index: int) -> tuple[LogPosition, int, float] | None:
+        """Return position, chain value and time of an entry; any thread may ask.
+
+        Returns:
+            They, also for the last entry that was compacted; ``None`` for one that is not in the log (any more).
+
+        Raises:
+            CorruptLog: its record is damaged or missing.
+            StorageFailed: the disk failed or the store is closed.
+        """
+        base = self._base
+        if index == base.last.index:
+            return base.last, base.chain, base.time
+        cuts, held = self._cuts, base.last.index < index <= self._last.index
+        with translated(self._where, ""):
+            pairs = self._adapter.read(index, index, 1)
+        if index <= self._base.last.index or not held or cuts != self._cuts:
+            return None
+        return self._head_in(index, pairs)
 
     def read(self, first: int, last: int, max_bytes: int) -> tuple[Entry, ...]:
         """Return the entries ``first .. last`` as far as they are in the store, every record checked.
@@ -152,6 +233,7 @@ class LogStore:
                 finally:
                     if self._mark is not None:
                         self._mark.close()
+                    self.snapshots.close()
                     self._adapter.close()
 
     def __enter__(self) -> Self:
@@ -172,9 +254,26 @@ class LogStore:
                 f"{self._where} takes no more writes after an error: {self._failure}"
             ) from self._failure
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the store for one change; an error ends the changes, as what the disk has is unknown then."""
+        with self._writing:
+            self._require_usable()
+            try:
+                with translated(self._where, ""):
+                    yield
+            except BaseException as error:
+                self._failure = error
+                raise
+
     def _commit(self, change: Persist) -> None:
-        meta = self._changed_meta(change)
-        cut = self._truncate_to(change.truncate_from) if change.truncate_from is not None else None
+        meta = changed_meta(change, self._ballot, self.identity, self._where)
+        if change.snapshot is not None:
+            self._install(change.snapshot, meta, change.truncate_from)
+            self._remember(change)
+            meta, cut = {}, None
+        else:
+            cut = self._truncate_to(change.truncate_from) if change.truncate_from is not None else None
         if not meta and cut is None and not change.entries:
             return
         last, chain = self._last, self._chain
@@ -187,9 +286,60 @@ class LogStore:
         except (ValueError, TypeError, struct.error) as error:
             raise InvariantViolated(f"{self._where} was handed what cannot be stored: {error}") from error
         self._last, self._chain = last, chain
+        self._remember(change)
+
+    def _remember(self, change: Persist) -> None:
         self._ballot = change.ballot or self._ballot
         if change.cluster:
             self.identity = replace(self.identity, cluster=change.cluster)
+
+    def _install(self, snapshot: Snapshot, meta: dict[str, bytes], truncate_from: int | None) -> None:
+        """Let the log go on from ``snapshot``: with what it has after it if it holds its last entry, else empty.
+
+        Paper: §7, Figure 13 (rules 6 and 7).
+        """
+        self._require_newer(snapshot)
+        if truncate_from is not None:
+            raise InvariantViolated(f"{self._where} cannot cut at {truncate_from} and install {snapshot.id} at once")
+        last = snapshot.last.index
+        held = last <= self._last.index and self._head(last)[0] == snapshot.last
+        if held:
+            self._require_own(snapshot)
+        cut = None if held else self._truncate_to(last)
+        self._record(snapshot, base_of(snapshot), meta, cut)
+        if not held:
+            self._last, self._chain = snapshot.last, snapshot.chain
+            self._adapter.compact(last)
+        self._drop_superseded()
+
+    def _record(self, snapshot: Snapshot, base: Base, meta: dict[str, bytes], cut: int | None = None) -> None:
+        """Record a snapshot and the base that goes with it, durably."""
+        self._adapter.write(Batch(meta | snapshot_value(snapshot) | base_value(base), cut))
+        self._recorded, self._base = snapshot, base
+
+    def _drop_superseded(self) -> None:
+        """Remove the snapshots to which the log does not reach back."""
+        self.snapshots.drop_before(self._base.last.index)
+
+    def _require_newer(self, snapshot: Snapshot) -> None:
+        base = self._base.last
+        if snapshot.last.index <= base.index or snapshot.last.term < base.term:
+            raise InvariantViolated(f"{self._where} begins after {base}, {snapshot} cannot take its place")
+        self._require_there(snapshot)
+
+    def _require_own(self, snapshot: Snapshot) -> None:
+        """What was taken of this log ends with an entry of it, and is no step back."""
+        self._require_there(snapshot)
+        last = snapshot.last.index
+        held = self._base.last.index <= last <= self._last.index
+        if not held or self._head(last)[:2] != (snapshot.last, snapshot.chain):
+            raise InvariantViolated(f"{self._where} does not hold the last entry of {snapshot}")
+        if self._recorded is not None and last < self._recorded.last.index:
+            raise InvariantViolated(f"{self._where} goes on from {self._recorded}, {snapshot} is older")
+
+    def _require_there(self, snapshot: Snapshot) -> None:
+        if self.snapshots.get(snapshot.id) != snapshot:
+            raise InvariantViolated(f"{self._where} has no such snapshot on its disk: {snapshot}")
 
     def _encoded(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, bytes]], int]:
         first = entries[0]
@@ -200,46 +350,31 @@ class LogStore:
             )
         return encode_entries(entries, self._chain)
 
-    def _changed_meta(self, change: Persist) -> dict[str, bytes]:
-        meta: dict[str, bytes] = {}
-        if change.ballot is not None and change.ballot != self._ballot:
-            self._require_later(change.ballot)
-            meta |= ballot_value(change.ballot)
-        if change.cluster and change.cluster != self.identity.cluster:
-            if self.identity.cluster:
-                raise Incompatible(
-                    f"{self._where} belongs to cluster {self.identity.cluster!r}, not to {change.cluster!r}",
-                    advice="give the peer another data_dir if it is to join that cluster",
-                )
-            meta |= cluster_value(change.cluster)
-        return meta
-
-    def _require_later(self, ballot: Ballot) -> None:
-        """A term never goes back, and a vote is given once in it. Paper: §5.2, Figure 2."""
-        ours = self._ballot
-        if ballot.term < ours.term or (ballot.term == ours.term and ours.voted_for is not None):
-            raise InvariantViolated(f"{self._where} holds {ours}, and {ballot} cannot replace it")
-
     def _truncate_to(self, index: int) -> int | None:
         """Lower the mark, durably, and the end of the log in memory; returns what the adapter has to cut."""
         if index > self._last.index:
             return None
         if index <= self._base.last.index:
             raise InvariantViolated(f"{self._where} is compacted up to {self._base.last.index}: cannot cut at {index}")
-        self._last, self._chain = self._end_before(index)
+        self._last, self._chain, _ = self._head(index - 1)
         self._cuts += 1
         if self._mark is not None:
             self._mark.put(self._last, self._chain, self._ballot)
             self._mark.sync()
         return index
 
-    def _end_before(self, index: int) -> tuple[LogPosition, int]:
-        if index - 1 == self._base.last.index:
-            return self._base.last, self._base.chain
+    def _head(self, index: int) -> tuple[LogPosition, int, float]:
+        """Return position, chain value and time of an entry that is in the log, or of the one before its first."""
+        base = self._base
+        if index == base.last.index:
+            return base.last, base.chain, base.time
+        return self._head_in(index, self._adapter.read(index, index, 1))
+
+    def _head_in(self, index: int, pairs: list[tuple[int, bytes]]) -> tuple[LogPosition, int, float]:
         try:
-            for key, record in self._adapter.read(index - 1, index - 1, 1):
-                return head_of(key, record)
-            raise DamagedRecord(index - 1, "is missing")
+            for pair in pairs:
+                return head_of(*pair)
+            raise DamagedRecord(index, "is missing")
         except DamagedRecord as damage:
             raise CorruptLog(f"{self._where} is damaged: {damage}") from damage
 
@@ -256,18 +391,3 @@ class LogStore:
         if self._mark is not None:
             self._mark.put(self._last, self._chain, self._ballot)
             self._mark.sync_if_due()
-
-
-def _merged(persists: Sequence[Persist]) -> Persist:
-    """Return one effect that does what all of them do, in their order."""
-    if len(persists) == 1:
-        return persists[0]
-    ballot, cluster = None, ""
-    entries: list[Entry] = []
-    for number, persist in enumerate(persists):
-        if number and persist.truncate_from is not None:
-            raise InvariantViolated("only the first of the writes that are merged may truncate")
-        ballot = persist.ballot or ballot
-        cluster = persist.cluster or cluster
-        entries += persist.entries
-    return Persist(ballot, persists[0].truncate_from if persists else None, tuple(entries), cluster)

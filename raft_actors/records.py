@@ -137,15 +137,15 @@ def decode_records(pairs: Sequence[tuple[int, bytes]], chain: int | None = None)
     return tuple(entries), chain
 
 
-def head_of(index: int, record: bytes) -> tuple[LogPosition, int]:
-    """Return the position and the chain value of one record, checked by itself.
+def head_of(index: int, record: bytes) -> tuple[LogPosition, int, float]:
+    """Return position, chain value and time of one record, checked by itself.
 
     Raises:
         DamagedRecord: it is damaged, or the record of another place.
     """
     survey = Survey(LogPosition(0, index - 1), before_of(index, record))
     survey.check(((index, record),))
-    return survey.last, survey.chain
+    return survey.last, survey.chain, survey.time
 
 
 def before_of(index: int, record: bytes) -> int:

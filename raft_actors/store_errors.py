@@ -13,7 +13,7 @@ from storage_adapters.folder import engine_of
 
 __all__ = ["refuse_foreign_folder", "translated", "translated_storage"]
 
-_SIGNS = ("LOCK", "FORMAT", "TAIL")
+_SIGNS = ("LOCK", "FORMAT", "TAIL", "snapshots")
 """Names that every store of ours has from its first moment, or gets in it."""
 
 

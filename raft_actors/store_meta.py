@@ -10,6 +10,7 @@ endian), then the payload. The payloads of format 1::
     cluster        id of its cluster, UTF-8; missing while it belongs to none
     ballot         msgpack [term, voted_for or nil]: one value, so that the two can never be stored apart (BUG-09)
     previous       msgpack ``Base``; missing until something was compacted
+    snapshot       msgpack ``Snapshot``: the one that the log goes on from; missing until one was recorded
     machine        reserved: the version of the state machine
 
 The format's number is read before anything else, and its own form never changes.
@@ -26,6 +27,7 @@ from msgspec import Struct
 
 from raft_actors.errors import CorruptLog, Incompatible
 from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition
 from raft_actors.records import FORMAT, GENESIS
 
@@ -35,6 +37,7 @@ __all__ = [
     "Identity",
     "Meta",
     "ballot_value",
+    "base_of",
     "base_value",
     "cluster_value",
     "codec_value",
@@ -42,10 +45,11 @@ __all__ = [
     "new_identity",
     "read_meta",
     "seal",
+    "snapshot_value",
     "unseal",
 ]
 
-KEYS = ("format", "name", "incarnation", "codec", "cluster", "ballot", "previous", "machine")
+KEYS = ("format", "name", "incarnation", "codec", "cluster", "ballot", "previous", "snapshot", "machine")
 
 
 class Identity(Struct, frozen=True):
@@ -90,11 +94,13 @@ class Meta(Struct, frozen=True):
     identity: Identity
     ballot: Ballot
     base: Base
+    snapshot: Snapshot | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _ballot = msgspec.msgpack.Decoder(Ballot)
 _base = msgspec.msgpack.Decoder(Base)
+_snapshot = msgspec.msgpack.Decoder(Snapshot)
 
 
 def seal(key: str, payload: bytes) -> bytes:
@@ -145,6 +151,16 @@ def base_value(base: Base) -> dict[str, bytes]:
     return {"previous": seal("previous", _encode(base))}
 
 
+def base_of(snapshot: Snapshot) -> Base:
+    """Return what lies before the first entry of a log that begins right after ``snapshot``."""
+    return Base(snapshot.last, snapshot.chain, snapshot.time, snapshot.configuration_index, snapshot.configuration)
+
+
+def snapshot_value(snapshot: Snapshot) -> dict[str, bytes]:
+    """Return the meta that records ``snapshot``."""
+    return {"snapshot": seal("snapshot", _encode(snapshot))}
+
+
 def read_meta(meta: Callable[[str], bytes | None], where: str) -> Meta | None:
     """Return what a store says about itself, or ``None`` if it says nothing at all.
 
@@ -169,9 +185,10 @@ def read_meta(meta: Callable[[str], bytes | None], where: str) -> Meta | None:
         )
         ballot = _ballot.decode(_payload(stored, "ballot"))
         base = _base.decode(_payload(stored, "previous")) if "previous" in stored else Base()
+        snapshot = _snapshot.decode(_payload(stored, "snapshot")) if "snapshot" in stored else None
     except (ValueError, msgspec.DecodeError) as error:
         raise CorruptLog(f"{where} is damaged: {error}") from error
-    return Meta(identity, ballot, base)
+    return Meta(identity, ballot, base, snapshot)
 
 
 def damage_in(meta: Callable[[str], bytes | None]) -> list[str]:

@@ -7,7 +7,9 @@
     adapter          -> takes the lock; an engine that finds damage says so
     meta             -> another peer, format or codec? Incompatible; nothing there? a new store
     every record     -> damage at or below the mark: CorruptLog; above it: a torn tail
+    snapshots        -> which of them the log goes on from
     settle           -> one durable write: the torn tail goes, and what was found is on the disk
+    tidy up          -> entries that a compaction was still to drop, and files that do not count, are removed
     mark             -> says what is durable now
 """
 
@@ -23,13 +25,17 @@ from msgspec.structs import replace
 
 from raft_actors.durable_mark import Mark, MarkFile, data_file_state, read_mark
 from raft_actors.errors import CorruptLog, Incompatible, StorageFailed
+from raft_actors.folders import Folder, MemoryFolder
 from raft_actors.log_recovery import survey_log
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.log import Log, recovered
-from raft_actors.protocol.types import Ballot, LogPosition
+from raft_actors.protocol.snapshot import Snapshot
+from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition
 from raft_actors.records import DamagedRecord, Survey
+from raft_actors.snapshot_recovery import remove_leftovers, snapshot_folder, usable_snapshots
+from raft_actors.snapshot_store import SnapshotStore
 from raft_actors.store_errors import refuse_foreign_folder, translated
 from raft_actors.store_meta import Base, Identity, Meta, ballot_value, codec_value, new_identity, read_meta
 from raft_actors.store_probe import ProbeFailed, probe
@@ -52,6 +58,9 @@ class Recovered(Struct, frozen=True):
         configurations: (index, configuration) pairs in the order of the log, the newest last.
         time: replicated time of the newest entry, in seconds.
         cluster: id of its cluster, ``""`` while it belongs to none.
+        base: position before the first entry of the log.
+        snapshots: those that the log goes on from, newest first. They are candidates: a state is checked when it is
+            loaded. With a base and none of them, the state is not in this store.
     """
 
     ballot: Ballot
@@ -59,6 +68,8 @@ class Recovered(Struct, frozen=True):
     configurations: tuple[tuple[int, Configuration], ...]
     time: float
     cluster: str
+    base: LogPosition = NOWHERE
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 class OpenedStore(Struct, frozen=True):
@@ -70,10 +81,11 @@ class OpenedStore(Struct, frozen=True):
     last: LogPosition
     chain: int
     mark: MarkFile | None
+    snapshots: SnapshotStore
     where: str
 
 
-def open_store(factory: AdapterFactory, folder: Path, *, name: str, codec: str) -> OpenedStore:
+def open_store(factory: AdapterFactory, folder: Path, *, name: str, codec: str, files: Folder | None) -> OpenedStore:
     """Open, check and settle a store; ``LogStore.open`` says what may be raised."""
     where = f"the store {folder} of peer {name!r}"
     with translated(where, str(folder)):
@@ -82,32 +94,48 @@ def open_store(factory: AdapterFactory, folder: Path, *, name: str, codec: str) 
             probe_if_changed(folder, read_mark(folder), where)
         adapter = factory(str(folder))
         try:
-            return _checked(adapter, folder, where, Identity(name, "", codec=codec))
+            durable = bool(adapter.stats().get("durable", True))
+            files = files or _files(factory, folder) or (snapshot_folder(folder) if durable else MemoryFolder())
+            mark = read_mark(folder) if durable else None  # under the lock: before it, somebody else may have moved it
+            opened = _checked(adapter, mark, SnapshotStore(files), Identity(name, "", codec=codec), where)
+            return replace(opened, mark=_marked(folder, opened)) if durable else opened
         except BaseException:
             adapter.close()
             raise
 
 
-def _checked(adapter: StorageAdapter, folder: Path, where: str, wanted: Identity) -> OpenedStore:
-    durable = bool(adapter.stats().get("durable", True))
-    mark = read_mark(folder) if durable else None  # read under the lock: before it, somebody else may have moved it
-    meta = read_meta(adapter.meta, where) or _make(adapter, mark, where, wanted.name)
+def _files(factory: AdapterFactory, folder: Path) -> Folder | None:
+    """Return the folder that a factory brings for the snapshots of its stores, if it has a method ``files(path)``."""
+    bring: Callable[[str], Folder] | None = getattr(factory, "files", None)
+    return None if bring is None else bring(str(folder))
+
+
+def _checked(
+    adapter: StorageAdapter, mark: Mark | None, snapshots: SnapshotStore, wanted: Identity, where: str
+) -> OpenedStore:
+    meta = read_meta(adapter.meta, where)
+    if meta is None:
+        _require_new(adapter, mark, snapshots, where)
+        meta = _make(adapter, wanted.name)
     _require_own(meta.identity, wanted, where)
     survey, torn = survey_log(adapter, meta, mark, where)
-    found = _recovered(meta, survey, where)
+    usable = usable_snapshots(adapter, meta, snapshots, where)
+    found = _recovered(meta, survey, usable, where)
     if torn is not None:
         count = adapter.bounds()[1] - torn.index + 1
         logger.warning("%s: a torn tail of %d entries is dropped: %s", where, count, torn)
     meta = _settle(adapter, meta, mark, torn, wanted.codec)
-    file = _marked(folder, meta, survey) if durable else None
-    return OpenedStore(adapter, meta, found, survey.last, survey.chain, file, where)
+    if adapter.bounds()[0] <= meta.base.last.index:
+        adapter.compact(meta.base.last.index)
+    remove_leftovers(snapshots, meta, usable)
+    return OpenedStore(adapter, meta, found, survey.last, survey.chain, None, snapshots, where)
 
 
-def _marked(folder: Path, meta: Meta, survey: Survey) -> MarkFile:
+def _marked(folder: Path, opened: OpenedStore) -> MarkFile:
     """Write and sync the mark of a store that was just checked."""
-    file = MarkFile(folder, meta.identity.incarnation)
+    file = MarkFile(folder, opened.meta.identity.incarnation)
     try:
-        file.put(survey.last, survey.chain, meta.ballot)
+        file.put(opened.last, opened.chain, opened.meta.ballot)
         file.sync()
     except BaseException:
         file.close()
@@ -115,13 +143,13 @@ def _marked(folder: Path, meta: Meta, survey: Survey) -> MarkFile:
     return file
 
 
-def _recovered(meta: Meta, survey: Survey, where: str) -> Recovered:
+def _recovered(meta: Meta, survey: Survey, snapshots: tuple[Snapshot, ...], where: str) -> Recovered:
     base = meta.base
     configurations = [(base.configuration_index, base.configuration)] if base.configuration else []
     changes = [entry for entry in survey.remembered if entry.kind is EntryKind.CONFIGURATION]
     configurations += [(entry.index, _configuration(entry, where)) for entry in changes]
     log = recovered(base.last, survey.last, tuple(survey.runs))
-    return Recovered(meta.ballot, log, tuple(configurations), survey.time, meta.identity.cluster)
+    return Recovered(meta.ballot, log, tuple(configurations), survey.time, meta.identity.cluster, base.last, snapshots)
 
 
 def _configuration(entry: Entry, where: str) -> Configuration:
@@ -131,16 +159,22 @@ def _configuration(entry: Entry, where: str) -> Configuration:
         raise CorruptLog(f"{where} is damaged: entry {entry.index} is no configuration: {error}") from error
 
 
-def _make(adapter: StorageAdapter, mark: Mark | None, where: str, name: str) -> Meta:
-    """Give a new store its identity, durably."""
+def _require_new(adapter: StorageAdapter, mark: Mark | None, snapshots: SnapshotStore, where: str) -> None:
+    """A store without an identity is new, or what is left of one: that never becomes a new one."""
     _, last = adapter.bounds()
     if mark is not None:
         raise CorruptLog(f"{where} is empty, but its mark TAIL says that entry {mark.last.index} was durable")
+    if left := snapshots.found():
+        raise CorruptLog(f"{where} is empty, but it has a snapshot that ends with entry {left[0].last.index}")
     if last:
         raise Incompatible(
             f"{where} holds {last} entries of something else than a peer",
             advice="give the peer another data_dir or name",
         )
+
+
+def _make(adapter: StorageAdapter, name: str) -> Meta:
+    """Give a new store its identity, durably."""
     identity, values = new_identity(name)
     adapter.write(Batch(meta=values))
     return Meta(identity, Ballot(), Base())

@@ -21,7 +21,7 @@ from pathlib import Path
 
 __all__ = ["ProbeFailed", "probe"]
 
-_KEYS = ("format", "name", "incarnation", "codec", "cluster", "ballot", "previous", "machine")
+_KEYS = ("format", "name", "incarnation", "codec", "cluster", "ballot", "previous", "snapshot", "machine")
 _CHUNK = 4 << 20
 _DEADLY = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
 

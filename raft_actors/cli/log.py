@@ -19,6 +19,9 @@ from raft_actors.inspection import NotAStore, entries, reading
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.snapshot import Snapshot
+from raft_actors.snapshot_recovery import candidates, snapshot_folder
+from raft_actors.snapshot_store import SnapshotStore
 from raft_actors.store_meta import Meta, read_meta
 from storage_adapters import StorageAdapter
 
@@ -36,7 +39,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "log",
         help="print the entries of a store without starting it",
-        description="Print index, term, kind, time and contents of the entries of a store; nothing is changed.",
+        description="Print the snapshots of a store, and index, term, kind, time and contents of its entries; nothing "
+        "is changed.",
     )
     parser.add_argument("dir", metavar="DIR", type=Path, help="a peer's own folder, DATA_DIR/NAME")
     parser.add_argument("--first", type=int, default=1, metavar="INDEX", help="begin with this entry")
@@ -73,6 +77,10 @@ def _print_log(adapter: StorageAdapter, args: argparse.Namespace) -> None:
     if meta is None:
         raise NotAStore(f"{args.dir} holds a log that no peer has made")
     print(_headline(meta, *adapter.bounds()))
+    found = SnapshotStore(snapshot_folder(args.dir)).found()
+    counting = candidates(adapter, meta, found)
+    for snapshot in found:
+        print(_snapshot_line(snapshot, "" if snapshot in counting else ", left over"))
     show = _decoder(meta.identity.codec, trusted=args.decode)
     for entry in entries(adapter, args.first, args.last):
         print(_line(entry, show))
@@ -85,6 +93,13 @@ def _headline(meta: Meta, first: int, last: int) -> str:
         f"# peer {identity.name}, incarnation {identity.incarnation}, cluster {identity.cluster or '-'}, "
         f"format {identity.format}, codec {identity.codec or '-'}, "
         f"term {ballot.term}, voted for {ballot.voted_for or '-'}, {held}"
+    )
+
+
+def _snapshot_line(snapshot: Snapshot, remark: str) -> str:
+    return (
+        f"# snapshot {snapshot.id}, after entry {snapshot.last.index} of term {snapshot.last.term}, "
+        f"{_time(snapshot.time)}, {snapshot.size} bytes{remark}"
     )
 
 

@@ -20,8 +20,9 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command ``verify``."""
     parser = subparsers.add_parser(
         "verify",
-        help="check every checksum of a store without starting it",
-        description="Check every checksum of a store, its chain and its durable-tail mark; nothing is changed. "
+        help="check every checksum of a store and its snapshots without starting it",
+        description="Check every checksum of a store, its chain, its durable-tail mark and its snapshots; nothing is "
+        "changed. "
         "Exit status: 0 sound, 1 not sound or in use, 2 no store.",
     )
     parser.add_argument("dir", metavar="DIR", type=Path, help="a peer's own folder, DATA_DIR/NAME")
@@ -60,4 +61,5 @@ def _print(report: Report, folder: Path) -> None:
     elif report.meta is not None:
         first, last = report.bounds
         held = f"entries {first} to {last}" if first <= last else "no entries"
-        print(f"ok: peer {report.meta.identity.name}, {held}, term {report.meta.ballot.term}")
+        taken = "".join(f", snapshot of entry {snapshot.last.index}" for snapshot in report.snapshots[:1])
+        print(f"ok: peer {report.meta.identity.name}, {held}{taken}, term {report.meta.ballot.term}")

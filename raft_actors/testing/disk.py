@@ -1,4 +1,4 @@
-"""A disk that is slow, fails or hangs: every adapter of one peer, with faults in front of it.
+"""A disk that is slow, fails or hangs: every adapter and snapshot of one peer, with faults in front of it.
 
 Rule: a fault comes before the operation, never instead of half of it: what failed or hung has changed nothing. A disk
 that hangs lets go when it heals, and when its peer is gone, so that no thread waits for ever.
@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raft_actors.folders import Folder, MemoryFolder
+from raft_actors.snapshot_recovery import snapshot_folder
+from raft_actors.testing.faulty_folder import FaultyFolder
 from storage_adapters import Batch, MemoryAdapter, StorageAdapter, StorageError
 from storage_adapters.interface import Entry, StrPath
 
@@ -29,7 +32,8 @@ class Disk:
         factory: opens the real adapter.
         engine: what ``Status.storage`` shows.
 
-    A ``MemoryAdapter`` is kept when the peer stops, as a disk would: the peer finds it again when it starts.
+    A ``MemoryAdapter`` is kept when the peer stops, as a disk would, and its snapshots with it: the peer finds them
+    again when it starts.
     """
 
     def __init__(self, factory: Factory, engine: str) -> None:
@@ -40,8 +44,9 @@ class Disk:
         self._delay = 0.0
         self._hangs = False
         self._failures: list[int] = []
-        self._adapters: list[FaultyAdapter] = []
+        self._adapters: list[FaultyAdapter | FaultyFolder] = []
         self._kept: StorageAdapter | None = None
+        self._kept_files = MemoryFolder()
         self._peeking = threading.local()
 
     def delay(self, seconds: float) -> None:
@@ -102,19 +107,25 @@ class Disk:
     def forget(self) -> None:
         """Drop the contents of a memory store."""
         self._kept = None
+        self._kept_files = MemoryFolder()
 
     def __call__(self, path: str) -> StorageAdapter:
         """Open the store at ``path``."""
         adapter = FaultyAdapter(self)
-        with self._changed:
-            self._adapters = [*(one for one in self._adapters if not one.off), adapter]
+        self._add(adapter)
         self.wait(adapter, delay=False)
         adapter.inner = self._kept or self._factory(path)
         if isinstance(adapter.inner, MemoryAdapter):
             self._kept = adapter.inner
         return adapter
 
-    def wait(self, adapter: FaultyAdapter, *, delay: bool) -> None:
+    def files(self, path: str) -> Folder:
+        """The snapshots of the store at ``path``, which is open."""
+        folder = FaultyFolder(self, self._kept_files if self._kept is not None else snapshot_folder(Path(path)))
+        self._add(folder)
+        return folder
+
+    def wait(self, adapter: FaultyAdapter | FaultyFolder, *, delay: bool) -> None:
         """Wait as long as the disk takes.
 
         Raises:
@@ -144,6 +155,12 @@ class Disk:
     def keeps(self, inner: StorageAdapter) -> bool:
         """Whether ``inner`` outlives its adapter."""
         return inner is self._kept
+
+    def _add(self, adapter: FaultyAdapter | FaultyFolder) -> None:
+        """Let a new opening take the place of an earlier one of its kind."""
+        with self._changed:
+            others = [one for one in self._adapters if not one.off and type(one) is not type(adapter)]
+            self._adapters = [*others, adapter]
 
     def _set(self, *, delay: float | None = None, hangs: bool | None = None) -> None:
         with self._changed:

@@ -167,7 +167,7 @@ def test_a_mark_that_is_not_lowered_before_a_truncation_would_be_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def lower_nothing(self: LogStore, index: int) -> int:
-        self._last, self._chain = self._end_before(index)
+        self._last, self._chain, _ = self._head(index - 1)
         return index
 
     monkeypatch.setattr(LogStore, "_truncate_to", lower_nothing)

@@ -1,0 +1,245 @@
+"""The snapshots of one peer in their folder, ``ID.snap`` each: taken, received, read, sent, and removed.
+
+Rule: what has a name is whole and durable (``snapshot_files``); which of them count is known to the log alone
+(``log_store``), so none is removed here unless the log says so.
+
+One thread at a time may take, one may receive, and any may read, send and remove.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator
+
+from msgspec.structs import replace
+
+from raft_actors.folders import Folder, ReadableFile
+from raft_actors.protocol.snapshot import Snapshot
+from raft_actors.snapshot_files import (
+    SUFFIX,
+    DamagedSnapshot,
+    SnapshotInput,
+    SnapshotOutput,
+    SnapshotReader,
+    check,
+    file_name,
+    read_snapshot,
+)
+from raft_actors.snapshot_format import Header
+
+__all__ = ["DamagedSnapshot", "SnapshotInput", "SnapshotOutput", "SnapshotReader", "SnapshotStore"]
+
+_TAKING, _RECEIVING = "taken.part", "received.part"
+_MOST_OPEN = 4
+"""More files than this are not kept open for sending."""
+
+
+class SnapshotStore:
+    """The snapshots in a folder.
+
+    Args:
+        folder: whose files these are; nothing else lies in it.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._drafts: set[str] = set()
+        self._known = {snapshot.id: snapshot for snapshot in self.found()}
+        self._sending = _OpenFiles(folder)
+
+    def create(self, snapshot: Snapshot, *, cluster: str, codec: str, version: int) -> SnapshotOutput:
+        """Begin to take a snapshot.
+
+        Args:
+            snapshot: what it stands for; its size is not known yet.
+            cluster: id of the cluster.
+            codec: name of the codec of its commands.
+            version: of the machine.
+
+        Raises:
+            OSError: the disk failed.
+            ValueError: another one is being taken.
+        """
+        header = Header(replace(snapshot, size=0), cluster, codec, version)
+        with self._beginning(_TAKING) as over:
+            return SnapshotOutput(self.folder, _TAKING, over, header)
+
+    def receive(self, snapshot_id: str) -> SnapshotInput:
+        """Begin to receive a snapshot.
+
+        Raises:
+            DamagedSnapshot: no snapshot has such an id.
+            OSError: the disk failed.
+            ValueError: another one is being received.
+        """
+        with self._beginning(_RECEIVING) as over:
+            return SnapshotInput(self.folder, _RECEIVING, over, snapshot_id)
+
+    def open(self, snapshot_id: str) -> SnapshotReader:
+        """Begin to read the state of a snapshot.
+
+        Raises:
+            DamagedSnapshot: its beginning is damaged.
+            OSError: it is gone (``FileNotFoundError``), or the disk failed.
+        """
+        return SnapshotReader(snapshot_id, self.folder.open(file_name(snapshot_id)))
+
+    def chunk(self, snapshot_id: str, offset: int, max_bytes: int) -> bytes | None:
+        """Return bytes of the file as they lie there, for sending; unchecked, as the receiver checks all of it.
+
+        A file of which something was sent goes on to be there for this method for a while after it was removed.
+
+        Args:
+            snapshot_id: which.
+            offset: where to begin.
+            max_bytes: how many at most; none are left at the end of the file.
+
+        Returns:
+            The bytes, or ``None`` if the snapshot is gone.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        return self._sending.read(snapshot_id, offset, max_bytes)
+
+    def get(self, snapshot_id: str) -> Snapshot | None:
+        """Return the snapshot of that id, or ``None`` if it is not here."""
+        return self._known.get(snapshot_id)
+
+    def found(self) -> list[Snapshot]:
+        """Return the snapshots whose headers can be read, newest first; their states are not looked at.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        found = []
+        for name in self.folder.names():
+            if name.endswith(SUFFIX):
+                with self.folder.open(name) as file:
+                    snapshot = read_snapshot(name, file)
+                if snapshot is not None:
+                    found.append(snapshot)
+        return sorted(found, key=lambda snapshot: (snapshot.last.index, snapshot.last.term), reverse=True)
+
+    def verify(self, snapshot_id: str) -> list[str]:
+        """Return what is wrong with a snapshot, every byte of which is read; nothing if it is sound.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        try:
+            with self.folder.open(file_name(snapshot_id)) as file:
+                check(snapshot_id, file)
+        except DamagedSnapshot as damage:
+            return [str(damage)]
+        except FileNotFoundError:
+            return [f"snapshot {snapshot_id} is missing"]
+        return []
+
+    def retain(self, ids: Collection[str]) -> None:
+        """Remove all files but these snapshots; while nothing is taken or received.
+
+        A removal is not synced: what a power cut brings back is removed again when the store is opened.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        kept = {file_name(snapshot_id) for snapshot_id in ids}
+        with self._lock:
+            for snapshot_id in self._known.keys() - set(ids):
+                del self._known[snapshot_id]
+            doomed = [name for name in self.folder.names() if name not in kept]
+        self._remove(doomed)
+
+    def drop_before(self, index: int) -> None:
+        """Remove the snapshots that end before ``index``; one that is committed meanwhile is not among them.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        with self._lock:
+            old = [snapshot.id for snapshot in self._known.values() if snapshot.last.index < index]
+            for snapshot_id in old:
+                del self._known[snapshot_id]
+        self._remove([file_name(snapshot_id) for snapshot_id in old])
+
+    def close(self) -> None:
+        """Let go of the files that are open for sending; what is being taken or received stays a temporary file."""
+        self._sending.close()
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self.folder.remove(name)
+        self._sending.retire(self._known)
+
+    @contextlib.contextmanager
+    def _beginning(self, name: str) -> Iterator[Callable[[Snapshot | None], None]]:
+        """Keep the temporary file ``name`` for one draft, until that is over or could not begin."""
+        with self._lock:
+            if name in self._drafts:
+                raise ValueError(f"{name} is in use: one snapshot at a time")
+            self._drafts.add(name)
+
+        def over(snapshot: Snapshot | None) -> None:
+            with self._lock:
+                if snapshot is not None:
+                    self._known[snapshot.id] = snapshot
+                    self._sending.replaced(snapshot.id)
+                self._drafts.discard(name)
+
+        try:
+            yield over
+        except BaseException:
+            over(None)
+            raise
+
+
+class _OpenFiles:
+    """Files that are being sent: they stay open, so that removing them does not hurt whoever is receiving them.
+
+    A removed file that was not asked for between two removals is let go: its room on the disk is wanted.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._files: dict[str, ReadableFile] = {}
+        self._wanted: set[str] = set()
+
+    def read(self, snapshot_id: str, offset: int, count: int) -> bytes | None:
+        with self._lock:
+            file = self._files.get(snapshot_id)
+            if file is None:
+                try:
+                    file = self._folder.open(file_name(snapshot_id))
+                except FileNotFoundError:
+                    return None
+                if len(self._files) >= _MOST_OPEN:
+                    self._let_go(next(iter(self._files)))
+                self._files[snapshot_id] = file
+            self._wanted.add(snapshot_id)
+            file.seek(offset)
+            return file.read(count)
+
+    def replaced(self, snapshot_id: str) -> None:
+        with self._lock:
+            self._let_go(snapshot_id)
+
+    def retire(self, known: Collection[str]) -> None:
+        with self._lock:
+            for snapshot_id in self._files.keys() - set(known) - self._wanted:
+                self._let_go(snapshot_id)
+            self._wanted.clear()
+
+    def close(self) -> None:
+        with self._lock:
+            for snapshot_id in list(self._files):
+                self._let_go(snapshot_id)
+
+    def _let_go(self, snapshot_id: str) -> None:
+        file = self._files.pop(snapshot_id, None)
+        if file is not None:
+            file.close()
