@@ -20,6 +20,7 @@ from raft_actors.errors import Incompatible, InvalidCommand, InvalidConfig
 from raft_actors.plain_codec import PlainCodec, register
 
 __all__ = [
+    "ATOMS",
     "CheckedCodec",
     "CloudpickleCodec",
     "Codec",
@@ -33,7 +34,8 @@ __all__ = [
 _PROTOCOL = 5
 HEADROOM = 20
 """Frames by which a trial decode is deeper than its caller, who is at 5 or more; a replica decodes at about 15."""
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+ATOMS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""The exact types that count as atoms: nobody can change their values."""
 
 
 @runtime_checkable
@@ -68,13 +70,13 @@ class CheckedCodec(Codec, Protocol):
 
 def is_atom(value: object) -> bool:
     """Return whether ``value`` is exactly ``None``, a bool, int, float, complex, str or bytes."""
-    return type(value) in _ATOMS
+    return type(value) in ATOMS
 
 
 def is_immutable_reply(value: object) -> bool:
     """Return whether nobody can change ``value``: an atom or a tuple of atoms, which may be shared as it is."""
     kind = type(value)
-    return _ATOMS.issuperset(map(type, value)) if kind is tuple else kind in _ATOMS  # type: ignore[call-overload]
+    return ATOMS.issuperset(map(type, value)) if kind is tuple else kind in ATOMS  # type: ignore[call-overload]
 
 
 class CloudpickleCodec:
@@ -124,6 +126,27 @@ class CloudpickleCodec:
             raise
         except Exception as error:
             raise _cannot_decode(self, data, error) from error
+
+    def encode_into(self, value: Any, file: Any) -> None:
+        """Write the bytes of ``value`` to ``file`` bit by bit: at most some 64 KiB, or one long string, at a time.
+
+        Raises:
+            Exception: whatever pickling it or ``file.write`` raises, as it is.
+        """
+        _ByValuePickler(file, _PROTOCOL).dump(value)
+
+    def decode_from(self, file: Any) -> Any:
+        """Return the value that ``encode_into`` wrote, and read no byte more than that.
+
+        Raises:
+            Incompatible: the bytes, or the classes and functions they name, cannot be had here.
+        """
+        try:
+            return pickle.Unpickler(file).load()
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise Incompatible(f"codec {self.name!r} cannot decode this state: {_why(error)}") from error
 
 
 # The types of code, cells, modules, ...: parts of a function that cloudpickle knows how to name.
@@ -242,16 +265,16 @@ def is_codec(value: object) -> bool:
 
 
 def _cannot_encode(codec: CheckedCodec | type[CheckedCodec], value: object, error: Exception) -> InvalidCommand:
-    return InvalidCommand(
-        f"codec {codec.name!r} cannot encode this {type(value).__name__}: {type(error).__name__}: {error}"
-    )
+    return InvalidCommand(f"codec {codec.name!r} cannot encode this {type(value).__name__}: {_why(error)}")
 
 
 def _cannot_decode_again(codec: CheckedCodec, value: object, error: Exception) -> InvalidCommand:
-    return InvalidCommand(
-        f"codec {codec.name!r} cannot decode this {type(value).__name__} again: {type(error).__name__}: {error}"
-    )
+    return InvalidCommand(f"codec {codec.name!r} cannot decode this {type(value).__name__} again: {_why(error)}")
 
 
 def _cannot_decode(codec: CheckedCodec, data: bytes, error: Exception) -> Incompatible:
-    return Incompatible(f"codec {codec.name!r} cannot decode these {len(data)} bytes: {type(error).__name__}: {error}")
+    return Incompatible(f"codec {codec.name!r} cannot decode these {len(data)} bytes: {_why(error)}")
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raft_actors.codec import CheckedCodec, is_immutable_reply
 from raft_actors.copies import detached
-from raft_actors.errors import CommandFailed, Incompatible
+from raft_actors.errors import CommandFailed, Incompatible, InvariantViolated
 from raft_actors.futures import RequestFuture, forbid_waiting
+from raft_actors.machine_snapshots import MachineSnapshots
 from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.requests import ReadBatch, Segment, WriteBatch
@@ -57,6 +58,7 @@ class Replica:
         self.abandoned = False
         self._name = name
         self._codec = codec
+        self._snapshots = MachineSnapshots(machine, name, codec)
 
     def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
         """Apply ``entries`` in order and answer whoever of ``segments`` waits for them.
@@ -122,6 +124,32 @@ class Replica:
             future.try_fail(CommandFailed.because(detached(error)), self.applied)
         else:
             self._answer(future, result[0], self.applied)
+
+    def capture(self) -> Any:
+        """Return an image of the state, between two commands; it tells what was ``applied``, whatever comes later."""
+        return self._snapshots.capture(self.state)
+
+    def dump(self, image: Any, file: Any) -> None:
+        """Write an image to ``file``; any thread. See ``MachineSnapshots.dump``."""
+        self._snapshots.dump(image, file)
+
+    def load(self, file: Any) -> Any:
+        """Return the state in ``file``, which is not ours yet; any thread. See ``MachineSnapshots.load``."""
+        return self._snapshots.load(file)
+
+    def adopt(self, state: Any, index: int) -> None:
+        """Go on from a loaded state, at once.
+
+        Args:
+            state: what ``load`` returned.
+            index: of the newest entry that is in it.
+
+        Raises:
+            InvariantViolated: newer entries than that are applied already.
+        """
+        if index < self.applied:
+            raise InvariantViolated(f"peer {self._name!r} has applied {self.applied} and would go back to {index}")
+        self.state, self.applied = state, index
 
     def _answer(self, future: RequestFuture[Any], reply: Any, index: int) -> None:
         if not is_immutable_reply(reply):

@@ -12,6 +12,7 @@ from raft_actors.behaviours.recovery import recover
 from raft_actors.errors import CorruptLog
 from raft_actors.log_store import LogStore
 from raft_actors.machine_actor import Replica
+from raft_actors.machine_snapshots import require_whole
 from raft_actors.peer import Owner, Peer
 from raft_actors.protocol.types import Moment, Settings
 from raft_actors.state_machine import Context, StateMachine
@@ -82,6 +83,7 @@ def _made(make: Callable[[], Any], name: str) -> StateMachine[Any, Any]:
             f"peer {name!r} needs a StateMachine class or a factory of one, "
             f"{make!r:.100} made a {type(machine).__name__}"
         )
+    require_whole(machine)
     other = _other_owner(machine, name)
     if other is not None:
         raise TypeError(

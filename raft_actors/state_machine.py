@@ -7,7 +7,12 @@ side effects, nothing random, no clock (``self.context.time`` is one that agrees
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from raft_actors import state_encoding
+
+if TYPE_CHECKING:
+    from raft_actors.state_files import StateInput, StateOutput
 
 __all__ = ["Context", "StateMachine"]
 
@@ -65,6 +70,8 @@ class StateMachine(ABC, Generic[Command, Reply]):
 
     Attributes:
         context: see ``Context``; only while ``handle_write`` runs.
+        version: of the states that ``dump`` writes: raise it when ``load`` of the older class could not read them. A
+            peer refuses a state of a newer version than its machine has.
 
     Example:
         >>> class Counter(StateMachine[int, int]):
@@ -79,6 +86,7 @@ class StateMachine(ABC, Generic[Command, Reply]):
     """
 
     context: Context = _NoContext()  # the machine actor puts the real one into the instance while it applies
+    version: int = 0
 
     @abstractmethod
     def init(self, name: str) -> Any:
@@ -117,3 +125,53 @@ class StateMachine(ABC, Generic[Command, Reply]):
 
     def on_follower(self, term: int) -> None:
         """Hear that this peer no longer leads, in ``term``; runs between commands and must not block."""
+
+    def snapshot(self, state: Any) -> Any:
+        """Return an image of ``state``: what it is now, whatever later commands do to it.
+
+        Runs between commands, which wait for it. The default returns an immutable state as it is, copies a dict, list
+        or set whose contents are immutable (exactly ``None bool int float complex str bytes``, and tuples and
+        frozensets of them), and encodes everything else, however long that takes. Write your own if your state can be
+        had cheaply, as a persistent map can. ``self.context`` has no values here.
+
+        Args:
+            state: what the last command returned; must not be changed, and whatever of it others may change must not be
+                a part of the image.
+
+        Returns:
+            The image, for ``dump``. If it is made here and ``dump`` is your own, it is an equal of the state.
+        """
+        image = state_encoding.capture(state)
+        if isinstance(image, state_encoding.EncodedState) and type(self).dump is not StateMachine.dump:
+            return image.decoded()
+        return image
+
+    def dump(self, image: Any, file: StateOutput) -> None:
+        """Write ``image`` to ``file``.
+
+        Runs on another thread than ``handle_write`` and ``handle_read``, at the same time as they: it must not touch
+        anything of ``self`` that they change, nor ``self.context``. Every write lets other threads run; write often,
+        some kilobytes each time. The default encodes the image with the peer's codec. Whoever overrides ``dump`` must
+        override ``load``.
+
+        Args:
+            image: what ``snapshot`` returned.
+            file: has ``write(bytes)``, and ``codec``, the peer's.
+        """
+        state_encoding.dump(image, file)
+
+    def load(self, file: StateInput) -> Any:
+        """Return the state that ``dump`` wrote to ``file``.
+
+        Runs on another thread than ``handle_write`` and ``handle_read``, and perhaps at the same time as they go on
+        with the old state: it must not touch anything of ``self`` that they change, nor ``self.context``. Every read
+        lets other threads run; read some kilobytes each time.
+
+        Args:
+            file: has ``read(size)``, ``readinto(buffer)`` and ``readline()``; ``codec``, the peer's; and ``version``,
+                that of the machine that wrote it, which is never newer than ours.
+
+        Returns:
+            The state as it was when ``snapshot`` was called.
+        """
+        return state_encoding.load(file)

@@ -31,6 +31,9 @@ LAYERS = (
             "codec",
             "config",
             "futures",
+            "breathing",
+            "state_files",
+            "state_encoding",
             "state_machine",
             "machines",
         )

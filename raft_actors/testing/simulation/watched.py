@@ -107,6 +107,23 @@ class Watched(StateMachine[Any, Any]):
         self._tell(index, canonical(reply), after)
         return result
 
+    @property
+    def version(self) -> int:  # type: ignore[override]
+        """The user's version."""
+        return self.inner.version
+
+    def snapshot(self, state: Any) -> Any:
+        """Return the user's image."""
+        return self.inner.snapshot(state)
+
+    def dump(self, image: Any, file: Any) -> None:
+        """Let the user's machine write its image."""
+        self.inner.dump(image, file)
+
+    def load(self, file: Any) -> Any:
+        """Return what the user's machine reads."""
+        return self.inner.load(file)
+
     def _tell(self, index: int, reply: Any, state: Any) -> None:
         self._judge.applied(self._name, index, reply, self._digest(state) if index % self._stride == 0 else None)
 

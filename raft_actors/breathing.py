@@ -1,0 +1,35 @@
+"""Long work takes a short pause every millisecond, so that the threads beside it keep running.
+
+Rule: whoever works through something as large as a state takes a breath between its pieces. A call into C that takes a
+second holds the interpreter for that second; cut into pieces it still holds it: a thread gives the interpreter up only
+when another one has asked for it for 5 ms (``sys.getswitchinterval``), and a ``time.sleep(0)`` gives it up but takes it
+again before the other one has woken. Only a real sleep lets everybody in who waits:
+
+    work 1 ms | sleep | work 1 ms | sleep | ...         the others wait for 1 ms at most, the work takes a tenth longer
+"""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["PAUSE", "STRETCH", "Breath"]
+
+STRETCH = 0.001
+"""So many seconds of work at a time, if its pieces are small enough."""
+PAUSE = 0.00005
+"""So many seconds of sleep after it; with what the system adds, it is about 0.1 ms."""
+
+
+class Breath:
+    """The pauses of one piece of long work, on one thread."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due = time.perf_counter() + STRETCH
+
+    def take(self) -> None:
+        """Pause, if there was work for a millisecond since the last time."""
+        if time.perf_counter() >= self._due:
+            time.sleep(PAUSE)
+            self._due = time.perf_counter() + STRETCH
