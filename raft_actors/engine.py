@@ -26,18 +26,27 @@ from raft_actors.errors import (
 from raft_actors.log_writer import Job
 from raft_actors.protocol.effects import (
     Accept,
+    Adopt,
     Apply,
+    Capture,
     ClusterFormed,
     ClusterRefused,
+    Compact,
     Discard,
+    DropChunks,
     Effect,
     Load,
+    LoadChunk,
     Persist,
     ReadyToStop,
     Refusal,
     Reject,
+    Restore,
     Send,
     ServeReads,
+    SnapshotAnswer,
+    SnapshotWork,
+    StoreChunk,
 )
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Event, ReadsRequested, Tick, WritesRequested
@@ -65,6 +74,21 @@ class Ports(Protocol):
 
     def serve(self, batch: ReadBatch) -> None:
         """Queue reads for the machine, after everything applied so far."""
+
+    def capture(self, capture: Capture) -> None:
+        """Queue a snapshot for the machine, after everything handed to it so far."""
+
+    def adopt(self, adopt: Adopt) -> None:
+        """Queue a loaded state for the machine, after everything handed to it so far."""
+
+    def compact(self, compact: Compact) -> None:
+        """Queue a durable snapshot for the store to record, and to drop what it covers."""
+
+    def keep(self, work: SnapshotWork) -> None:
+        """Queue work on the files of snapshots."""
+
+    def saved(self, answer: SnapshotAnswer) -> None:
+        """A request for a snapshot is answered."""
 
     def noticed(self, before: PeerState, after: PeerState) -> None:
         """Role, term, vote, leader or configuration changed."""
@@ -157,6 +181,9 @@ class Engine:
                     sends = []
                 if effect.truncate_from is not None:
                     self.waiters.truncated(effect.truncate_from)
+                if effect.snapshot is not None:
+                    self.waiters.truncated(max(self.state.log.last.index, effect.snapshot.last.index) + 1)
+                    self.waiters.covered(effect.snapshot.last.index)
                 persist = effect
             else:
                 self._perform_local(effect)
@@ -177,6 +204,10 @@ class Engine:
                     self._ports.serve(batch)
             case Load():
                 self._ports.load(effect)
+            case LoadChunk() | StoreChunk() | DropChunks() | Restore():
+                self._ports.keep(effect)
+            case Capture() | Adopt() | Compact() | SnapshotAnswer():
+                self._perform_snapshot(effect)
             case ClusterFormed() | ClusterRefused():
                 self._ports.formed(effect)
             case Discard():
@@ -185,6 +216,19 @@ class Engine:
                 self._ports.ready_to_stop()
             case Send() | Persist():
                 raise InvariantViolated(f"{type(effect).__name__} out of order")
+            case _:
+                assert_never(effect)
+
+    def _perform_snapshot(self, effect: Capture | Adopt | Compact | SnapshotAnswer) -> None:
+        match effect:
+            case Capture():
+                self._ports.capture(effect)
+            case Adopt():
+                self._ports.adopt(effect)
+            case Compact():
+                self._ports.compact(effect)
+            case SnapshotAnswer():
+                self._ports.saved(effect)
             case _:
                 assert_never(effect)
 
@@ -200,6 +244,7 @@ def _worth_a_notice(before: PeerState, after: PeerState) -> bool:
         or after.leader != before.leader
         or after.ballot is not before.ballot
         or after.configurations is not before.configurations
+        or after.snapshot is not before.snapshot
         or (before.commit_index < _configured(after) <= after.commit_index)
     )
 

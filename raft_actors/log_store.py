@@ -165,6 +165,11 @@ class LogStore:
                 self._note()
             return through < self._base.last.index
 
+    @property
+    def last(self) -> LogPosition:
+        """The position of the newest entry on the disk, or of the last one that a snapshot took the place of."""
+        return self._last
+
     def head(self, index: int) -> tuple[LogPosition, int, float] | None:
         """Return position, chain value and time of an entry; any thread may ask.
 

@@ -6,7 +6,8 @@
 
 ``Writer`` does the work without a thread; ``LogWriter`` is the thread. The simulator runs the same ``Writer``.
 
-A job that truncates begins a transaction of its own: the acknowledgements of what it cuts off leave before the cut.
+A job that truncates or installs a snapshot begins a transaction of its own: the acknowledgements of what it cuts off
+leave before the cut. Entries that a snapshot covers are dropped from the disk in slices, when nothing else is to do.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raft_actors.mailbox import FINISH, NEVER, Envelope, InboxActor, WorkChannel
-from raft_actors.protocol.effects import Load, Persist, Send
-from raft_actors.protocol.events import EntriesLoaded, Persisted
+from raft_actors.protocol.effects import Compact, Load, Persist, Send
+from raft_actors.protocol.events import EntriesLoaded, Persisted, SnapshotRecorded
 from raft_actors.protocol.types import Ballot, LogPosition
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "LogWriter", "Writer"]
 
+SLICE = 1000
+"""How many compacted entries are dropped from the disk at a time: no commit waits for more."""
 NOTE_INTERVAL = 0.02
 """Seconds between two rewritings of the durable mark."""
 
@@ -52,6 +55,7 @@ class Writer:
 
     Attributes:
         commits: how many transactions it made durable.
+        untrimmed: the disk still has entries that were compacted: call ``trim`` when there is time.
     """
 
     def __init__(
@@ -68,8 +72,9 @@ class Writer:
         self._send = send
         self._report = report
         self.commits = 0
+        self.untrimmed = False
 
-    def perform(self, items: Sequence[Job | Load]) -> None:
+    def perform(self, items: Sequence[Job | Load | Compact]) -> None:
         """Do everything that was queued, jobs first.
 
         Raises:
@@ -80,6 +85,8 @@ class Writer:
         for item in items:
             if isinstance(item, Load):
                 self._load(item)
+            elif isinstance(item, Compact):
+                self._compact(item)
 
     def _commit(self, group: Sequence[Job]) -> None:
         self.store.write([job.persist for job in group], note=False)
@@ -95,20 +102,37 @@ class Writer:
             persist = job.persist
             if persist.ballot is not None:
                 self._ballot = persist.ballot
-            if persist.entries:
-                newest = persist.entries[-1]
-                self._last = LogPosition(newest.term, newest.index)
+        self._last = self.store.last
 
     def _load(self, load: Load) -> None:
         entries = self.store.read(load.first, load.last, load.max_bytes)
         self._report(EntriesLoaded(load.reader, load.first, entries))
 
+    def _compact(self, compact: Compact) -> None:
+        self.store.compact(
+            compact.snapshot,
+            through=compact.through,
+            configuration_index=compact.configuration_index,
+            configuration=compact.configuration,
+        )
+        self.untrimmed = True
+        self._report(SnapshotRecorded(compact.snapshot.id))
+
+    def trim(self) -> None:
+        """Drop some compacted entries from the disk.
+
+        Raises:
+            PeerFailed: the disk failed.
+        """
+        self.untrimmed = self.store.trim(SLICE)
+
 
 def _transactions(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Cut ``jobs`` before each one that truncates."""
+    """Cut ``jobs`` before each one that truncates or installs."""
     group: list[Job] = []
     for job in jobs:
-        if job.persist.truncate_from is not None and group:
+        persist = job.persist
+        if group and (persist.truncate_from is not None or persist.snapshot is not None):
             yield group
             group = []
         group.append(job)
@@ -152,6 +176,7 @@ class LogWriter(InboxActor):
         try:
             self._perform(items)
             self._note()
+            self._trim()
         except BaseException as error:  # noqa: BLE001 - told to the peer, which stops
             self.channel.close()
             self._failed(error)
@@ -177,6 +202,12 @@ class LogWriter(InboxActor):
             return
         self._writer.store.note()
         self._noted, self._note_due, self.channel.deadline = self._writer.commits, now + NOTE_INTERVAL, NEVER
+
+    def _trim(self) -> None:
+        """Drop a slice of what was compacted, and come back at once for whatever was queued meanwhile."""
+        if self._writer.untrimmed and not self.channel.closed:
+            self._writer.trim()
+            self.channel.deadline = 0.0 if self._writer.untrimmed else self.channel.deadline
 
     def _close_store(self) -> None:
         try:

@@ -29,7 +29,7 @@ from raft_actors.state_machine import Context, StateMachine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ApplyBatch", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
+__all__ = ["AdoptState", "ApplyBatch", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
 
 logger = logging.getLogger("raft_actors")
 
@@ -175,6 +175,13 @@ class StaleRead(NamedTuple):
     min_index: int
 
 
+class AdoptState(NamedTuple):
+    """A state that was loaded, and the index of the newest entry in it."""
+
+    take: Callable[[], Any]
+    index: int
+
+
 class RoleNotice(NamedTuple):
     """The peer became leader, or ceased to be, in ``term``."""
 
@@ -251,6 +258,9 @@ class MachineActor(InboxActor):
                 self._read(item.batch)
             case StaleRead():
                 self._park(item)
+            case AdoptState():
+                self.replica.adopt(item.take(), item.index)
+                self._caught_up()
             case RoleNotice():
                 self._notice(item)
             case _ if item is FINISH:
@@ -262,6 +272,10 @@ class MachineActor(InboxActor):
         self.replica.apply(batch.entries, batch.segments)
         for segment in batch.segments:
             self._release(segment.batch, segment.stop - segment.start)
+        self._caught_up()
+
+    def _caught_up(self) -> None:
+        """Tell what is applied now, and answer who waited for it."""
         self._applied(self.replica.applied)
         while self._waiting and self._waiting[0][0] <= self.replica.applied:
             _, _, parked = heapq.heappop(self._waiting)

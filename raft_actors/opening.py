@@ -15,6 +15,7 @@ from raft_actors.machine_actor import Replica
 from raft_actors.machine_snapshots import require_whole
 from raft_actors.peer import Owner, Peer
 from raft_actors.protocol.types import Moment, Settings
+from raft_actors.snapshot_loading import load_newest
 from raft_actors.state_machine import Context, StateMachine
 from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from raft_actors.config import Config
     from raft_actors.intake import Mailbox
+    from raft_actors.protocol.snapshot import Snapshot
     from raft_actors.protocol.state import PeerState
 
 __all__ = ["open_peer", "settings_of"]
@@ -60,7 +62,8 @@ def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config
     try:
         _require_same(owner.state, store, "memory" if storage == "memory" else str(folder))
         replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
-        return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store))
+        snapshot = load_newest(store, replica, mailbox.name)
+        return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store, snapshot))
     except BaseException:
         store.close()
         raise
@@ -107,7 +110,7 @@ def _other_owner(machine: StateMachine[Any, Any], name: str) -> str | None:
     return next((owner for owner in owners if owner != name), None)
 
 
-def _state(name: str, config: Config, store: LogStore) -> PeerState:
+def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None) -> PeerState:
     recovered = store.recovered
     moment = Moment(time.monotonic(), time.time(), random.random())
     return recover(
@@ -120,4 +123,5 @@ def _state(name: str, config: Config, store: LogStore) -> PeerState:
         configurations=recovered.configurations,
         time=recovered.time,
         moment=moment,
+        snapshot=snapshot,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from raft_actors.futures import RequestFuture
 
-__all__ = ["Ended", "FormRequest", "StopNow"]
+__all__ = ["Ended", "FormRequest", "SnapshotOrder", "StopNow"]
 
 
 class FormRequest(NamedTuple):
@@ -16,6 +16,12 @@ class FormRequest(NamedTuple):
     names: tuple[str, ...]
     timeout: float
     future: RequestFuture[Any]
+
+
+class SnapshotOrder(NamedTuple):
+    """A caller wants a snapshot of now."""
+
+    future: RequestFuture[int]
 
 
 class StopNow(NamedTuple):

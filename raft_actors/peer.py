@@ -22,28 +22,24 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.behaviours.applying import MAX_APPLYING
-from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns, is_committing
+from raft_actors.behaviours.attention import ANSWERS, concerns, is_committing
 from raft_actors.engine import Engine
 from raft_actors.errors import OutcomeUnknown, RaftError
-from raft_actors.formation_errors import formation_error
 from raft_actors.log_writer import Job, LogWriter, Writer
-from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica, RoleNotice, StaleRead
+from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
-from raft_actors.orders import Ended, FormRequest, StopNow
-from raft_actors.protocol.configuration import Member
-from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
-from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.events import Applied, ClusterRequested, Event, PeerDown, Persisted, Received, StopRequested
+from raft_actors.orders import Ended, FormRequest, SnapshotOrder, StopNow
+from raft_actors.peer_ports import PeerPorts
+from raft_actors.protocol.effects import Compact, Discard, Load, Send
+from raft_actors.protocol.events import ClusterRequested, PeerDown, Received, SnapshotRequested, StopRequested
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
-from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import Moment
-from raft_actors.requests import ReadBatch, Segment
+from raft_actors.snapshot_keeper import Keeper, SnapshotKeeper
 from raft_actors.transport.local import LOCAL
-from raft_actors.values import configuration_of
 
 if TYPE_CHECKING:
     from raft_actors.futures import RequestFuture
@@ -84,7 +80,7 @@ class Owner(Protocol):
         """The peer has ended: its threads are done or abandoned, its store is closed."""
 
 
-class Peer(InboxActor):
+class Peer(PeerPorts, InboxActor):
     """One Raft server.
 
     Args:
@@ -112,10 +108,14 @@ class Peer(InboxActor):
             failed=self._fail,
             owner=mailbox.put,
         )
+        keeper = Keeper(self.name, store, replica, mailbox.codec.name, self._report)
+        self.keeper = SnapshotKeeper(self.name, keeper, failed=self._fail, owner=mailbox.put)
         self._outbox: list[Send] = []
-        self._for_disk: list[Job | Load] = []
+        self._for_disk: list[Job | Load | Compact] = []
         self._for_machine: list[Any] = []
+        self._for_keeper: list[Any] = []
         self._forming: dict[int, RequestFuture[Any]] = {}
+        self._saving: dict[int, RequestFuture[int]] = {}
         self._tokens = itertools.count(1)
         self._stop_by = float("inf")
         self._hold_until = 0.0
@@ -156,12 +156,12 @@ class Peer(InboxActor):
 
     def pause(self) -> None:
         """Freeze all three threads, each as soon as it comes back for more."""
-        for channel in (self.mailbox, self.machine.channel, self.writer.channel):
+        for channel in (self.mailbox, self.machine.channel, self.keeper.channel, self.writer.channel):
             channel.pause()
 
     def resume(self) -> None:
         """Let frozen threads go on."""
-        for channel in (self.machine.channel, self.writer.channel, self.mailbox):
+        for channel in (self.machine.channel, self.keeper.channel, self.writer.channel, self.mailbox):
             channel.resume()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Peer(InboxActor):
         for item in drained.items:
             if type(item) is StopRequested:
                 stops.append(item)
-            elif isinstance(item, Envelope | FormRequest | StopNow):
+            elif isinstance(item, Envelope | FormRequest | SnapshotOrder | StopNow):
                 self._control(item, moment)
             else:
                 engine.run(item, moment)
@@ -234,14 +234,21 @@ class Peer(InboxActor):
         if self._for_machine and not (busy and self._machine_can_wait()):
             work, self._for_machine = self._for_machine, []
             self.machine.channel.post_all(work)
+        for item in self._for_keeper:
+            self.keeper.hand(item)
+        self._for_keeper.clear()
 
     def _machine_can_wait(self) -> bool:
         """Whether nobody here waits for the entries to be applied, so that some more may come together."""
         work = self._for_machine
         return len(work) < MAX_APPLYING and all(type(one) is ApplyBatch and not one.segments for one in work)
 
-    def _control(self, item: Envelope[Any] | FormRequest | StopNow, moment: Moment) -> None:
+    def _control(self, item: Envelope[Any] | FormRequest | SnapshotOrder | StopNow, moment: Moment) -> None:
         match item:
+            case SnapshotOrder():
+                token = next(self._tokens)
+                self._saving[token] = item.future
+                self.engine.run(SnapshotRequested(token), moment)
             case FormRequest():
                 token = next(self._tokens)
                 self._forming[token] = item.future
@@ -261,74 +268,6 @@ class Peer(InboxActor):
         if envelope.reply_to is not None:
             envelope.reply_to.set(answer)
 
-    # -- ports of the engine -------------------------------------------------------------------------------------------
-
-    def send(self, send: Send) -> None:
-        """Hand a message to the transport."""
-        self._outbox.append(send)
-
-    def _send_now(self, send: Send) -> None:
-        """The same for the log writer, in its thread: what it sends has waited long enough."""
-        LOCAL.send(self.name, send.to, send.message)
-
-    def persist(self, job: Job) -> None:
-        """Queue a batch for the disk."""
-        self._for_disk.append(job)
-
-    def load(self, load: Load) -> None:
-        """Queue a read of entries."""
-        self._for_disk.append(load)
-
-    def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
-        """Queue committed entries for the machine."""
-        self._for_machine.append(ApplyBatch(entries, segments))
-
-    def serve(self, batch: ReadBatch) -> None:
-        """Queue reads for the machine."""
-        self._for_machine.append(batch)
-
-    def noticed(self, before: PeerState, after: PeerState) -> None:
-        """Tell the world what changed, and the machine whether it leads."""
-        leads, led = isinstance(after.role, Leader), isinstance(before.role, Leader)
-        if leads != led:
-            self._for_machine.append(RoleNotice(leads, after.term))
-        self.owner.noticed(before, after)
-
-    def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
-        """Answer the caller who asked for a cluster."""
-        future = self._forming.pop(effect.token)
-        if isinstance(effect, ClusterFormed):
-            future.try_set(configuration_of(self.engine.state))
-        else:
-            asked = Member(self.name, self.engine.state.incarnation)
-            future.try_fail(formation_error(asked, effect))
-
-    def discarded(self, effect: Discard) -> None:
-        """Count a refused message."""
-        self.owner.discarded(effect)
-
-    def ready_to_stop(self) -> None:
-        """A graceful stop has nothing more to wait for."""
-        self._ending = self._ending or StopNow()
-
-    def _read_stale(self, batch: ReadBatch, min_index: int) -> bool:
-        return self.machine.channel.post(StaleRead(batch, min_index))
-
-    def _applied(self, index: int) -> None:
-        """The machine applied up to ``index``; called in its thread. News only for a peer that has more for it."""
-        self.mailbox.whisper(Applied(index), APPLIED)
-
-    def _report(self, event: Event) -> None:
-        """The log writer did something; called in its thread. A follower whose log is applied waits for no sync."""
-        if type(event) is Persisted:
-            self.mailbox.whisper(event, SYNCED)
-        else:
-            self.mailbox.post(event)
-
-    def _fail(self, error: BaseException) -> None:
-        """The machine or the log writer cannot go on; called in their threads."""
-        self.mailbox.post(StopNow(error=error))
-
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _end(self, ending: StopNow) -> None:
@@ -339,6 +278,7 @@ class Peer(InboxActor):
         left_over = self.mailbox.turn_away(late)
         patience = self._patience(ending)
         self._end_machine(ending, patience)
+        self._end_keeper(patience)
         self._end_writer(ending, patience)
         self._answer_all(ending, late, left_over)
         self.finish()
@@ -364,6 +304,11 @@ class Peer(InboxActor):
             logger.warning("peer %s: its state machine hangs and is abandoned", self.name)
             self.machine.abandon()
 
+    def _end_keeper(self, until: float) -> None:
+        if not self.keeper.end(until - time.monotonic()):
+            logger.warning("peer %s: a snapshot hangs and is abandoned", self.name)
+            self.keeper.abandon()
+
     def _end_writer(self, ending: StopNow, until: float) -> None:
         if ending.crash:
             self.writer.discard = True
@@ -380,10 +325,10 @@ class Peer(InboxActor):
         self.engine.waiters.close(unapplied=late, unknown=unknown)
         for future in self.mailbox.unanswered():
             future.try_fail(unknown)
-        for future in self._forming.values():
+        for future in (*self._forming.values(), *self._saving.values()):
             future.try_fail(unknown)
         for item in left_over:
-            if isinstance(item, FormRequest):
+            if isinstance(item, FormRequest | SnapshotOrder):
                 item.future.try_fail(late)
             elif isinstance(item, Envelope):
                 self._answer_left_over(item, late)

@@ -194,6 +194,17 @@ class Waiters:
                 self._segments.append(kept)
             self._overwritten(segment)
 
+    def covered(self, index: int) -> None:
+        """A snapshot took the place of everything up to ``index``: what came of it is in there, but no replies."""
+        while self._segments and self._segments[0].first <= index:
+            segment = self._segments.popleft()
+            if segment.last > index:
+                segment, rest = segment.split(index + 1)
+                self._segments.appendleft(rest)
+            error = OutcomeUnknown("this peer took over a snapshot of the leader, which tells no replies")
+            segment.fail(error)
+            self._release(segment.batch, segment.stop - segment.start)
+
     def _overwritten(self, segment: Segment) -> None:
         error = OutcomeUnknown("the leader changed, and its log does not have this command")
         error.__cause__ = RaftError(f"entry {segment.first} of term {segment.term} was overwritten")

@@ -21,6 +21,7 @@ __all__ = [
     "PeerEvent",
     "PeerStopped",
     "RoleChanged",
+    "SnapshotTaken",
     "Subscription",
 ]
 
@@ -62,7 +63,15 @@ class PeerStopped:
     reason: str
 
 
-PeerEvent = LeaderChanged | RoleChanged | ConfigurationCommitted | PeerStopped
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """Peer ``name`` has a new durable snapshot, taken by itself or sent by its leader, of everything up to ``index``."""
+
+    name: str
+    index: int
+
+
+PeerEvent = LeaderChanged | RoleChanged | ConfigurationCommitted | SnapshotTaken | PeerStopped
 
 
 class Subscription:

@@ -37,7 +37,14 @@ from raft_actors.mailbox import forget_actors
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
-from raft_actors.subscriptions import ConfigurationCommitted, Hub, LeaderChanged, PeerStopped, RoleChanged
+from raft_actors.subscriptions import (
+    ConfigurationCommitted,
+    Hub,
+    LeaderChanged,
+    PeerStopped,
+    RoleChanged,
+    SnapshotTaken,
+)
 from raft_actors.timekeeper import TIMEKEEPER
 from raft_actors.transport.local import LOCAL
 from raft_actors.values import Status, configuration_of, retired, role_name, status_of
@@ -225,6 +232,8 @@ class Handle:
             self.hub.publish(RoleChanged(self.name, role, after.term))
         if after.leader != before.leader:
             self.hub.publish(LeaderChanged(after.leader, after.term))
+        if after.snapshot_index > before.snapshot_index:
+            self.hub.publish(SnapshotTaken(self.name, after.snapshot_index))
         configuration = configuration_of(after)
         if configuration.committed and configuration != configuration_of(before):
             self.hub.publish(ConfigurationCommitted(configuration))

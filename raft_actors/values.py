@@ -42,7 +42,7 @@ class Progress:
     Attributes:
         match_index: up to where its log is known to equal the leader's, durably.
         lag: entries it is behind.
-        state: ``"probe"``, ``"replicate"`` or ``"loading"``.
+        state: ``"probe"``, ``"replicate"``, ``"loading"`` or ``"snapshot"``.
     """
 
     match_index: int
@@ -140,6 +140,7 @@ def status_of(state: PeerState, *, storage: str, applied: int, failure: RaftErro
         last_term=log.last.term,
         commit_index=state.commit_index,
         last_applied=max(state.last_applied, applied),
+        snapshot_index=state.snapshot_index,
         storage=storage,
         incarnation=state.incarnation,
         progress=MappingProxyType({name: _progress(one, log.last.index) for name, one in progress.items()}),

@@ -2,8 +2,9 @@
 
 ::
 
-    pieces --StoreChunk--> file --whole, checked, durable--> the log begins after it --Persist--> recorded --> acknowledged
-                                                            --Restore--> state loaded beside the machine  --> Adopt
+    pieces --StoreChunk--> file: whole, checked, durable
+        --> the log begins after it --Persist--> recorded in the store --> acknowledged
+        --Restore--> state loaded beside the machine ------------------> Adopt
 
 Pieces of two snapshots are never mixed: a piece of another id begins anew, and a new term or leader ends everything.
 The machine goes on answering stale reads from its old state until the new one is complete and the store knows of it;

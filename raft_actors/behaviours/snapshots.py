@@ -61,17 +61,13 @@ def take_if_due(state: PeerState) -> Transition:
     return Transition(state, (Capture(last, index, configuration),))
 
 
-def configuration_at(
-    configurations: tuple[tuple[int, Configuration], ...], index: int
-) -> tuple[int, Configuration]:
+def configuration_at(configurations: tuple[tuple[int, Configuration], ...], index: int) -> tuple[int, Configuration]:
     """The configuration that counts at ``index``, and where it stands. Paper: §7 (BUG-54)."""
     known = [item for item in configurations if item[0] <= index]
     return known[-1] if known else (0, NO_CONFIGURATION)
 
 
-def covered(
-    configurations: tuple[tuple[int, Configuration], ...], index: int
-) -> tuple[tuple[int, Configuration], ...]:
+def covered(configurations: tuple[tuple[int, Configuration], ...], index: int) -> tuple[tuple[int, Configuration], ...]:
     """``configurations`` of a log that begins after ``index``: the one that counts there, and all later ones."""
     at, configuration = configuration_at(configurations, index)
     later = tuple(item for item in configurations if item[0] > index)

@@ -38,7 +38,7 @@ def other_voters(state: PeerState) -> list[Member]:
 def election_deadline(state: PeerState, moment: Moment) -> float:
     """When to stand if nothing is heard: a fresh random timeout. Paper: §5.2.
 
-    Never for a peer without a vote, nor for one that lost its state: it could lead, but neither answer nor feed anybody.
+    Never for a peer without a vote, nor for one that lost its state: as a leader it could answer and feed nobody.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
