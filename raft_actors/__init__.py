@@ -8,6 +8,7 @@ from raft_actors.administration import configuration, set_configuration
 from raft_actors.api import (
     leader,
     read,
+    restore,
     start_peer,
     status,
     stop,
@@ -68,6 +69,7 @@ __all__ = [
     "status",
     "write",
     "read",
+    "restore",
     "subscribe",
     "Client",
     # messages

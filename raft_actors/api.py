@@ -8,15 +8,20 @@ from __future__ import annotations
 import atexit
 import time
 from collections.abc import Callable, Collection
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pykka
 
 from raft_actors import names, supervisor
 from raft_actors.arguments import PeerRef, name_of, patience_of, seconds_of
+from raft_actors.backups import restore_image
+from raft_actors.codec import resolve
 from raft_actors.config import Config
-from raft_actors.errors import NotConfigured, RaftError
+from raft_actors.errors import AlreadyStarted, InvalidConfig, NotConfigured, RaftError
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.opening import ADAPTERS
 from raft_actors.requests import check_read
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import PeerEvent, Subscription
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "leader",
     "read",
+    "restore",
     "start_peer",
     "status",
     "stop",
@@ -97,6 +103,37 @@ def stop_peer(name: PeerRef, *, timeout: float | None = 5.0) -> None:
 
 
 stop = stop_peer
+
+
+def restore(path: str | PathLike[str], *, name: str, config: Config) -> None:
+    """Fill the empty store of peer ``name`` from a backup image, as a new cluster (new id) of this one peer.
+
+    The peer is started with ``start_peer`` afterwards, and leads the new cluster by itself; others are added to it.
+    Whatever fails, ``config.data_dir/name`` is as it was.
+
+    Args:
+        path: the image.
+        name: the peer; it may have another name than the one whose image it is.
+        config: its settings, of which the store needs ``data_dir``, ``storage`` and ``codec``.
+
+    Raises:
+        AlreadyStarted: the peer is running.
+        Incompatible: its store is not empty, or the image is of another codec or of a later version.
+        CorruptLog: the image is damaged.
+        InvalidName: nobody can have this name.
+        InvalidConfig: ``storage="memory"`` keeps nothing that a peer could be started with.
+        StorageFailed: the disk failed.
+        MissingExtra: the storage engine is not installed.
+        OSError: the image cannot be read.
+    """
+    names.check_name(name)
+    storage, folder = config.storage, Path(config.data_dir).absolute() / name
+    if names.whereis(name) is not None:
+        raise AlreadyStarted(name, f"peer {name!r} is started in this process: {folder} cannot be restored under it")
+    if storage == "memory":
+        raise InvalidConfig("storage='memory' keeps nothing that is restored into it", fields=("storage",))
+    factory = ADAPTERS[storage] if isinstance(storage, str) else storage
+    restore_image(Path(path), folder, factory, name=name, codec=resolve(config.codec).name)
 
 
 def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
