@@ -6,8 +6,11 @@ import logging
 
 from raft_actors.administration import configuration, set_configuration
 from raft_actors.api import (
+    backup,
     leader,
     read,
+    restore,
+    snapshot,
     start_peer,
     status,
     stop,
@@ -52,7 +55,7 @@ from raft_actors.errors import (
 )
 from raft_actors.requests import GetStatus, Read, Write
 from raft_actors.state_machine import StateMachine
-from raft_actors.subscriptions import ConfigurationCommitted, LeaderChanged, PeerStopped, RoleChanged
+from raft_actors.subscriptions import ConfigurationCommitted, LeaderChanged, PeerStopped, RoleChanged, SnapshotTaken
 from raft_actors.values import Configuration, Progress, Status
 
 __version__ = "0.1.0"
@@ -68,6 +71,9 @@ __all__ = [
     "status",
     "write",
     "read",
+    "snapshot",
+    "backup",
+    "restore",
     "subscribe",
     "Client",
     # messages
@@ -78,6 +84,7 @@ __all__ = [
     "LeaderChanged",
     "RoleChanged",
     "ConfigurationCommitted",
+    "SnapshotTaken",
     "PeerStopped",
     # values
     "Configuration",

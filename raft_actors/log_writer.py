@@ -118,13 +118,14 @@ class Writer:
         self.untrimmed = True
         self._report(SnapshotRecorded(compact.snapshot.id))
 
-    def trim(self) -> None:
-        """Drop some compacted entries from the disk.
+    def trim(self) -> bool:
+        """Drop some compacted entries from the disk; returns whether there are more.
 
         Raises:
             PeerFailed: the disk failed.
         """
         self.untrimmed = self.store.trim(SLICE)
+        return self.untrimmed
 
 
 def _transactions(jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -206,8 +207,7 @@ class LogWriter(InboxActor):
     def _trim(self) -> None:
         """Drop a slice of what was compacted, and come back at once for whatever was queued meanwhile."""
         if self._writer.untrimmed and not self.channel.closed:
-            self._writer.trim()
-            self.channel.deadline = 0.0 if self._writer.untrimmed else self.channel.deadline
+            self.channel.deadline = 0.0 if self._writer.trim() else self.channel.deadline
 
     def _close_store(self) -> None:
         try:

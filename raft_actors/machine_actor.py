@@ -179,7 +179,7 @@ class AdoptState(NamedTuple):
     """A state that was loaded, and the index of the newest entry in it."""
 
     take: Callable[[], Any]
-    index: int
+    last: int
 
 
 class RoleNotice(NamedTuple):
@@ -259,7 +259,7 @@ class MachineActor(InboxActor):
             case StaleRead():
                 self._park(item)
             case AdoptState():
-                self.replica.adopt(item.take(), item.index)
+                self.replica.adopt(item.take(), item.last)
                 self._caught_up()
             case RoleNotice():
                 self._notice(item)

@@ -15,6 +15,7 @@ stops the peer.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, RaftError
@@ -234,14 +235,16 @@ class SnapshotKeeper(InboxActor):
         self.name = name
         self.keeper = keeper
         self._failed = failed
+        self._starting = threading.Lock()
 
     def __str__(self) -> str:
         return f"raft-snapshots-{self.name}"
 
     def hand(self, item: Saving | SnapshotWork) -> None:
-        """Queue work; the first starts the thread. Only one thread may be the first to call it."""
-        if self.thread is None and not self.channel.closed:
-            self.start_prepared()
+        """Queue work; the first starts the thread."""
+        with self._starting:
+            if self.thread is None and not self.channel.closed:
+                self.start_prepared()
         self.channel.post(item)
 
     def on_receive(self, message: Any) -> None:

@@ -62,6 +62,6 @@ def _require_others(store: LogStore, name: str) -> None:
     configurations = store.recovered.configurations
     if configurations and has_quorum(configurations[-1][1], (name,)):
         raise CorruptLog(
-            f"peer {name!r} has lost its snapshot, without which its log is worth nothing, and is its cluster's only one",
+            f"peer {name!r} has lost its snapshot, without which its log is worth nothing, and is alone",
             advice="restore it from a backup",
         )

@@ -65,7 +65,7 @@ class PeerStopped:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTaken:
-    """Peer ``name`` has a new durable snapshot, taken by itself or sent by its leader, of everything up to ``index``."""
+    """Peer ``name`` has a new durable snapshot of everything up to ``index``, its own or its leader's."""
 
     name: str
     index: int
