@@ -29,7 +29,7 @@ from raft_actors.protocol.types import Moment
 __all__ = ["CHUNK_BYTES", "advance", "again", "begin", "send_chunk"]
 
 CHUNK_BYTES = 256 << 10
-"""Largest piece of a snapshot in one message, in bytes; never more than ``max_batch_bytes``."""
+"""Largest piece of a snapshot in one message, in bytes."""
 PATIENCE = 4.0
 """Heartbeat intervals after which a piece that was not answered is sent again."""
 
@@ -54,7 +54,7 @@ def begin(
     if snapshot is None or snapshot.last.index < wants:
         return progress
     sending = _sending(state, snapshot, 0, moment)
-    effects.append(_load(state, name, sending))
+    effects.append(_load(name, sending))
     return replace(progress, state=ProgressState.SNAPSHOT, sending=sending, inflight=(), probing=False)
 
 
@@ -66,8 +66,8 @@ def _patience(state: PeerState, moment: Moment) -> float:
     return moment.now + PATIENCE * state.settings.heartbeat_interval
 
 
-def _load(state: PeerState, name: str, sending: Sending) -> LoadChunk:
-    return LoadChunk(name, sending.id, sending.offset, min(CHUNK_BYTES, state.settings.max_batch_bytes))
+def _load(name: str, sending: Sending) -> LoadChunk:
+    return LoadChunk(name, sending.id, sending.offset, CHUNK_BYTES)
 
 
 def send_chunk(
@@ -115,7 +115,7 @@ def advance(
     if reply.offset != sending.offset or not 0 <= reply.received < sending.size or reply.received == sending.offset:
         return progress
     sending = replace(sending, offset=reply.received, again_at=_patience(state, moment))
-    effects.append(_load(state, reply.sender, sending))
+    effects.append(_load(reply.sender, sending))
     return replace(progress, sending=sending)
 
 
@@ -127,5 +127,5 @@ def again(state: PeerState, role: Leader, moment: Moment) -> tuple[Leader, tuple
         if one.sending is not None and moment.now >= one.sending.again_at and one.heard_at > horizon:
             sending = replace(one.sending, again_at=_patience(state, moment))
             progress[name] = replace(one, sending=sending)
-            effects.append(_load(state, name, sending))
+            effects.append(_load(name, sending))
     return (replace(role, progress=progress), tuple(effects)) if effects else (role, ())

@@ -20,9 +20,11 @@ from typing import Any
 
 import msgspec
 
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot
 from raft_actors.records import FORMAT
 from raft_actors.store_meta import ballot_value, seal
+from raft_actors.testing.simulation.files import Files
 from storage_adapters import Batch, MemoryAdapter
 from storage_adapters.interface import Entry, StorageError
 
@@ -30,6 +32,7 @@ __all__ = ["Disk", "SimulatedAdapter"]
 
 _HEAD = struct.Struct("<IIQQ")
 _ballot = msgspec.msgpack.Decoder(Ballot)
+_snapshot = msgspec.msgpack.Decoder(Snapshot)
 
 
 def _nothing() -> None:
@@ -43,6 +46,7 @@ class Disk:
         name: the peer.
         incarnation: identity of the store on it.
         written: told ``(disk, batch)`` when a batch is on it.
+        recorded: told ``(disk, snapshot)`` before, when the batch records one.
 
     Attributes:
         boundary: called before and after each batch is on the medium; may raise to let the process die there.
@@ -50,12 +54,21 @@ class Disk:
         failed_once: whether a call ever failed.
         survives: whether what fails is on the medium all the same.
         ballot: term and vote on the medium.
-        terms: of the entries on the medium, from index 1 on.
+        terms: of the entries on the medium, from index 1 on; also of those that a recorded snapshot covers.
         checksums: of their records.
         damaged: whether something on it was damaged.
+        first: the lowest index whose entry is on it; what comes before is in ``snapshot``.
+        snapshot: the one that is recorded on it.
+        files: beside the log.
     """
 
-    def __init__(self, name: str, incarnation: str, written: Callable[[Disk, Batch], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        incarnation: str,
+        written: Callable[[Disk, Batch], None],
+        recorded: Callable[[Disk, Snapshot], None],
+    ) -> None:
         self.name = name
         self.incarnation = incarnation
         self.boundary: Callable[[], None] = _nothing
@@ -66,9 +79,13 @@ class Disk:
         self.terms: list[int] = []
         self.checksums: list[int] = []
         self.damaged = False
+        self.first = 1
+        self.snapshot: Snapshot | None = None
+        self.files = Files()
         self.values: list[bytes] = []
         self.meta: dict[str, bytes] = {}
         self._written = written
+        self._recorded = recorded
         plain = {"format": b"%d" % FORMAT, "name": name.encode(), "incarnation": incarnation.encode()}
         self.meta.update({key: seal(key, value) for key, value in plain.items()} | ballot_value(Ballot()))
 
@@ -81,6 +98,9 @@ class Disk:
         if batch.truncate_from is not None:
             del self.terms[batch.truncate_from - 1 :]
             del self.checksums[batch.truncate_from - 1 :]
+        if "snapshot" in batch.meta:
+            self.snapshot = _snapshot.decode(batch.meta["snapshot"][4:])
+            self._recorded(self, self.snapshot)
         for _, record in batch.entries:
             checksum, _, _, term = _HEAD.unpack_from(record)
             self.terms.append(term)
@@ -93,7 +113,8 @@ class Disk:
         """Flip one bit of the record at ``index``, or of a value beside the log if that is 0."""
         self.damaged = True
         if index:
-            self.values[index - 1] = _flipped(self.values[index - 1], bit)
+            place = index - self.first
+            self.values[place] = _flipped(self.values[place], bit)
         else:
             key = sorted(self.meta)[bit % len(self.meta)]
             self.meta[key] = _flipped(self.meta[key], bit)
@@ -116,6 +137,7 @@ class SimulatedAdapter(MemoryAdapter):
         super().__init__(disk.name)
         self._values = disk.values
         self._meta = disk.meta
+        self._first = disk.first
         self._disk = disk
         self._broken = False
 
@@ -142,6 +164,16 @@ class SimulatedAdapter(MemoryAdapter):
             self._disk.failed_once = True
             raise StorageError("the disk cannot be read", errno=errno.EIO)
         return super().read(first, last, max_bytes)
+
+    def compact(self, through: int) -> None:
+        """Drop a prefix, or fail, or die on the way."""
+        disk = self._disk
+        if self._broken:
+            raise StorageError("the disk failed before", errno=errno.EIO)
+        disk.boundary()
+        super().compact(through)
+        disk.first = self._first
+        disk.boundary()
 
     def stats(self) -> dict[str, Any]:
         """As ``MemoryAdapter``; the engine is called ``simulated``."""

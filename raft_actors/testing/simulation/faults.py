@@ -251,7 +251,7 @@ class Faults:
             return
         rng = self._cluster.world.rng
         index, bit = rng.randint(1, len(node.disk.terms)), rng.getrandbits(16)
-        if bit >> 13 == 0:  # an eighth strikes ballot, name and the like
+        if bit >> 13 == 0 or index < node.disk.first:  # an eighth strikes ballot, name and the like
             index = 0
         node.disk.damage(index, bit)
         self._cluster.world.note(node.name, "disk is damaged at", index)

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raft_actors.protocol.entry import EntryKind
 from raft_actors.protocol.events import Event, Received
 from raft_actors.protocol.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshotReply,
     ReadIndexReply,
     RequestVote,
     RequestVoteReply,
@@ -30,10 +32,14 @@ if TYPE_CHECKING:
     from raft_actors.protocol.configuration import Configuration
     from raft_actors.protocol.effects import Persist
     from raft_actors.protocol.entry import Entry
+    from raft_actors.protocol.snapshot import Snapshot
     from raft_actors.testing.simulation.disk import Disk
     from raft_actors.testing.simulation.node import Node
 
 __all__ = ["Invariants"]
+
+
+_REPLIES = (AppendEntriesReply, InstallSnapshotReply)
 
 
 class Invariants:
@@ -88,7 +94,7 @@ class Invariants:
         if isinstance(role, Leader):
             if type(before.role) is not Leader:
                 self._leads(node, after)
-            elif type(event) is Received and type(event.message) is AppendEntriesReply:
+            elif type(event) is Received and type(event.message) in _REPLIES:
                 self._believes(node, before.role, after, event.message.sender)
 
     def _knows_its_terms(self, node: Node, state: PeerState) -> None:
@@ -96,7 +102,7 @@ class Invariants:
         mirror = node.mirror
         for first, term in state.log.runs:
             begins = first <= len(mirror) and mirror[first - 1].term == term
-            if not begins or (first > 1 and mirror[first - 2].term == term):
+            if not begins or (first > state.log.first and mirror[first - 2].term == term):
                 what = f"{node.name} knows its terms as {state.log.runs}, term {term} does not begin there"
                 raise Violated("log matching", what)
 
@@ -168,7 +174,8 @@ class Invariants:
         for state in reversed(self._elected):
             if state.term <= leader.term:
                 return
-            if state.log.last.index < entry.index or state.log.term_at(entry.index) != entry.term:
+            log = state.log
+            if log.last.index < entry.index or log.term_at(entry.index) not in (entry.term, None):
                 raise Violated("leader completeness", f"{state.name} was elected in term {state.term} without {entry}")
 
     def _believes(self, node: Node, before: Leader, state: PeerState, follower: str) -> None:
@@ -191,8 +198,8 @@ class Invariants:
     def leaves(self, node: Node, to: str, message: Any) -> None:
         """A message leaves: what it promises must be on disk."""
         kind, disk = type(message), node.disk
-        if kind is AppendEntriesReply:
-            if not message.success or not message.match_index:
+        if kind in _REPLIES:
+            if not getattr(message, "success", True) or not message.match_index:
                 return  # it only says: I am here
             if disk.ballot.term < message.term:
                 what = f"{node.name} acknowledges in term {message.term}, its disk is in term {disk.ballot.term}"
@@ -236,6 +243,8 @@ class Invariants:
             if isinstance(node.engine.state.role, Leader):
                 raise Violated("leader append-only", f"{node.name} leads and cuts its log at {cut}")
             del mirror[cut - 1 :]
+        if persist.snapshot is not None:
+            self._installs(node, persist.snapshot)
         before, time = (mirror[-1].term, mirror[-1].time) if mirror else (0, 0.0)
         for entry in persist.entries:
             if entry.time < time:
@@ -247,6 +256,45 @@ class Invariants:
                 raise Violated("log matching", f"{node.name} has {entry} after term {before}, others have {known}")
             mirror.append(entry)
             before, time = entry.term, entry.time
+
+    def _installs(self, node: Node, snapshot: Snapshot) -> None:
+        """A snapshot takes the place of what it covers; what follows it stays, if the log holds its last entry."""
+        mirror, last = node.mirror, snapshot.last
+        if isinstance(node.engine.state.role, Leader):
+            raise Violated("leader append-only", f"{node.name} leads and installs a snapshot of {last.index}")
+        self._require_committed(node.name, snapshot)
+        kept = len(mirror) >= last.index and mirror[last.index - 1].term == last.term
+        mirror[: last.index if kept else len(mirror)] = self.committed[: last.index]
+
+    def _require_committed(self, name: str, snapshot: Snapshot) -> None:
+        index, term = snapshot.last.index, snapshot.last.term
+        if index > len(self.committed) or self.committed[index - 1].term != term:
+            raise Violated("state machine safety", f"{name} has a snapshot of {term}/{index}, which is not committed")
+        known = [entry.index for entry in self.committed[:index] if entry.kind is EntryKind.CONFIGURATION]
+        if snapshot.configuration_index != (known[-1] if known else 0):
+            raise Violated("log matching", f"{name} has a snapshot of {index} with the configuration of another place")
+
+    def recorded(self, disk: Disk, snapshot: Snapshot) -> None:
+        """A disk records a snapshot: only then may entries go, so its file must be there for good."""
+        self._require_committed(disk.name, snapshot)
+        if not disk.files.is_safe(f"{snapshot.id}.snap"):
+            raise Violated("durable commits", f"{disk.name} records snapshot {snapshot.id}, whose file is not synced")
+        index = snapshot.last.index
+        kept = disk.term_at(index) == snapshot.last.term
+        covered = self.committed[:index]
+        place = index if kept else len(disk.terms)
+        disk.terms[:place] = [entry.term for entry in covered]
+        disk.checksums[:place] = [self._checksums[entry.index, entry.term] for entry in covered]
+
+    def adopted(self, node: Node, snapshot: Snapshot) -> None:
+        """A machine is given the state of a snapshot."""
+        index = snapshot.last.index
+        self._require_committed(node.name, snapshot)
+        if index <= node.handed:
+            raise Violated("state machine safety", f"{node.name} goes back from {node.handed} to a snapshot of {index}")
+        if node.disk.snapshot is None or node.disk.snapshot.last.index < index:
+            raise Violated("effect order", f"{node.name} adopts a snapshot of {index} that its disk does not know")
+        node.handed = index
 
     def lost(self, node: Node) -> None:
         """A process is gone. A configuration that it made up and nobody else saw may be made up again, differently."""

@@ -23,13 +23,16 @@ from raft_actors.intake import Mailbox
 from raft_actors.log_store import LogStore
 from raft_actors.log_writer import Job, Writer
 from raft_actors.machine_actor import Replica
-from raft_actors.protocol.effects import Load
+from raft_actors.protocol.effects import Compact, Load
 from raft_actors.protocol.events import Applied, Event, PeerDown, Persisted, Received, StopRequested
 from raft_actors.protocol.messages import AppendEntriesReply
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import Settings
+from raft_actors.snapshot_loading import load_newest
 from raft_actors.testing.simulation.clock import Clock
 from raft_actors.testing.simulation.disk import Disk, SimulatedAdapter
+from raft_actors.testing.simulation.files import SimulatedFolder
+from raft_actors.testing.simulation.node_snapshots import NodeSnapshots
 from raft_actors.testing.simulation.ports import Died, NodePorts
 from raft_actors.testing.simulation.watched import Watched
 from raft_actors.testing.simulation.watched_engine import SimulatedMachine, WatchedEngine
@@ -37,6 +40,7 @@ from raft_actors.testing.simulation.world import Violated
 
 if TYPE_CHECKING:
     from raft_actors.protocol.entry import Entry
+    from raft_actors.protocol.snapshot import Snapshot
     from raft_actors.testing.simulation.cluster import Cluster
 
 __all__ = ["Died", "Node"]
@@ -46,7 +50,7 @@ SOON = 1e-6
 EVERYTHING = ANSWERS | APPLIED | SYNCED
 
 
-class Node(NodePorts):
+class Node(NodePorts, NodeSnapshots):
     """One peer.
 
     Args:
@@ -83,7 +87,8 @@ class Node(NodePorts):
 
     def new_disk(self) -> Disk:
         """An empty medium with an incarnation of its own."""
-        disk = Disk(self.name, f"{self.name}-{self.wiped}".rjust(16, "0"), self.cluster.invariants.written)
+        invariants = self.cluster.invariants
+        disk = Disk(self.name, f"{self.name}-{self.wiped}".rjust(16, "0"), invariants.written, invariants.recorded)
         self.cluster.invariants.disks[disk.incarnation] = disk
         disk.boundary = self._boundary
         return disk
@@ -97,7 +102,8 @@ class Node(NodePorts):
             RaftError: the store cannot be opened.
         """
         disk, cluster = self.disk, self.cluster
-        store = LogStore.open(lambda path: SimulatedAdapter(disk), f"simulated disk of {self.name}", name=self.name)
+        where, folder = f"simulated disk of {self.name}", SimulatedFolder(disk)
+        store = LogStore.open(lambda path: SimulatedAdapter(disk), where, name=self.name, files=folder)
         known = cluster.invariants.entries
         self.mirror = [known[index, term][1] for index, term in enumerate(disk.terms, 1)]
         self.handed = 0
@@ -110,22 +116,26 @@ class Node(NodePorts):
         self._ending = False
         self._stirred = False
         self._attention = EVERYTHING
-        self._disk_queue: deque[Job | Load] = deque()
-        self._syncing: list[Job | Load] = []
+        self._disk_queue: deque[Job | Load | Compact] = deque()
+        self._syncing: list[Job | Load | Compact] = []
         self._machine_queue: deque[Any] = deque()
         self._working = False
         self.mailbox = Mailbox(self.name, cluster.config, cluster.codec)
         self.mailbox.refusal = lambda: UnknownPeer(self.name)
         self.replica = Replica(Watched(cluster.judge, self.name), self.name, cluster.codec)
         self.machine = SimulatedMachine(self, self.replica)
-        state = self._recovered(store)
+        self._begin_keeping(store)
+        snapshot = load_newest(store, self.replica, self.name)
+        if snapshot is not None:
+            self.loaded(snapshot)
+        state = self._recovered(store, snapshot)
         self.engine = WatchedEngine(state, self, self.mailbox.release)
         self.engine.node = self
         self.writer = Writer(store, state.ballot, state.log.last, self._send_synced, self._report)
         cluster.world.note(self.name, "starts", state.ballot, state.log.last)
         self._plan_wake()
 
-    def _recovered(self, store: LogStore) -> PeerState:
+    def _recovered(self, store: LogStore, snapshot: Snapshot | None) -> PeerState:
         recovered = store.recovered
         return recover(
             name=self.name,
@@ -137,6 +147,7 @@ class Node(NodePorts):
             configurations=recovered.configurations,
             time=recovered.time,
             moment=self.clock.moment(),
+            snapshot=snapshot,
         )
 
     def crash(self) -> None:
@@ -150,11 +161,14 @@ class Node(NodePorts):
                 pass
             except (RaftError, OSError) as error:
                 self.cluster.world.note(self.name, "fails while it dies", str(error))
+        self.die_over_files()
         self.died()
 
     def died(self) -> None:
         """The process is gone: callers hear so, and the others perhaps."""
         self.cluster.world.note(self.name, "dies")
+        if self.cluster.world.rng.random() < 0.5:
+            self.disk.files.power_cut(self.cluster.world.rng)
         self._end(OutcomeUnknown(f"peer {self.name!r} crashed"))
 
     def _end(self, late: RaftError) -> None:
@@ -177,6 +191,7 @@ class Node(NodePorts):
         for item in self._machine_queue:
             self.machine.work(item)
         self.writer.perform([*self._syncing, *self._disk_queue])
+        self.keeper.give_up()
         self._end(UnknownPeer(self.name, f"peer {self.name!r} has stopped"))
 
     def failed(self, error: BaseException) -> None:
@@ -348,11 +363,16 @@ class Node(NodePorts):
             self.cluster.world.at(self.paused_until, self._synced, life)
             return
         work, self._syncing = self._syncing, []
-        self._guarded(lambda: self.writer.perform(work))
+        self._guarded(lambda: self._perform(work))
         if self.up:
             if self._disk_queue:
                 self._sync()
             self._look_if_stirred()
+
+    def _perform(self, work: list[Any]) -> None:
+        self.writer.perform(work)
+        if self.writer.untrimmed and (work[0] is not work[-1] or self.cluster.world.rng.random() < 0.5):
+            self.writer.trim()
 
     def _work(self) -> None:
         """The machine takes what is queued."""

@@ -52,6 +52,7 @@ class Plan:
         faults: which are on, in the order of ``FAULTS``.
         settings: of every peer.
         cached_entries: how many entries a log keeps in memory; small in some seeds, so that stores are read.
+        chunk_bytes: the largest piece of a snapshot in a message.
         loss: of a message.
         duplicate: of a message.
         replay: that an old message comes again with a new one.
@@ -86,6 +87,7 @@ class Plan:
     faults: tuple[str, ...] = ()
     settings: Settings = field(default_factory=Settings)
     cached_entries: int = 1024
+    chunk_bytes: int = 1 << 18
     loss: float = 0.0
     duplicate: float = 0.0
     replay: float = 0.0
@@ -135,6 +137,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     plan.attentive = rng.random() < 0.3
     plan.one_job = rng.random() < 0.2
     plan.cached_entries = rng.choice((1024, 1024, 16, 2))
+    plan.chunk_bytes = rng.choice((100, 1000, 1 << 18))
     _draw_network(rng, plan)
     _draw_slowness(rng, plan)
     _draw_clients(rng, plan)
@@ -149,6 +152,9 @@ def _draw_settings(rng: Random) -> Settings:
         lease_reads=lease_reads,
         max_inflight=rng.choice((64, 64, 4, 1)),
         max_batch_bytes=rng.choice((1 << 20, 1 << 20, 400, 1)),
+        snapshot_threshold=rng.choice((100_000, 100_000, 100, 20, 5)),
+        snapshot_threshold_bytes=rng.choice((64 << 20, 64 << 20, 1000)),
+        trailing_entries=rng.choice((10_000, 100, 10, 0, 0)),
     )
 
 

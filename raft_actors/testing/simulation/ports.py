@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from raft_actors.log_writer import Job
 from raft_actors.machine_actor import ApplyBatch, RoleNotice
-from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Discard, Load, Send
+from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Compact, Discard, Load, Send
 from raft_actors.protocol.state import Leader, PeerState
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class NodePorts:
     cluster: Cluster
     name: str
     fuse: int
-    _disk_queue: deque[Job | Load]
+    _disk_queue: deque[Job | Load | Compact]
     _machine_queue: deque[Any]
     _ending: bool
 

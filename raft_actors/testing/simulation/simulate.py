@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from raft_actors.behaviours import sending
 from raft_actors.protocol import log as protocol_log
 from raft_actors.state_machine import StateMachine
 from raft_actors.testing.history import Operation
@@ -152,6 +153,7 @@ def simulate(
     chosen = commands or _examples(instance, plan)
     cluster = Cluster(world, plan, size=peers, factory=machine, commands=chosen)
     cached, protocol_log.CACHED_ENTRIES = protocol_log.CACHED_ENTRIES, plan.cached_entries
+    piece, sending.CHUNK_BYTES = sending.CHUNK_BYTES, plan.chunk_bytes
     try:
         _run(cluster, steps, model_of(instance), report, instance)
     except Violated as violated:
@@ -159,6 +161,7 @@ def simulate(
         world.note("observer", "VIOLATION", str(violated))
     finally:
         protocol_log.CACHED_ENTRIES = cached
+        sending.CHUNK_BYTES = piece
     report.close(world, cluster, instance)
     return report
 

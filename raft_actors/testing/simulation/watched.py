@@ -46,6 +46,15 @@ class Judge:
         if state is not None and self.states.setdefault(index, state) != state:
             self._differ("states", name, index, self.states[index], state)
 
+    def saved(self, name: str, index: int, state: Any, how: str) -> None:
+        """Hear what state was saved, or came out of a snapshot, at ``index``."""
+        if self.states.setdefault(index, state) != state:
+            raise Violated(
+                "equal states",
+                f"at index {index} the state is {self.states[index]!r:.300}, {name} {how} as {state!r:.300}: "
+                "the snapshot does not restore, or the machine changes what it gave for one",
+            )
+
     def _differ(self, what: str, name: str, index: int, one: Any, other: Any) -> None:
         raise Violated(
             f"equal {what}",
