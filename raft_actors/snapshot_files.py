@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from raft_actors.folders import Folder, ReadableFile
 
 __all__ = [
+    "DRAFT",
     "SUFFIX",
     "DamagedSnapshot",
     "SnapshotInput",
     "SnapshotOutput",
     "SnapshotReader",
+    "check",
     "file_name",
+    "is_ours",
     "read_snapshot",
 ]
 
@@ -49,8 +52,8 @@ class DamagedSnapshot(Exception):
         self.reason = reason
 
 
-SUFFIX = ".snap"
-"""How the names of snapshots end; others are temporary."""
+SUFFIX, DRAFT = ".snap", ".part"
+"""How the names of snapshots end, and of temporary files."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -63,6 +66,11 @@ def file_name(snapshot_id: str) -> str:
     if not _ID.fullmatch(snapshot_id):
         raise DamagedSnapshot(repr(snapshot_id[:80]), "has a name that no snapshot has")
     return snapshot_id + SUFFIX
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file is a snapshot or a temporary file; others are left alone."""
+    return name.endswith((SUFFIX, DRAFT))
 
 
 class _Draft:

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from raft_actors.protocol.snapshot import Snapshot
-from raft_actors.snapshot_files import SUFFIX
+from raft_actors.snapshot_files import SUFFIX, is_ours
 from raft_actors.snapshot_recovery import candidates, fits, snapshot_folder
 from raft_actors.snapshot_store import SnapshotStore
 from raft_actors.store_meta import Meta
@@ -57,7 +57,7 @@ def check_snapshots(store: Path, adapter: StorageAdapter, meta: Meta) -> Snapsho
         )
     recorded = () if meta.snapshot is None else (meta.snapshot,)
     names = {snapshot.id + SUFFIX for snapshot in (*kept, *recorded)}
-    left = [name for name in files.folder.names() if name not in names]
+    left = [name for name in files.folder.names() if is_ours(name) and name not in names]
     notes = tuple(f"{name} is no snapshot that counts: it is removed when the peer starts" for name in left)
     return Snapshots(tuple(sound), tuple(problems), notes)
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from raft_actors.folders import Folder, ReadableFile
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.snapshot_files import (
+    DRAFT,
     SUFFIX,
     DamagedSnapshot,
     SnapshotInput,
@@ -24,15 +25,18 @@ from raft_actors.snapshot_files import (
     SnapshotReader,
     check,
     file_name,
+    is_ours,
     read_snapshot,
 )
 from raft_actors.snapshot_format import Header
 
 __all__ = ["DamagedSnapshot", "SnapshotInput", "SnapshotOutput", "SnapshotReader", "SnapshotStore"]
 
-_TAKING, _RECEIVING = "taken.part", "received.part"
+_TAKING, _RECEIVING = f"taken{DRAFT}", f"received{DRAFT}"
 _MOST_OPEN = 4
 """More files than this are not kept open for sending."""
+_PATIENCE = 16
+"""How many removals a removed file waits for being asked for again."""
 
 
 class SnapshotStore:
@@ -89,7 +93,7 @@ class SnapshotStore:
     def chunk(self, snapshot_id: str, offset: int, max_bytes: int) -> bytes | None:
         """Return bytes of the file as they lie there, for sending; unchecked, as the receiver checks all of it.
 
-        A file of which something was sent goes on to be there for this method for a while after it was removed.
+        A file of which something was sent goes on to be there for this method after it was removed, until ``sent``.
 
         Args:
             snapshot_id: which.
@@ -104,6 +108,10 @@ class SnapshotStore:
         """
         return self._sending.read(snapshot_id, offset, max_bytes)
 
+    def sent(self, snapshot_id: str) -> None:
+        """Nobody is being sent this snapshot any more: if it was removed, its room is free now."""
+        self._sending.let_go(snapshot_id)
+
     def get(self, snapshot_id: str) -> Snapshot | None:
         """Return the snapshot of that id, or ``None`` if it is not here."""
         return self._known.get(snapshot_id)
@@ -117,10 +125,10 @@ class SnapshotStore:
         found = []
         for name in self.folder.names():
             if name.endswith(SUFFIX):
-                with self.folder.open(name) as file:
+                with contextlib.suppress(FileNotFoundError), self.folder.open(name) as file:
                     snapshot = read_snapshot(name, file)
-                if snapshot is not None:
-                    found.append(snapshot)
+                    if snapshot is not None:
+                        found.append(snapshot)
         return sorted(found, key=lambda snapshot: (snapshot.last.index, snapshot.last.term), reverse=True)
 
     def verify(self, snapshot_id: str) -> list[str]:
@@ -139,7 +147,7 @@ class SnapshotStore:
         return []
 
     def retain(self, ids: Collection[str]) -> None:
-        """Remove all files but these snapshots; while nothing is taken or received.
+        """Remove all snapshots and temporary files but these snapshots; while nothing is taken or received.
 
         A removal is not synced: what a power cut brings back is removed again when the store is opened.
 
@@ -150,7 +158,7 @@ class SnapshotStore:
         with self._lock:
             for snapshot_id in self._known.keys() - set(ids):
                 del self._known[snapshot_id]
-            doomed = [name for name in self.folder.names() if name not in kept]
+            doomed = [name for name in self.folder.names() if is_ours(name) and name not in kept]
         self._remove(doomed)
 
     def drop_before(self, index: int) -> None:
@@ -173,7 +181,8 @@ class SnapshotStore:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 self.folder.remove(name)
-        self._sending.retire(self._known)
+        if names:
+            self._sending.retire(self._known)
 
     @contextlib.contextmanager
     def _beginning(self, name: str) -> Iterator[Callable[[Snapshot | None], None]]:
@@ -187,7 +196,7 @@ class SnapshotStore:
             with self._lock:
                 if snapshot is not None:
                     self._known[snapshot.id] = snapshot
-                    self._sending.replaced(snapshot.id)
+                    self._sending.let_go(snapshot.id)
                 self._drafts.discard(name)
 
         try:
@@ -200,14 +209,16 @@ class SnapshotStore:
 class _OpenFiles:
     """Files that are being sent: they stay open, so that removing them does not hurt whoever is receiving them.
 
-    A removed file that was not asked for between two removals is let go: its room on the disk is wanted.
+    They are few, and a removed one that was not asked for while many others were removed is let go: its room on the
+    disk is wanted.
     """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._lock = threading.Lock()
         self._files: dict[str, ReadableFile] = {}
-        self._wanted: set[str] = set()
+        self._removals = 0
+        self._wanted_at: dict[str, int] = {}
 
     def read(self, snapshot_id: str, offset: int, count: int) -> bytes | None:
         with self._lock:
@@ -219,20 +230,21 @@ class _OpenFiles:
                     return None
                 if len(self._files) >= _MOST_OPEN:
                     self._let_go(next(iter(self._files)))
-                self._files[snapshot_id] = file
-            self._wanted.add(snapshot_id)
+            self._files[snapshot_id] = self._files.pop(snapshot_id, file)  # the one in use longest ago comes first
+            self._wanted_at[snapshot_id] = self._removals
             file.seek(offset)
             return file.read(count)
 
-    def replaced(self, snapshot_id: str) -> None:
+    def let_go(self, snapshot_id: str) -> None:
         with self._lock:
             self._let_go(snapshot_id)
 
     def retire(self, known: Collection[str]) -> None:
         with self._lock:
-            for snapshot_id in self._files.keys() - set(known) - self._wanted:
-                self._let_go(snapshot_id)
-            self._wanted.clear()
+            self._removals += 1
+            for snapshot_id in self._files.keys() - set(known):
+                if self._removals - self._wanted_at[snapshot_id] > _PATIENCE:
+                    self._let_go(snapshot_id)
 
     def close(self) -> None:
         with self._lock:

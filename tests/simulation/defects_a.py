@@ -95,14 +95,14 @@ def a_state_outlives_a_restart_and_its_index_does_not(honest: Any) -> Any:
     return begin
 
 
-@defect("BUG-08", "raft_actors.log_store:LogStore._changed_meta")
+@defect("BUG-08", "raft_actors.store_changes:changed_meta")
 def the_first_ballot_is_not_written(honest: Any) -> Any:
     """The first term and vote reach the disk only with the next ones."""
 
-    def _changed_meta(self: Any, change: Any) -> Any:
-        return honest(self, replace(change, ballot=None) if self._ballot == Ballot() else change)
+    def changed_meta(change: Any, ballot: Any, identity: Any, where: str) -> Any:
+        return honest(replace(change, ballot=None) if ballot == Ballot() else change, ballot, identity, where)
 
-    return _changed_meta
+    return changed_meta
 
 
 @defect("BUG-09", "raft_actors.log_store:LogStore._commit")
@@ -132,7 +132,7 @@ def the_old_ballot_is_deleted_first(honest: Any) -> Any:
 @defect(
     "BUG-12",
     "raft_actors.behaviours.recovery:recover",
-    also={"raft_actors.log_store:LogStore._require_later": lambda honest: lambda self, ballot: None},
+    also={"raft_actors.store_changes:_require_later": lambda honest: lambda ballot, ours, where: None},
 )
 def terms_begin_anew_after_a_restart(honest: Any) -> Any:
     """A restarted peer begins in term 0 again, with the log that it had."""
@@ -241,14 +241,14 @@ def terms_of_what_was_cut_off_are_remembered(honest: Any) -> Any:
 @defect("BUG-21, BUG-54", "raft_actors.store_opening:_recovered")
 def a_restarted_peer_takes_itself_for_removed(honest: Any) -> Any:
     """The configuration in the log is not found again at a start."""
-    return lambda meta, survey, where: replace(honest(meta, survey, where), configurations=())
+    return lambda *found: replace(honest(*found), configurations=())
 
 
 @defect(
     "BUG-11, BUG-35",
     "raft_actors.log_writer:_transactions",
     peers=5,
-    also={"raft_actors.log_store:_merged": lambda _: folded},
+    also={"raft_actors.store_changes:merged": lambda _: folded},
 )
 def a_cut_is_merged_with_what_it_cuts_off(honest: Any) -> Any:
     """One transaction for everything queued: acknowledgements of what was cut off leave after the cut."""

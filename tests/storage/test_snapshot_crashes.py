@@ -20,9 +20,9 @@ from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.types import Ballot
 from raft_actors.snapshot_store import SnapshotStore
 from raft_actors.store_meta import base_value
-from storage_adapters import Batch, StorageAdapter
+from storage_adapters import Batch, MemoryAdapter, StorageAdapter
 from tests.storage.log_tools import ENGINES, commands, everything
-from tests.storage.power_cut import CutFolder, Died, Disk, cuts
+from tests.storage.power_cut import Cut, CutFolder, Died, Disk, cuts
 from tests.storage.snapshot_tools import at, compacted, foreign, received, state_at, state_in
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +166,36 @@ def sweep(path: Path, *, every: int = 1) -> int:
 @pytest.mark.slow
 def test_a_power_cut_at_any_step_loses_nothing(tmp_path: Path) -> None:
     assert sweep(tmp_path) > 1000
+
+
+def test_a_second_power_cut_while_the_store_is_opened_loses_nothing_either(tmp_path: Path) -> None:
+    whole = Disk(tmp_path / "whole")
+    final = run(whole)
+    count = 0
+    for number, cut in enumerate(itertools.islice(cuts(whole.steps), 0, None, 11)):
+        disk = Disk(tmp_path / f"disk{number}")
+        disk.cut = cut
+        promises = run(disk)
+        for step in itertools.count():
+            left = disk.after_power_cut(tmp_path / f"left{number}-{step}")
+            left.engine = copied(disk.engine)
+            left.cut = Cut(step, done=bool(step % 2), data="none", names=bool(number % 2), mark="highest")
+            try:
+                with left.watching_the_mark():
+                    opened(left).close(clean=False)
+            except Died:
+                again = left.after_power_cut(tmp_path / f"again{number}-{step}")
+                check(again, final[len(promises) - 1 : len(promises) + 1], (cut, left.cut, left.journal[-1]))
+                count += 1
+            else:
+                break
+    assert count > 300
+
+
+def copied(engine: MemoryAdapter) -> MemoryAdapter:
+    copy = MemoryAdapter()
+    copy.__dict__.update(engine.__dict__ | {"_values": list(engine._values), "_meta": dict(engine._meta)})
+    return copy
 
 
 def test_a_power_cut_at_every_seventh_step_loses_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import queue
 import random
 import threading
 from collections.abc import Callable
@@ -267,11 +268,19 @@ def test_a_snapshot_that_is_being_sent_survives_its_removal(snapshots: SnapshotS
     assert snapshots.found() == []
     assert snapshots.chunk(made.id, 100, 1 << 20) == whole[100:]
     assert snapshots.chunk(made.id, made.size, 100) == b""
-    snapshots.drop_before(10)  # it was asked for since the last removal
-    assert snapshots.chunk(made.id, 0, 100) == whole[:100]
-    snapshots.drop_before(10)
-    snapshots.drop_before(10)  # nobody wants it any more
+    snapshots.sent(made.id)
     assert snapshots.chunk(made.id, 0, 100) is None
+
+
+def test_a_removed_snapshot_that_nobody_asks_for_is_let_go_in_the_end(snapshots: SnapshotStore) -> None:
+    forgotten, wanted = taken(snapshots, foreign(1)), taken(snapshots, foreign(2))
+    snapshots.chunk(forgotten.id, 0, 100)
+    for index in range(3, 25):
+        assert snapshots.chunk(wanted.id, 0, 100)
+        taken(snapshots, foreign(index))
+        snapshots.drop_before(index)
+    assert snapshots.chunk(wanted.id, 0, 100)
+    assert snapshots.chunk(forgotten.id, 0, 100) is None
 
 
 def test_a_snapshot_that_was_never_here_has_no_chunks(snapshots: SnapshotStore) -> None:
@@ -311,8 +320,27 @@ def test_what_is_retained_is_all_that_stays(folder: Folder, snapshots: SnapshotS
     taken(snapshots, foreign(10), SMALL)
     replanted(folder, "taken.part", b"half")
     replanted(folder, "feed-11.snap", b"no header")
+    replanted(folder, "notes.txt", b"of somebody else")
     snapshots.retain([kept.id])
-    assert folder.names() == [f"{kept.id}.snap"]
+    assert folder.names() == [f"{kept.id}.snap", "notes.txt"]
+
+
+def test_the_room_of_a_large_file_is_freed_by_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raft_actors import folders
+
+    freed: queue.Queue[threading.Thread] = queue.Queue()
+    monkeypatch.setattr(folders, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(folders, "_let_go", lambda stream: (stream.close(), freed.put(threading.current_thread())))
+    snapshots = SnapshotStore(DiskFolder(tmp_path))
+    taken(snapshots, foreign(9))
+    small = taken(snapshots, foreign(10), SMALL)
+    while not freed.empty():
+        freed.get()
+    snapshots.drop_before(10)
+    assert snapshots.folder.names() == [f"{small.id}.snap"]
+    assert freed.get(timeout=10).name == "raft-freeing"
+    snapshots.drop_before(11)
+    assert freed.get(timeout=10) is threading.current_thread()
 
 
 def test_a_large_snapshot_is_synced_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
