@@ -127,16 +127,12 @@ class CloudpickleCodec:
         except Exception as error:
             raise _cannot_decode(self, data, error) from error
 
-    def encode_into(self, value: Any, file: Any) -> None:
-        """Write the bytes of ``value`` to ``file`` bit by bit: at most some 64 KiB, or one long string, at a time.
-
-        Raises:
-            Exception: whatever pickling it or ``file.write`` raises, as it is.
-        """
-        _ByValuePickler(file, _PROTOCOL).dump(value)
+    def pickler(self, file: Any) -> pickle.Pickler:
+        """Return what writes values to ``file`` bit by bit: at most some 64 KiB, or one long string, at a time."""
+        return _StreamPickler(file)
 
     def decode_from(self, file: Any) -> Any:
-        """Return the value that ``encode_into`` wrote, and read no byte more than that.
+        """Return the value that a ``pickler`` wrote, and read no byte more than that.
 
         Raises:
             Incompatible: the bytes, or the classes and functions they name, cannot be had here.
@@ -170,6 +166,18 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
                     advice="define the class at the top level of a module",
                 )
         return super().reducer_override(obj)
+
+
+class _StreamPickler(_ByValuePickler):
+    """The same for large values: nothing in Python happens for an object that plain pickle knows."""
+
+    def __init__(self, file: Any) -> None:
+        table = _ByValuePickler.dispatch_table
+        self.dispatch_table = {kind: reduce for kind, reduce in table.items() if kind is not io.TextIOWrapper}
+        super().__init__(file, _PROTOCOL)
+
+    def reducer_override(self, obj: Any) -> Any:
+        return super().reducer_override(obj) if isinstance(obj, type | types.FunctionType) else NotImplemented
 
 
 def _importable(obj: object) -> bool:

@@ -15,8 +15,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from raft_actors.errors import Incompatible
-from raft_actors.state_encoding import using
 from raft_actors.state_files import StateInput, StateOutput
+from raft_actors.state_images import using
 from raft_actors.state_machine import StateMachine
 
 if TYPE_CHECKING:

@@ -1,249 +1,206 @@
-"""How a state becomes bytes when its machine does not say so itself, and how it is captured before that.
+"""How a state becomes bytes when its machine does not say so itself: in pieces, so that nobody waits for the whole.
 
-Rule: what is captured shares nothing with the state that anybody can change. A shallow copy does so only while all
-contents are immutable; everything else is encoded while the machine waits (BUG-71).
+    state   = V value                   anything
+            | D part ... .              a dict
+            | L part ... .              a list
+            | S part ... .              a set
+    part    = + value                   some of its items, as a small dict, list or set
+            | > {key: None} state       one item of a dict that is large itself
+            | > state                   one item of a list that is large itself
+    value   = a pickle, which tells its own end | [length: 8 bytes, little-endian][bytes of any other codec]
 
-    state                                       image                               its machine waits for
-    immutable                                   the state itself                    nothing
-    dict, list, set with immutable contents     a copy                              1M keys: about 50 ms
-    anything else                               ``EncodedState``, ready to write    all of the encoding
-
-On the disk, for every codec, first one byte that tells what follows:
-
-    D, L, S     a dict, list or set in pieces: [length: 8 bytes, little-endian][a small one, through the codec] ..., [0]
-    P           one pickle, as long as it is: it goes to the file frame by frame, and keeps what is shared in the state
-    W           [length][the state, through the codec]
-
-Codecs other than pickle cut all dicts, lists and sets into pieces. Pickle cuts only those with immutable contents: each
-piece is encoded by itself, and what two of them share would become two things.
+Pieces keep other threads from waiting, and the encoder's memory small: a pickler remembers every object that it has
+seen, and while its table grows for the next million, everybody waits. But what two pieces share becomes two things. So
+pickle cuts only where nothing that can be changed is shared; other codecs never keep what is shared, and always cut.
 """
 
 from __future__ import annotations
 
 import struct
-from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from raft_actors.breathing import Breath
-from raft_actors.codec import ATOMS, CloudpickleCodec, Codec
+from raft_actors.codec import CloudpickleCodec, Codec
 from raft_actors.errors import Incompatible
-from raft_actors.state_files import StateInput, StateOutput
+from raft_actors.state_sharing import stand_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-__all__ = ["EncodedState", "capture", "dump", "load", "using"]
+    from raft_actors.state_files import StateInput, StateOutput
 
-BLOCK = 2048
-"""So many values are looked at between two breaths."""
+__all__ = ["KINDS", "StateReader", "StateWriter"]
+
+KINDS: dict[type, bytes] = {dict: b"D", list: b"L", set: b"S"}
+"""What can be cut, and the letter of each."""
 FIRST_PIECE = 16
 """So many items are in the first piece; the size of the next ones follows from its bytes."""
 LAST_PIECE = 1024
-"""No piece has more items."""
+"""No piece has more items, and no item of a piece, except deep inside, has more of its own."""
 PIECE_BYTES = 32 * 1024
 """Pieces of fewer bytes grow, those of more than twice as many shrink: some 0.1 ms of work each."""
-DEPTH = 20
-"""Tuples that are nested deeper count as mutable: nobody looks further."""
+DEPTH = 50
+"""So deep, at most, are large ones nested in large ones."""
 
+_EMPTY: dict[bytes, type] = {letter: kind for kind, letter in KINDS.items()}
 _LENGTH = struct.Struct("<Q")
-_NESTING = frozenset({tuple, frozenset})
-_FROZEN = ATOMS | _NESTING
-_TAGS: dict[type, bytes] = {dict: b"D", list: b"L", set: b"S"}
-_EMPTY: dict[bytes, type] = {tag: kind for kind, tag in _TAGS.items()}
-
-_codec: ContextVar[Codec] = ContextVar("codec of the states", default=CloudpickleCodec())  # noqa: B039 - has no state
 
 
-@contextmanager
-def using(codec: Codec) -> Iterator[None]:
-    """Within it, and on this thread, states are encoded with ``codec``; outside of it with cloudpickle."""
-    token = _codec.set(codec)
-    try:
-        yield
-    finally:
-        _codec.reset(token)
-
-
-class EncodedState:
-    """A captured state, encoded already.
+class StateWriter:
+    """Writes states to a file.
 
     Args:
-        codec: its codec.
+        out: the file.
+        codec: the peer's.
     """
 
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
-        self.chunks: list[bytes] = []
+    def __init__(self, out: StateOutput, codec: Codec) -> None:
+        self._out = out
+        self._codec = codec
+        self._pickler = codec.pickler(out) if isinstance(codec, CloudpickleCodec) else None
 
-    def write(self, data: bytes) -> None:
-        """Keep ``data``."""
-        self.chunks.append(data)
+    def write(self, state: Any) -> None:
+        """Write ``state``.
 
-    def decoded(self) -> Any:
-        """Return an equal of the state that was captured, and forget the bytes on the way."""
-        chunks, self.chunks = self.chunks, []
-        return load(_Chunks(chunks))
+        Raises:
+            Exception: the codec cannot encode it, or the file does not take it.
+        """
+        if type(state) in KINDS and (self._pickler is None or stand_alone(contents(state))):
+            self._write_parts(state, DEPTH)
+        else:
+            self._out.write(b"V")
+            self._write_value(state)
+
+    def write_items(self, kind: type, items: Iterable[Any]) -> None:
+        """Write the dict, list or set that ``items`` make, none of which is large."""
+        self._out.write(KINDS[kind])
+        for piece in self._pieces(kind, items):
+            self._write_piece(piece)
+        self._out.write(b".")
+
+    def _write_parts(self, state: Any, depth: int) -> None:
+        kind: Any = type(state)
+        self._out.write(KINDS[kind])
+        for piece in self._pieces(kind, state.items() if kind is dict else state):
+            if depth and _any_large(piece):
+                for item in piece.items() if kind is dict else piece:
+                    self._write_item(kind, item, depth)
+            else:
+                self._write_piece(piece)
+        self._out.write(b".")
+
+    def _write_item(self, kind: Any, item: Any, depth: int) -> None:
+        if not _is_large(item[1] if kind is dict else item):
+            self._write_piece(kind([item]))
+            return
+        self._out.write(b">")
+        if kind is dict:
+            key, item = item
+            self._write_value({key: None})
+        self._write_parts(item, depth - 1)
+
+    def _pieces(self, kind: Any, items: Iterable[Any]) -> Iterable[Any]:
+        """Cut; each piece must be written before the next one is taken, whose size follows from that."""
+        out, rest, size = self._out, iter(items), FIRST_PIECE
+        while piece := kind(islice(rest, size)):
+            before = out.size
+            yield piece
+            if out.size - before < PIECE_BYTES:
+                size = min(2 * size, LAST_PIECE)
+            elif out.size - before > 2 * PIECE_BYTES:
+                size = max(1, size // 2)
+
+    def _write_piece(self, piece: Any) -> None:
+        self._out.write(b"+")
+        self._write_value(piece)
+
+    def _write_value(self, value: Any) -> None:
+        if self._pickler is not None:
+            self._pickler.dump(value)
+            self._pickler.clear_memo()
+        else:
+            data = self._codec.encode(value)
+            self._out.write(_LENGTH.pack(len(data)))
+            self._out.write(data)
 
 
-def capture(state: Any) -> Any:
-    """Return an image of ``state`` for ``dump``: no change of the state after this call shows in it."""
-    if _all_frozen((state,)):
+def contents(state: Any) -> Iterable[Any]:
+    """Return all that a dict, list or set holds, from its own iterators."""
+    return chain(state, state.values()) if type(state) is dict else state
+
+
+def _any_large(piece: Any) -> bool:
+    if type(piece) is set:
+        return False  # nothing that could be cut is hashable
+    values = piece.values() if type(piece) is dict else piece
+    return not KINDS.keys().isdisjoint(map(type, values)) and any(map(_is_large, values))
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) in KINDS and len(value) > LAST_PIECE
+
+
+class StateReader:
+    """Reads states from a file.
+
+    Args:
+        source: the file.
+        codec: the peer's.
+    """
+
+    def __init__(self, source: StateInput, codec: Codec) -> None:
+        self._source = source
+        self._codec = codec
+
+    def read(self, depth: int = DEPTH) -> Any:
+        """Return the state that begins here, and read no byte more.
+
+        Raises:
+            Incompatible: these are not the bytes of a state, or they end early, or the codec cannot decode them here.
+            Exception: what the file raises.
+        """
+        letter = self._exactly(1)
+        if letter == b"V":
+            return self._value()
+        if letter not in _EMPTY or depth < 0:
+            raise _nonsense(letter)
+        state: Any = _EMPTY[letter]()
+        while (mark := self._exactly(1)) != b".":
+            if mark == b"+":
+                (state.extend if letter == b"L" else state.update)(self._piece(type(state)))
+            elif mark == b">" and letter == b"D":
+                (key,) = self._piece(dict)
+                state[key] = self.read(depth - 1)
+            elif mark == b">" and letter == b"L":
+                state.append(self.read(depth - 1))
+            else:
+                raise _nonsense(mark)
         return state
-    if _holds_only_frozen(state):
-        return state.copy()
-    image = EncodedState(_codec.get())
-    dump(state, image)
-    return image
+
+    def _piece(self, kind: type) -> Any:
+        piece = self._value()
+        if type(piece) is not kind or not piece:
+            raise _nonsense(piece)
+        return piece
+
+    def _value(self) -> Any:
+        if not isinstance(self._codec, CloudpickleCodec):
+            (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+            return self._codec.decode(self._exactly(length))
+        try:
+            return self._codec.decode_from(self._source)
+        except Incompatible as error:
+            failure = self._source.failure
+            if failure is not None and error.__cause__ is failure:  # the file's fault, not that of the bytes
+                raise failure from None
+            raise
+
+    def _exactly(self, size: int) -> bytes:
+        data = self._source.read(size)
+        if len(data) != size:
+            raise Incompatible(f"the saved state ends early: {len(data)} bytes are left where {size} should be")
+        return data
 
 
-def _holds_only_frozen(state: Any) -> bool:
-    kind = type(state)
-    if kind is dict:
-        return _all_frozen(state.values()) and _all_frozen(state)
-    return kind in _TAGS and _all_frozen(state)
-
-
-def _all_frozen(values: Iterable[object], depth: int = DEPTH) -> bool:
-    """Return whether nobody can change any of ``values``: they are atoms, and tuples and frozensets of such."""
-    breath = Breath()
-    rest = iter(values)
-    while block := list(islice(rest, BLOCK)):
-        if not ATOMS.issuperset(map(type, block)):
-            if depth == 0 or not _FROZEN.issuperset(map(type, block)):
-                return False
-            inner: Any = (value for value in block if type(value) in _NESTING)
-            if not _all_frozen(chain.from_iterable(inner), depth - 1):
-                return False
-        breath.take()
-    return True
-
-
-# -- writing -----------------------------------------------------------------------------------------------------------
-
-
-def dump(image: Any, file: Any) -> None:
-    """Write ``image`` to ``file``, breathing.
-
-    Raises:
-        Exception: the codec cannot encode it, or the file does not take it.
-    """
-    codec = _codec.get()
-    out = file if isinstance(file, StateOutput) else StateOutput(file, codec)
-    if isinstance(image, EncodedState):
-        if image.codec.name != codec.name:
-            raise ValueError(f"this image was encoded with codec {image.codec.name!r}, not {codec.name!r}")
-        for chunk in image.chunks:
-            out.write(chunk)
-    elif type(image) in _TAGS and (not isinstance(codec, CloudpickleCodec) or _holds_only_frozen(image)):
-        _dump_pieces(image, out, codec)
-    elif isinstance(codec, CloudpickleCodec):
-        out.write(b"P")
-        codec.encode_into(image, out)
-    else:
-        out.write(b"W")
-        _dump_piece(codec.encode(image), out)
-
-
-def _dump_pieces(image: Any, out: StateOutput, codec: Codec) -> None:
-    kind: Any = type(image)
-    out.write(_TAGS[kind])
-    items = iter(image.items() if kind is dict else image)
-    size = FIRST_PIECE
-    while piece := kind(islice(items, size)):
-        data = codec.encode(piece)
-        _dump_piece(data, out)
-        if len(data) < PIECE_BYTES:
-            size = min(2 * size, LAST_PIECE)
-        elif len(data) > 2 * PIECE_BYTES:
-            size = max(1, size // 2)
-    out.write(_LENGTH.pack(0))
-
-
-def _dump_piece(data: bytes, out: StateOutput) -> None:
-    out.write(_LENGTH.pack(len(data)))
-    out.write(data)
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
-def load(file: Any) -> Any:
-    """Return the state whose image was written to ``file``, breathing.
-
-    Raises:
-        Incompatible: these are not the bytes of a state, or they end early, or the codec cannot decode them here.
-        Exception: what ``file`` raises.
-    """
-    codec = _codec.get()
-    source = file if isinstance(file, StateInput) else StateInput(file, codec)
-    tag = _exactly(source, 1)
-    if tag in _EMPTY:
-        return _load_pieces(_EMPTY[tag](), source, codec)
-    if tag == b"P" and isinstance(codec, CloudpickleCodec):
-        return _load_pickle(source, codec)
-    if tag == b"W":
-        return codec.decode(_load_piece(source))
-    raise Incompatible(f"no state that codec {codec.name!r} has written begins with {tag!r}")
-
-
-def _load_pieces(state: Any, source: StateInput, codec: Codec) -> Any:
-    add = state.extend if type(state) is list else state.update
-    while data := _load_piece(source):
-        piece = codec.decode(data)
-        if type(piece) is not type(state):
-            raise Incompatible(f"a piece of a saved {type(state).__name__} is a {type(piece).__name__}")
-        add(piece)
-    return state
-
-
-def _load_piece(source: StateInput) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
-    return _exactly(source, length)
-
-
-def _load_pickle(source: StateInput, codec: CloudpickleCodec) -> Any:
-    try:
-        return codec.decode_from(source)
-    except Incompatible as error:
-        if error.__cause__ is source.failure is not None:  # the file's fault, not that of the bytes
-            raise source.failure from None
-        raise
-
-
-def _exactly(source: StateInput, size: int) -> bytes:
-    data = source.read(size)
-    if len(data) != size:
-        raise Incompatible(f"the saved state ends early: {len(data)} bytes are left where {size} should be")
-    return data
-
-
-class _Chunks:
-    """Chunks of bytes as a file, which lets go of each as soon as it is read."""
-
-    def __init__(self, chunks: list[bytes]) -> None:
-        chunks.reverse()
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(buffer)])
-
-    def readinto(self, buffer: Any) -> int:
-        target = memoryview(buffer).cast("B")
-        done = 0
-        while done < len(target):
-            if not self._rest:
-                if not self._chunks:
-                    break
-                self._rest = memoryview(self._chunks.pop())
-            part = self._rest[: len(target) - done]
-            target[done : done + len(part)] = part
-            self._rest = self._rest[len(part) :]
-            done += len(part)
-        return done
-
-    def readline(self) -> bytes:
-        raise NotImplementedError("no pickle of protocol 5 has lines")
+def _nonsense(found: object) -> Incompatible:
+    return Incompatible(f"this is no saved state: it goes on with {found!r:.40}")

@@ -25,10 +25,12 @@ class StateOutput:
 
     Attributes:
         codec: the peer's codec, for machines that want to use it.
+        size: so many bytes were written.
     """
 
     def __init__(self, file: Any, codec: Codec) -> None:
         self.codec = codec
+        self.size = 0
         self._write = file.write
         self._breath = Breath()
 
@@ -36,7 +38,9 @@ class StateOutput:
         """Write all of ``data``; return how many bytes that are."""
         self._write(data)
         self._breath.take()
-        return len(data)
+        length = len(data)
+        self.size += length
+        return length
 
 
 class StateInput:

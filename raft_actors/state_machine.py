@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from raft_actors import state_encoding
+from raft_actors import state_images
 
 if TYPE_CHECKING:
     from raft_actors.state_files import StateInput, StateOutput
@@ -141,10 +141,8 @@ class StateMachine(ABC, Generic[Command, Reply]):
         Returns:
             The image, for ``dump``. If it is made here and ``dump`` is your own, it is an equal of the state.
         """
-        image = state_encoding.capture(state)
-        if isinstance(image, state_encoding.EncodedState) and type(self).dump is not StateMachine.dump:
-            return image.decoded()
-        return image
+        image = state_images.capture(state)
+        return image if type(self).dump is StateMachine.dump else state_images.plain(image)
 
     def dump(self, image: Any, file: StateOutput) -> None:
         """Write ``image`` to ``file``.
@@ -158,7 +156,7 @@ class StateMachine(ABC, Generic[Command, Reply]):
             image: what ``snapshot`` returned.
             file: has ``write(bytes)``, and ``codec``, the peer's.
         """
-        state_encoding.dump(image, file)
+        state_images.dump(image, file)
 
     def load(self, file: StateInput) -> Any:
         """Return the state that ``dump`` wrote to ``file``.
@@ -174,4 +172,4 @@ class StateMachine(ABC, Generic[Command, Reply]):
         Returns:
             The state as it was when ``snapshot`` was called.
         """
-        return state_encoding.load(file)
+        return state_images.load(file)

@@ -14,7 +14,7 @@ import raft_actors as raft
 from raft_actors.codec import resolve
 from raft_actors.machine_actor import Replica
 from raft_actors.machines import KV
-from raft_actors.state_encoding import EncodedState
+from raft_actors.state_images import CopiedState, EncodedState
 
 
 @raft.register
@@ -83,6 +83,13 @@ STATES: dict[str, Any] = {
     "a list of atoms": [*range(10_000), "last"],
     "a list of lists": [[number] * 3 for number in range(5_000)],
     "a set": set(range(10_000)),
+    "a dict of large ones": {
+        "a": {1: 2},
+        "b": {n: [n] for n in range(3_000)},
+        "c": [[n] for n in range(3_000)],
+        "d": 1,
+    },
+    "a list of large ones": [1, set(range(3_000)), [{n: {n: n} for n in range(2_000)}], [2]],
     "a nested state": {"users": {"ann": [1, {"deep": (1, [2])}]}, "index": {1: {"ann"}}},
     "a dataclass": Account("ann", [1, 2]),
     "a dict of dataclasses": {name: Account(name, [1]) for name in ("ann", "bob")},
@@ -174,5 +181,9 @@ def test_a_loaded_state_is_adopted_at_once() -> None:
 
 
 def test_only_mutable_contents_are_encoded_while_the_machine_waits() -> None:
-    assert isinstance(replica({"a": [1]}).capture(), EncodedState)
-    assert replica({"a": (1, (b"b",))}).capture() == {"a": (1, (b"b",))}
+    for state in ({"a": [1]}, [[]], {(1, "a"): ([],)}, Account("ann"), bytearray(b"x")):
+        assert isinstance(replica(state).capture(), EncodedState)
+    for state in ({"a": (1, (b"b",))}, [1, frozenset({2})], {3}, {}, []):
+        assert isinstance(replica(state).capture(), CopiedState)
+    for state in (1, "a", (1, ("a", frozenset({b"b"})))):
+        assert replica(state).capture() is state

@@ -33,7 +33,9 @@ LAYERS = (
             "futures",
             "breathing",
             "state_files",
+            "state_sharing",
             "state_encoding",
+            "state_images",
             "state_machine",
             "machines",
         )
