@@ -22,7 +22,7 @@ import logging
 import random
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from raft_actors.behaviours.applying import MAX_APPLYING
 from raft_actors.behaviours.attention import ANSWERS, concerns, is_committing
@@ -32,8 +32,8 @@ from raft_actors.log_writer import Job, LogWriter, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
 from raft_actors.orders import Ended, FormRequest, SnapshotOrder, StopNow
-from raft_actors.peer_ports import PeerPorts
-from raft_actors.protocol.effects import Compact, Discard, Load, Send
+from raft_actors.peer_ports import Owner, PeerPorts
+from raft_actors.protocol.effects import Compact, Load, Send
 from raft_actors.protocol.events import ClusterRequested, PeerDown, Received, SnapshotRequested, StopRequested
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.state import PeerState
@@ -56,28 +56,6 @@ LEISURE = 0.005
 """Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
 ABRUPT_PATIENCE = 1.0
 """Seconds that a crashing or failing peer waits for its own threads to end."""
-
-
-class Owner(Protocol):
-    """Who looks after a peer: the supervisor's handle.
-
-    Attributes:
-        state: the newest published state.
-    """
-
-    state: PeerState | None
-
-    def noticed(self, before: PeerState, after: PeerState) -> None:
-        """Role, term, vote, leader or configuration changed."""
-
-    def discarded(self, effect: Discard) -> None:
-        """A message was refused."""
-
-    def ending(self, ended: Ended) -> None:
-        """The peer has begun to end: turn callers away."""
-
-    def ended(self, ended: Ended) -> None:
-        """The peer has ended: its threads are done or abandoned, its store is closed."""
 
 
 class Peer(PeerPorts, InboxActor):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.behaviours.attention import APPLIED, SYNCED
 from raft_actors.errors import CommandFailed, OutcomeUnknown, RaftError, StorageFailed
 from raft_actors.formation_errors import formation_error
 from raft_actors.machine_actor import AdoptState, ApplyBatch, RoleNotice, StaleRead
-from raft_actors.orders import StopNow
+from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import (
     Adopt,
@@ -36,10 +36,31 @@ if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.log_writer import Job
     from raft_actors.machine_actor import MachineActor
-    from raft_actors.peer import Owner
     from raft_actors.snapshot_keeper import SnapshotKeeper
 
-__all__ = ["PeerPorts"]
+__all__ = ["Owner", "PeerPorts"]
+
+
+class Owner(Protocol):
+    """Who looks after a peer: the supervisor's handle.
+
+    Attributes:
+        state: the newest published state.
+    """
+
+    state: PeerState | None
+
+    def noticed(self, before: PeerState, after: PeerState) -> None:
+        """Role, term, vote, leader or configuration changed."""
+
+    def discarded(self, effect: Discard) -> None:
+        """A message was refused."""
+
+    def ending(self, ended: Ended) -> None:
+        """The peer has begun to end: turn callers away."""
+
+    def ended(self, ended: Ended) -> None:
+        """The peer has ended: its threads are done or abandoned, its store is closed."""
 
 
 class PeerPorts:

@@ -67,7 +67,9 @@ class Lines:
 
     def _read(self) -> bytes | None:
         """What is there now, at least a byte; ``None`` at the end."""
-        ready, _, _ = select.select([self._source, self._watched], [], [])
-        if self._watched in ready:
+        waiting = select.poll()  # select itself knows no descriptor above 1023
+        for descriptor in (self._source, self._watched):
+            waiting.register(descriptor, select.POLLIN)
+        if self._watched in dict(waiting.poll()):
             return None
         return os.read(self._source, CHUNK) or None
