@@ -22,12 +22,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The table of planted bugs, if any were searched: bug, seed, and time to find."""
     ended = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
     rows = [str(value) for report in ended for name, value in report.user_properties if name == "planted bug"]
-    if not rows or config.cache is None:
+    if not rows:
         return
-    kept = config.cache.mkdir("planted_bugs") / "table.txt"
-    kept.write_text("\n".join(rows) + "\n")
-    terminalreporter.section(f"{len(rows)} planted bugs: {kept}")
+    terminalreporter.section(f"{len(rows)} planted bugs")
     terminalreporter.write_line("\n".join(rows))
+    cache = getattr(config, "cache", None)  # not there with -p no:cacheprovider
+    if cache is not None:
+        kept = cache.mkdir("planted_bugs") / "table.txt"
+        kept.write_text("\n".join(rows) + "\n")
+        terminalreporter.write_line(f"kept in {kept}")
 
 
 def _is_call(report: object) -> bool:

@@ -221,3 +221,8 @@ def test_values_that_callers_can_tell_apart_are_two(one: Any, other: Any) -> Non
 
 def test_equal_sets_are_equal_in_whatever_order_they_were_made() -> None:
     assert canonical({8, 0}) == canonical({0, 8})
+
+
+def test_a_set_reads_the_same_in_every_process() -> None:
+    words = {f"word{number}" for number in range(10)}
+    assert canonical(words) == ("set", tuple(sorted(words)), ())

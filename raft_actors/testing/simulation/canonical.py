@@ -1,8 +1,9 @@
 """Values reduced to what can be compared: two replicas agree exactly if the reduced values are equal.
 
-Pickles will not do: they tell objects that are shared from objects that are equal. Sets are compared as sets, mappings
-with their order, since a machine that lists a dictionary shows its order to callers. Numbers compare with their types:
-``1``, ``1.0`` and ``True`` are three values.
+Pickles will not do: they tell objects that are shared from objects that are equal. Sets are compared as sets, and told
+in an order that no hash decides, since violations print them; mappings are compared with their order, since a machine
+that lists a dictionary shows its order to callers. Numbers compare with their types: ``1``, ``1.0`` and ``True`` are
+three values.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def canonical(value: Any, around: tuple[int, ...] = ()) -> Any:
         items = tuple((canonical(key, around), canonical(one, around)) for key, one in value.items())
         return kind.__qualname__, items, _named(value, around)
     if isinstance(value, set | frozenset):
-        return kind.__qualname__, frozenset(canonical(one, around) for one in value), _named(value, around)
+        items = tuple(sorted((canonical(one, around) for one in value), key=repr))
+        return kind.__qualname__, items, _named(value, around)
     if isinstance(value, list | tuple) or hasattr(kind, "__iter__"):
         items = tuple(canonical(one, around) for one in _items(value))
         return kind.__qualname__, items, _named(value, around)

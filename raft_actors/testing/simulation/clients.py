@@ -278,9 +278,9 @@ class Clients:
         self._floor = max(self._floor, index)
 
     def _check_reply(self, request: Request, value: Any, index: int) -> None:
-        expected = self._cluster.judge.replies.get(index)
-        if canonical(value) != expected:
-            raise Violated("right answer", f"{request}: {value!r:.200} instead of {expected!r:.200}")
+        found, expected = canonical(value), self._cluster.judge.replies.get(index)
+        if found != expected:
+            raise Violated("right answer", f"{request}: {found!r:.200} instead of {expected!r:.200}")
 
     def refused(self, request: Request, error: BaseException, index: int, *, first: bool) -> None:
         """An error came."""
