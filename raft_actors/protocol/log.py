@@ -175,6 +175,8 @@ class Log(Struct, frozen=True):
         Whole terms are skipped at a time, so a follower is found out of step in a round per term, not per entry.
         Paper: §5.3 (the optimisation at its end); the rule is the one of etcd's raft.
         """
+        if position.index < self.previous.index:
+            return position  # nothing that this log still has
         index = min(position.index, self.last.index)
         for start, term in reversed(self.runs):
             if start > index:

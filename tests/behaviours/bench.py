@@ -18,6 +18,7 @@ from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import Event, Persisted, Received, Tick
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.progress import Progress, ProgressState
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.state import Candidate, Follower, Leader, PeerState, PreCandidate
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Moment, Settings
 
@@ -301,3 +302,25 @@ def persist_then_send(effects: Sequence[fx.Effect], kind: type[E]) -> E:
     assert fx.Persist in kinds, "nothing is put on disk"
     assert kinds.index(fx.Persist) < kinds.index(type(message)), f"{kind.__name__} leaves before the disk has it"
     return message
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+
+
+def snapshot(index: int, term: int, *, id: str = "store-1", size: int = 10, members: Configuration = THREE) -> Snapshot:
+    return Snapshot(id, LogPosition(term, index), 7, 0.0, 1, members, size)
+
+
+def piece(
+    sender: str, term: int, index: int = 5, *, offset: int = 0, data: bytes = b"12345", to: str = "s1", **more: Any
+) -> ms.InstallSnapshot:
+    values = {"id": "store-1", "last": LogPosition(1, index), "size": 10, **more}
+    return ms.InstallSnapshot(**_header(sender, term, to), offset=offset, data=data, **values)
+
+
+def piece_reply(
+    sender: str, term: int, *, offset: int = 0, received: int = 5, match: int = 0, id: str = "store-1", to: str = "s1"
+) -> ms.InstallSnapshotReply:
+    return ms.InstallSnapshotReply(
+        **_header(sender, term, to), id=id, offset=offset, received=received, match_index=match
+    )

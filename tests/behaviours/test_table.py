@@ -47,6 +47,8 @@ MESSAGES: dict[str, Callable[[int], ms.Message]] = {
     "AppendEntries gap": lambda term: bench.append("s2", term, LogPosition(term, 9)),
     "AppendEntriesReply yes": lambda term: bench.ack("s2", term, 2),
     "AppendEntriesReply no": lambda term: bench.nack("s2", term, 2),
+    "InstallSnapshot": lambda term: bench.piece("s2", term),
+    "InstallSnapshotReply": lambda term: bench.piece_reply("s2", term),
     "TimeoutNow": lambda term: bench.timeout_now("s2", term),
     "ReadIndex": lambda term: bench.read_index("s2", term),
     "ReadIndexReply": lambda term: bench.read_index_reply("s2", term, 1, 2),
@@ -67,6 +69,13 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "PeerDown stranger": lambda state: ev.PeerDown("s9"),
     "ClusterRequested": lambda state: ev.ClusterRequested(7, "p", ("s1", "s2"), 5.0),
     "StopRequested": lambda state: ev.StopRequested(5.0),
+    "SnapshotRequested": lambda state: ev.SnapshotRequested(7),
+    "SnapshotWritten": lambda state: ev.SnapshotWritten(bench.snapshot(1, 1)),
+    "SnapshotFailed": lambda state: ev.SnapshotFailed(),
+    "SnapshotRecorded": lambda state: ev.SnapshotRecorded("store-1"),
+    "SnapshotLoaded": lambda state: ev.SnapshotLoaded("store-1"),
+    "ChunkLoaded": lambda state: ev.ChunkLoaded("s2", "store-1", 0, b"x"),
+    "ChunkStored": lambda state: ev.ChunkStored("store-1", 5),
 }
 
 
