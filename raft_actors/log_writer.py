@@ -102,7 +102,11 @@ class Writer:
             persist = job.persist
             if persist.ballot is not None:
                 self._ballot = persist.ballot
-        self._last = self.store.last
+            if persist.entries:
+                newest = persist.entries[-1]
+                self._last = LogPosition(newest.term, newest.index)
+            if persist.snapshot is not None:
+                self._last = self.store.last
 
     def _load(self, load: Load) -> None:
         entries = self.store.read(load.first, load.last, load.max_bytes)

@@ -307,8 +307,10 @@ def persist_then_send(effects: Sequence[fx.Effect], kind: type[E]) -> E:
 # -- snapshots ---------------------------------------------------------------------------------------------------------
 
 
-def snapshot(index: int, term: int, *, id: str = "store-1", size: int = 10, members: Configuration = THREE) -> Snapshot:
-    return Snapshot(id, LogPosition(term, index), 7, 0.0, 1, members, size)
+def snapshot(
+    index: int, term: int, *, name: str = "store-1", size: int = 10, members: Configuration = THREE
+) -> Snapshot:
+    return Snapshot(name, LogPosition(term, index), 7, 0.0, 1, members, size)
 
 
 def piece(
@@ -319,8 +321,8 @@ def piece(
 
 
 def piece_reply(
-    sender: str, term: int, *, offset: int = 0, received: int = 5, match: int = 0, id: str = "store-1", to: str = "s1"
+    sender: str, term: int, *, offset: int = 0, received: int = 5, match: int = 0, name: str = "store-1", to: str = "s1"
 ) -> ms.InstallSnapshotReply:
     return ms.InstallSnapshotReply(
-        **_header(sender, term, to), id=id, offset=offset, received=received, match_index=match
+        **_header(sender, term, to), id=name, offset=offset, received=received, match_index=match
     )

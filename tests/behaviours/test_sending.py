@@ -76,7 +76,7 @@ def test_late_and_doubled_answers_start_nothing() -> None:
         bench.piece_reply("s3", 1, offset=3, received=4),
         bench.piece_reply("s3", 1, offset=5, received=5),
         bench.piece_reply("s3", 1, offset=5, received=11),
-        bench.piece_reply("s3", 1, offset=5, received=7, id="store-0"),
+        bench.piece_reply("s3", 1, offset=5, received=7, name="store-0"),
     ):
         assert not of_type(take(state, reply)[1], fx.LoadChunk)
 
@@ -137,7 +137,7 @@ def test_a_match_before_the_end_of_it_is_noted_and_it_goes_on() -> None:
 
 def test_if_its_file_is_gone_the_newest_snapshot_is_sent_from_the_beginning() -> None:
     state = sending()
-    state = replace(state, snapshot=bench.snapshot(7, 1, id="store-2"))
+    state = replace(state, snapshot=bench.snapshot(7, 1, name="store-2"))
     state, effects = take(state, ev.ChunkLoaded("s3", "store-1", 0, None))
     assert of_type(effects, fx.LoadChunk)[0].id == "store-2"
     _, effects = take(state, ev.ChunkLoaded("s3", "store-2", 0, None))
