@@ -18,6 +18,7 @@ from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import Event, Persisted, Received, Tick
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.progress import Progress, ProgressState
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.state import Candidate, Follower, Leader, PeerState, PreCandidate
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Moment, Settings
 
@@ -242,6 +243,46 @@ def form_cluster(sender: str, proposal: str, *names: str, until: float = 5.0, to
 def form_cluster_reply(sender: str, proposal: str, refusal: str = "", **more: Any) -> ms.FormClusterReply:
     header = {**_header(sender, 0, "s1"), "cluster": ""}
     return ms.FormClusterReply(**{**header, "proposal": proposal, "refusal": refusal, **more})
+
+
+def snapshot(last: LogPosition, name: str = "", **more: Any) -> Snapshot:
+    """A snapshot of ten bytes, by ``s2`` unless it is named."""
+    return Snapshot(
+        **{
+            "id": name or f"s2-{last.index}",
+            "last": last,
+            "time": float(last.index),
+            "configuration_index": 1,
+            "configuration": THREE,
+            "size": 10,
+            **more,
+        }
+    )
+
+
+def piece(
+    sender: str,
+    term: int,
+    last: LogPosition,
+    offset: int = 0,
+    data: bytes = b"12345",
+    *,
+    name: str = "",
+    to: str = "s1",
+) -> ms.InstallSnapshot:
+    """A piece of ``snapshot(last, name)``."""
+    whole = snapshot(last, name)
+    return ms.InstallSnapshot(
+        **_header(sender, term, to), id=whole.id, last=last, size=whole.size, offset=offset, data=data
+    )
+
+
+def piece_reply(
+    sender: str, term: int, offset: int, received: int, match: int = 0, *, name: str = "s1-1", to: str = "s1"
+) -> ms.InstallSnapshotReply:
+    return ms.InstallSnapshotReply(
+        **_header(sender, term, to), id=name, offset=offset, received=received, match_index=match
+    )
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -52,6 +52,9 @@ MESSAGES: dict[str, Callable[[int], ms.Message]] = {
     "ReadIndexReply": lambda term: bench.read_index_reply("s2", term, 1, 2),
     "FormCluster": lambda term: bench.form_cluster("s2", "p", "s1", "s2"),
     "FormClusterReply": lambda term: bench.form_cluster_reply("s2", "p"),
+    "InstallSnapshot": lambda term: bench.piece("s2", term, LogPosition(term, 9)),
+    "InstallSnapshot known": lambda term: bench.piece("s2", term, LogPosition(1, 1)),
+    "InstallSnapshotReply": lambda term: bench.piece_reply("s2", term, 0, 5),
 }
 
 EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
@@ -67,6 +70,13 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "PeerDown stranger": lambda state: ev.PeerDown("s9"),
     "ClusterRequested": lambda state: ev.ClusterRequested(7, "p", ("s1", "s2"), 5.0),
     "StopRequested": lambda state: ev.StopRequested(5.0),
+    "SnapshotRequested": lambda state: ev.SnapshotRequested(7),
+    "SnapshotWritten": lambda state: ev.SnapshotWritten(bench.snapshot(LogPosition(1, 1))),
+    "SnapshotFailed": lambda state: ev.SnapshotFailed(),
+    "SnapshotRecorded": lambda state: ev.SnapshotRecorded("unknown"),
+    "ChunkLoaded": lambda state: ev.ChunkLoaded("s2", "unknown", 0, b"x"),
+    "ChunkStored": lambda state: ev.ChunkStored("unknown", 5),
+    "SnapshotLoaded": lambda state: ev.SnapshotLoaded("unknown"),
 }
 
 
@@ -107,6 +117,9 @@ def _answer(message: ms.Message) -> str:
             return f"match {message.match_index}" if message.success else f"no {message.term}"
         case ms.ReadIndexReply():
             return f"index {message.index}"
+        case ms.InstallSnapshotReply():
+            match = f" match {message.match_index}" if message.match_index else ""
+            return f"received {message.received}{match} in {message.term}"
         case ms.FormClusterReply():
             return message.refusal or "free"
         case ms.AppendEntries():

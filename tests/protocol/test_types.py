@@ -43,6 +43,8 @@ EXAMPLES = [
     bench.append("s2", 3, LogPosition(1, 1), bench.entries(2, 3), commit=1, number=4),
     bench.ack("s2", 3, 2, promise=0.3),
     bench.nack("s2", 3, 2, LogPosition(1, 1)),
+    bench.piece("s2", 3, LogPosition(2, 7), 5),
+    bench.piece_reply("s2", 3, 5, 10, 7),
     bench.timeout_now("s2", 3),
     bench.read_index("s2", 3),
     bench.read_index_reply("s2", 3, 1, None),
