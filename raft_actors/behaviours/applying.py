@@ -86,8 +86,8 @@ def on_applied(state: PeerState, event: Applied) -> Transition:
 def on_machine_entries_loaded(state: PeerState, event: EntriesLoaded) -> Transition:
     """Old entries came back from the store for the machine; what it was handed is committed, so it never changes."""
     state = replace(state, loading=False)
-    if not event.entries or event.first != state.handed + 1:
-        return Transition(state)
+    if not event.entries or event.first != state.handed + 1 or event.first < state.log.first:
+        return Transition(state)  # also if a snapshot was installed meanwhile, which has what came of them
     end = event.entries[-1]
     if not state.log.has(LogPosition(end.term, end.index)):
         raise Violation(f"the store holds another committed entry {end.index} than the log")

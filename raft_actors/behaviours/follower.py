@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.candidate import campaign
 from raft_actors.behaviours.installing import give_up, on_piece
 from raft_actors.behaviours.reads import ask_again
-from raft_actors.behaviours.transition import Transition, become_follower, election_deadline, forget_leader
+from raft_actors.behaviours.transition import Transition, armed, become_follower, election_deadline, forget_leader
 from raft_actors.protocol.configuration import Configuration, decode
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -51,8 +51,7 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if not state.log.has(message.previous):
         return Transition(state, (*effects, _refuse(state, message)))
     state, persist = _merge(state, message)
-    if isinstance(state.role, Follower) and state.role.election_deadline == NEVER:
-        state = replace(state, role=Follower(election_deadline(state, moment)))  # we may have become a voter just now
+    state = armed(state, moment)
     end = message.previous.index + len(message.entries)
     commit_index = max(state.commit_index, min(message.commit_index, end))
     if commit_index != state.commit_index:

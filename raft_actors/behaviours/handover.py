@@ -73,10 +73,14 @@ def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
 
 
 def _successor(state: PeerState, role: Leader, moment: Moment) -> str | None:
-    """The most caught-up voter that answered within an election timeout; the first named of equals."""
+    """The most caught-up voter that answered within an election timeout; the first named of equals.
+
+    One that is sent a snapshot comes last: it has lost its state and must not stand, or lacks entries by far.
+    """
     horizon = moment.now - state.settings.max_election_timeout
     alive = [voter.name for voter in other_voters(state) if role.progress[voter.name].heard_at > horizon]
-    return max(alive, key=lambda name: role.progress[name].match_index, default=None)
+    known = role.progress
+    return max(alive, key=lambda name: (known[name].sending is None, known[name].match_index), default=None)
 
 
 def continue_transfer(state: PeerState) -> Transition:

@@ -21,13 +21,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.snapshots import covered
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Transition, armed
 from raft_actors.protocol.effects import Adopt, Discard, DropChunks, Effect, Persist, Restore, Send, StoreChunk
 from raft_actors.protocol.events import ChunkStored, SnapshotLoaded
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.messages import InstallSnapshot, InstallSnapshotReply
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.state import PeerState, Receiving
+from raft_actors.protocol.types import Moment
 
 __all__ = ["adopt_if_ready", "give_up", "on_chunk_stored", "on_piece", "on_snapshot_loaded", "refuse_outdated_piece"]
 
@@ -74,7 +75,7 @@ def _not_needed(state: PeerState, message: InstallSnapshot) -> Transition:
     return Transition(state, (answer,))
 
 
-def on_chunk_stored(state: PeerState, event: ChunkStored) -> Transition:
+def on_chunk_stored(state: PeerState, event: ChunkStored, moment: Moment) -> Transition:
     """A piece is stored: ask for the next, or install what is complete."""
     receiving, leader = state.receiving, state.leader
     if receiving is None or receiving.id != event.id or leader is None:
@@ -82,7 +83,8 @@ def on_chunk_stored(state: PeerState, event: ChunkStored) -> Transition:
     if event.received < 0 or (event.snapshot is not None and not _fits(state, event, event.snapshot)):
         return Transition(replace(state, receiving=None), (DropChunks(),))
     if event.snapshot is not None:
-        return _install(state, event.snapshot, receiving, leader)
+        state, effects = _install(state, event.snapshot, receiving, leader)
+        return Transition(armed(state, moment), effects)
     answer = _reply(state, leader, event.id, receiving.received, received=event.received)
     return Transition(replace(state, receiving=replace(receiving, received=event.received, storing=False)), (answer,))
 

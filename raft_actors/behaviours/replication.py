@@ -141,7 +141,7 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         progress = replace(progress, heard_at=moment.now, round=number, promised_until=promised)
         return _refused(progress, reply, log_hint)
     match = max(progress.match_index, reply.match_index)
-    if progress.sending is not None and match < progress.sending.last.index:
+    if progress.sending is not None and (reply.wants or match < progress.sending.last.index):
         return replace(
             progress,
             next_index=max(progress.next_index, match + 1),

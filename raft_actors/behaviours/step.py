@@ -129,7 +129,7 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
         case ChunkLoaded():
             return replication.on_chunk_loaded(state, event, moment)
         case ChunkStored():
-            return installing.on_chunk_stored(state, event)
+            return installing.on_chunk_stored(state, event, moment)
         case SnapshotLoaded():
             return installing.on_snapshot_loaded(state, event)
         case SnapshotRequested() | SnapshotWritten() | SnapshotRecorded() | SnapshotFailed():

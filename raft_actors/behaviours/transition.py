@@ -15,7 +15,16 @@ from raft_actors.protocol.messages import ReadIndexReply
 from raft_actors.protocol.state import LONG_AGO, NEVER, Follower, Leader, PeerState, PendingRead
 from raft_actors.protocol.types import Ballot, Moment
 
-__all__ = ["Transition", "become_follower", "election_deadline", "forget_leader", "other_voters", "others", "refusal"]
+__all__ = [
+    "Transition",
+    "armed",
+    "become_follower",
+    "election_deadline",
+    "forget_leader",
+    "other_voters",
+    "others",
+    "refusal",
+]
 
 
 class Transition(NamedTuple):
@@ -45,6 +54,13 @@ def election_deadline(state: PeerState, moment: Moment) -> float:
     if not state.configuration.is_voter(state.name) or state.lacks_state:
         return NEVER
     return moment.now + state.settings.election_timeout(moment.jitter)
+
+
+def armed(state: PeerState, moment: Moment) -> PeerState:
+    """``state`` with a timeout, if it had none and has just become one that may stand: nobody else may wake it."""
+    if not isinstance(state.role, Follower) or state.role.election_deadline != NEVER:
+        return state
+    return replace(state, role=Follower(election_deadline(state, moment)))
 
 
 def refusal(state: PeerState) -> Refusal:

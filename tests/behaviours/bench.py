@@ -245,6 +245,46 @@ def form_cluster_reply(sender: str, proposal: str, refusal: str = "", **more: An
     return ms.FormClusterReply(**{**header, "proposal": proposal, "refusal": refusal, **more})
 
 
+def snapshot(last: LogPosition, name: str = "", **more: Any) -> Snapshot:
+    """A snapshot of ten bytes, by ``s2`` unless it is named."""
+    return Snapshot(
+        **{
+            "id": name or f"s2-{last.index}",
+            "last": last,
+            "time": float(last.index),
+            "configuration_index": 1,
+            "configuration": THREE,
+            "size": 10,
+            **more,
+        }
+    )
+
+
+def piece(
+    sender: str,
+    term: int,
+    last: LogPosition,
+    offset: int = 0,
+    data: bytes = b"12345",
+    *,
+    name: str = "",
+    to: str = "s1",
+) -> ms.InstallSnapshot:
+    """A piece of ``snapshot(last, name)``."""
+    whole = snapshot(last, name)
+    return ms.InstallSnapshot(
+        **_header(sender, term, to), id=whole.id, last=last, size=whole.size, offset=offset, data=data
+    )
+
+
+def piece_reply(
+    sender: str, term: int, offset: int, received: int, match: int = 0, *, name: str = "s1-1", to: str = "s1"
+) -> ms.InstallSnapshotReply:
+    return ms.InstallSnapshotReply(
+        **_header(sender, term, to), id=name, offset=offset, received=received, match_index=match
+    )
+
+
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
@@ -302,27 +342,3 @@ def persist_then_send(effects: Sequence[fx.Effect], kind: type[E]) -> E:
     assert fx.Persist in kinds, "nothing is put on disk"
     assert kinds.index(fx.Persist) < kinds.index(type(message)), f"{kind.__name__} leaves before the disk has it"
     return message
-
-
-# -- snapshots ---------------------------------------------------------------------------------------------------------
-
-
-def snapshot(
-    index: int, term: int, *, name: str = "store-1", size: int = 10, members: Configuration = THREE
-) -> Snapshot:
-    return Snapshot(name, LogPosition(term, index), 7, 0.0, 1, members, size)
-
-
-def piece(
-    sender: str, term: int, index: int = 5, *, offset: int = 0, data: bytes = b"12345", to: str = "s1", **more: Any
-) -> ms.InstallSnapshot:
-    values = {"id": "store-1", "last": LogPosition(1, index), "size": 10, **more}
-    return ms.InstallSnapshot(**_header(sender, term, to), offset=offset, data=data, **values)
-
-
-def piece_reply(
-    sender: str, term: int, *, offset: int = 0, received: int = 5, match: int = 0, name: str = "store-1", to: str = "s1"
-) -> ms.InstallSnapshotReply:
-    return ms.InstallSnapshotReply(
-        **_header(sender, term, to), id=name, offset=offset, received=received, match_index=match
-    )

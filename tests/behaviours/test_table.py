@@ -47,13 +47,14 @@ MESSAGES: dict[str, Callable[[int], ms.Message]] = {
     "AppendEntries gap": lambda term: bench.append("s2", term, LogPosition(term, 9)),
     "AppendEntriesReply yes": lambda term: bench.ack("s2", term, 2),
     "AppendEntriesReply no": lambda term: bench.nack("s2", term, 2),
-    "InstallSnapshot": lambda term: bench.piece("s2", term),
-    "InstallSnapshotReply": lambda term: bench.piece_reply("s2", term),
     "TimeoutNow": lambda term: bench.timeout_now("s2", term),
     "ReadIndex": lambda term: bench.read_index("s2", term),
     "ReadIndexReply": lambda term: bench.read_index_reply("s2", term, 1, 2),
     "FormCluster": lambda term: bench.form_cluster("s2", "p", "s1", "s2"),
     "FormClusterReply": lambda term: bench.form_cluster_reply("s2", "p"),
+    "InstallSnapshot": lambda term: bench.piece("s2", term, LogPosition(term, 9)),
+    "InstallSnapshot known": lambda term: bench.piece("s2", term, LogPosition(1, 1)),
+    "InstallSnapshotReply": lambda term: bench.piece_reply("s2", term, 0, 5),
 }
 
 EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
@@ -70,12 +71,12 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "ClusterRequested": lambda state: ev.ClusterRequested(7, "p", ("s1", "s2"), 5.0),
     "StopRequested": lambda state: ev.StopRequested(5.0),
     "SnapshotRequested": lambda state: ev.SnapshotRequested(7),
-    "SnapshotWritten": lambda state: ev.SnapshotWritten(bench.snapshot(1, 1)),
+    "SnapshotWritten": lambda state: ev.SnapshotWritten(bench.snapshot(LogPosition(1, 1))),
     "SnapshotFailed": lambda state: ev.SnapshotFailed(),
-    "SnapshotRecorded": lambda state: ev.SnapshotRecorded("store-1"),
-    "SnapshotLoaded": lambda state: ev.SnapshotLoaded("store-1"),
-    "ChunkLoaded": lambda state: ev.ChunkLoaded("s2", "store-1", 0, b"x"),
-    "ChunkStored": lambda state: ev.ChunkStored("store-1", 5),
+    "SnapshotRecorded": lambda state: ev.SnapshotRecorded("unknown"),
+    "ChunkLoaded": lambda state: ev.ChunkLoaded("s2", "unknown", 0, b"x"),
+    "ChunkStored": lambda state: ev.ChunkStored("unknown", 5),
+    "SnapshotLoaded": lambda state: ev.SnapshotLoaded("unknown"),
 }
 
 
@@ -116,6 +117,9 @@ def _answer(message: ms.Message) -> str:
             return f"match {message.match_index}" if message.success else f"no {message.term}"
         case ms.ReadIndexReply():
             return f"index {message.index}"
+        case ms.InstallSnapshotReply():
+            match = f" match {message.match_index}" if message.match_index else ""
+            return f"received {message.received}{match} in {message.term}"
         case ms.FormClusterReply():
             return message.refusal or "free"
         case ms.AppendEntries():
