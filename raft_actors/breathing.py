@@ -1,11 +1,11 @@
 """Long work takes a short pause every millisecond, so that the threads beside it keep running.
 
 Rule: whoever works through something as large as a state takes a breath between its pieces. A call into C that takes a
-second holds the interpreter for that second; cut into pieces it still holds it: a thread gives the interpreter up only
-when another one has asked for it for 5 ms (``sys.getswitchinterval``), and a ``time.sleep(0)`` gives it up but takes it
-again before the other one has woken. Only a real sleep lets everybody in who waits:
+second holds the interpreter for that second. Cut into pieces it is still slow to let go: a thread that waits is let in
+only after it has asked for 5 ms (``sys.getswitchinterval``). A ``time.sleep(0)`` lets go, but every second time or so
+the same thread takes the interpreter again before the other has woken. A real sleep lets everybody in who waits:
 
-    work 1 ms | sleep | work 1 ms | sleep | ...         the others wait for 1 ms at most, the work takes a tenth longer
+    work 1 ms | sleep | work 1 ms | sleep | ...         the others wait for 1 ms, the work takes a tenth longer
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ LAST_PIECE = 1024
 """No piece has more items, and no item of a piece, except deep inside, has more of its own."""
 PIECE_BYTES = 32 * 1024
 """Pieces of fewer bytes grow, those of more than twice as many shrink: some 0.1 ms of work each."""
+LONGEST = 1 << 40
+"""No value has more bytes."""
 DEPTH = 50
 """So deep, at most, are large ones nested in large ones."""
 
@@ -186,6 +188,8 @@ class StateReader:
     def _value(self) -> Any:
         if not isinstance(self._codec, CloudpickleCodec):
             (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+            if length > LONGEST:
+                raise _nonsense(length)
             return self._codec.decode(self._exactly(length))
         try:
             return self._codec.decode_from(self._source)

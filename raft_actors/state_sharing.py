@@ -74,7 +74,8 @@ def stand_alone(values: Iterable[object], depth: int = DEPTH) -> bool:
         del block  # it holds them, too
         if suspects:
             counts = list(map(getrefcount, suspects))
-            if depth == 0 or not frozen(compress(suspects, map(_ALONE.__lt__, counts))):
+            twice = compress(suspects, map(_ALONE.__lt__, counts))
+            if depth == 0 or not frozen(value for value in twice if not isinstance(value, enum.Enum)):
                 return False
             kinds: Any = list(map(type, suspects))
             if not all(map(_parts_of, kinds)):

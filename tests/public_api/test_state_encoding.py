@@ -1,189 +1,190 @@
-"""A machine that says nothing of snapshots: its state is captured, saved and loaded all the same."""
+"""How states look as bytes: their pieces, what becomes of damage, and what it costs."""
 
 from __future__ import annotations
 
+import ast
 import copy
-import dataclasses
+import gc
 import io
-import json
+import pickle
+import threading
+import tracemalloc
 from typing import Any
 
 import pytest
 
 import raft_actors as raft
-from raft_actors.codec import resolve
-from raft_actors.machine_actor import Replica
-from raft_actors.machines import KV
-from raft_actors.state_images import CopiedState, EncodedState
+from tests.public_api.saving import CODECS, Account, replica, saved
+
+# -- pieces ------------------------------------------------------------------------------------------------------------
 
 
-@raft.register
-@dataclasses.dataclass
-class Account:
-    owner: str
-    history: list[int] = dataclasses.field(default_factory=list)
+def letter(state: Any, codec: Any = "cloudpickle") -> bytes:
+    return saved(replica(state, codec)).read(1)
 
 
-class Repr:
-    """A codec of somebody else: it writes what a person could read, and knows no more than built-in values."""
+def test_pickle_cuts_only_what_shares_nothing_and_other_codecs_cut_always() -> None:
+    shared: list[int] = []
+    twice = {1: shared, 2: shared}
+    assert [letter({n: [n] for n in range(100)}), letter([[1]]), letter({1}), letter(1)] == [b"D", b"L", b"S", b"V"]
+    assert [letter(twice), letter([shared])] == [b"V", b"V"]
+    assert [letter(twice, "plain"), letter([shared], "plain"), letter((1,), "plain")] == [b"D", b"L", b"V"]
 
-    name = "repr"
+
+class Measured:
+    """A codec that knows how large the pieces are that it gets."""
+
+    name = "measured"
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, int]] = []
 
     def encode(self, value: Any) -> bytes:
-        return json.dumps(_tagged(value)).encode()
+        data = repr(value).encode()
+        self.pieces.append((len(value), len(data)))
+        return data
 
     def decode(self, data: bytes) -> Any:
-        return _untagged(json.loads(data))
+        return ast.literal_eval(data.decode())
 
 
-def _tagged(value: Any) -> Any:
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case bytes():
-            return ["bytes", value.hex()]
-        case dict():
-            return ["dict", [[_tagged(key), _tagged(each)] for key, each in value.items()]]
-        case Account():
-            return ["account", value.owner, value.history]
-        case list() | tuple() | set() | frozenset():
-            return [type(value).__name__, [_tagged(each) for each in value]]
-    raise ValueError(value)
+def pieces(state: Any) -> list[tuple[int, int]]:
+    codec = Measured()
+    one = replica(state, codec)
+    file = saved(one)
+    assert one.load(file) == state
+    return codec.pieces
 
 
-def _untagged(value: Any) -> Any:
-    match value:
-        case ["bytes", data]:
-            return bytes.fromhex(data)
-        case ["dict", items]:
-            return {_untagged(key): _untagged(each) for key, each in items}
-        case ["account", owner, history]:
-            return Account(owner, history)
-        case [kind, items]:
-            return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](map(_untagged, items))
-    return value
+def test_the_size_of_pieces_follows_from_their_bytes() -> None:
+    assert pieces(dict.fromkeys(range(10), "x")) == [(10, 80)]
+    assert {count for count, _ in pieces(list(range(10_000)))} == {16, 32, 64, 128, 256, 512, 1024, 800}
+    assert all(size < 70_000 for _, size in pieces(dict.fromkeys(range(1000), "x" * 1000))[1:])
+    assert [count for count, _ in pieces(["x" * 100_000] * 40)] == [16, 8, 4, 2, *[1] * 10]
 
 
-CODECS: list[Any] = ["cloudpickle", "plain", Repr()]
-STATES: dict[str, Any] = {
-    "nothing": None,
-    "a number": 10**30,
-    "a float": 0.1,
-    "a text": "text",
-    "a long text": "long" * 100_000,
-    "bytes": b"\0\xff",
-    "a tuple": (1, ("a", b"b", None), frozenset({2})),
-    "an empty dict": {},
-    "an empty list": [],
-    "an empty set": set(),
-    "a dict of atoms": {"a": 1, 2: b"b", None: 0.5, (1, ("x",)): True},
-    "a large dict of atoms": {f"key {number}": number for number in range(20_000)},
-    "a dict of lists": {number: [number, str(number)] for number in range(5_000)},
-    "a dict with one large value": {"small": 1, "large": b"x" * 3_000_000, "last": "y"},
-    "a list of atoms": [*range(10_000), "last"],
-    "a list of lists": [[number] * 3 for number in range(5_000)],
-    "a set": set(range(10_000)),
-    "a dict of large ones": {
-        "a": {1: 2},
-        "b": {n: [n] for n in range(3_000)},
-        "c": [[n] for n in range(3_000)],
-        "d": 1,
-    },
-    "a list of large ones": [1, set(range(3_000)), [{n: {n: n} for n in range(2_000)}], [2]],
-    "a nested state": {"users": {"ann": [1, {"deep": (1, [2])}]}, "index": {1: {"ann"}}},
-    "a dataclass": Account("ann", [1, 2]),
-    "a dict of dataclasses": {name: Account(name, [1]) for name in ("ann", "bob")},
-}
+def test_large_ones_in_large_ones_are_cut_as_well() -> None:
+    inner = {number: number for number in range(10_000)}
+    state = {"a": 1, "large": inner, "list": [1, list(range(5_000))]}
+    assert max(count for count, _ in pieces(state)) <= 1024
+    assert max(size for _, size in pieces({"users": {n: [n] for n in range(9_000)}})) < 70_000
 
 
-class Holder(raft.StateMachine[Any, Any]):
-    """Its state is what was written last."""
-
-    def init(self, name: str) -> Any:
-        return None
-
-    def handle_write(self, command: Any, state: Any) -> tuple[Any, Any]:
-        return None, command
-
-
-def replica(state: Any, codec: Any = "cloudpickle", machine: type[raft.StateMachine[Any, Any]] = Holder) -> Replica:
-    made = Replica(machine(), "s1", resolve(codec))
-    made.adopt(state, 7)
-    return made
-
-
-def saved(one: Replica) -> io.BytesIO:
-    """The state of a replica, in a file."""
-    file = io.BytesIO()
-    one.dump(one.capture(), file)
-    file.seek(0)
-    return file
+# -- damage ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: getattr(codec, "name", codec))
-@pytest.mark.parametrize("state", STATES.values(), ids=STATES.keys())
-def test_every_state_that_the_codec_knows_comes_back_as_it_was(state, codec) -> None:
-    file = saved(replica(state, codec))
-    back = replica(None, codec).load(file)
-    assert back == state
-    assert type(back) is type(state)
-    assert not file.read()
-    if type(state) is dict:
-        assert list(back) == list(state)
+@pytest.mark.parametrize("state", [{"a": [1], "b": [2]}, [1, 2, 3], 7, Account("ann", [1])], ids=repr)
+def test_a_saved_state_that_ends_early_is_refused_wherever_it_ends(state, codec) -> None:
+    one = replica(copy.deepcopy(state), codec)
+    data = saved(one).getvalue()
+    for length in range(len(data)):
+        with pytest.raises(raft.Incompatible):
+            one.load(io.BytesIO(data[:length]))
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: getattr(codec, "name", codec))
-@pytest.mark.parametrize("state", [{"a": 1}, {"a": [1]}, [1], [[1]], {1}, Account("ann", [1])], ids=repr)
-def test_a_change_after_the_capture_does_not_show_in_what_is_saved(state, codec) -> None:
-    state = copy.deepcopy(state)
-    original = replica(state, codec)
-    before = original.load(saved(original))
-    image, file = original.capture(), io.BytesIO()
-    change(state)
-    original.dump(image, file)
-    file.seek(0)
-    back = original.load(file)
-    assert back == before != state
+@pytest.mark.parametrize("codec", ["cloudpickle", "plain"])
+def test_other_bytes_are_refused(codec) -> None:
+    one = replica(None, codec)
+    for data in (b"", b"?", b"D?", b"L>?", b"S>L.", b"X" * 100, b"V" + b"\xff" * 100):
+        with pytest.raises(raft.Incompatible):
+            one.load(io.BytesIO(data))
 
 
-def change(state: Any) -> None:
-    match state:
-        case {"a": [*_]}:
-            state["a"].append(2)
-        case dict():
-            state["a"] = 2
-        case [[*_]]:
-            state[0].append(2)
-        case list():
-            state.append(2)
-        case set():
-            state.add(2)
-        case Account():
-            state.history.append(2)
+def test_a_piece_of_another_kind_is_refused() -> None:
+    one, file = replica(None), io.BytesIO()
+    for data in (
+        b"D+" + pickle.dumps([1]) + b".",
+        b"L+" + pickle.dumps({1: 1}) + b".",
+        b"D+" + pickle.dumps({}) + b".",
+    ):
+        file = io.BytesIO(data)
+        with pytest.raises(raft.Incompatible, match="this is no saved state: it goes on with"):
+            one.load(file)
 
 
-def test_what_is_shared_in_a_state_is_shared_in_the_loaded_one() -> None:
-    shared: list[int] = []
-    state: dict[int, Any] = {number: [number] for number in range(5_000)}
-    state[0] = state[4_999] = shared
-    state[-1] = state
-    back = replica(None).load(saved(replica(state)))
-    assert back[0] is back[4_999] is not back[1]
-    assert back[-1] is back
+def test_a_state_nested_without_end_is_refused() -> None:
+    with pytest.raises(raft.Incompatible, match="this is no saved state"):
+        replica(None).load(io.BytesIO(b"L>" * 10_000))
 
 
-def test_a_loaded_state_is_adopted_at_once() -> None:
-    one = replica({"old": 1}, machine=KV)
-    one.adopt({"new": 2}, 9)
-    assert (one.state, one.applied) == ({"new": 2}, 9)
-    with pytest.raises(raft.InvariantViolated, match="has applied 9 and would go back to 8"):
-        one.adopt({}, 8)
+def test_bytes_of_another_codec_are_never_unpickled() -> None:
+    data = saved(replica(Account("ann"))).getvalue()
+    with pytest.raises(raft.Incompatible):
+        replica(None, "plain").load(io.BytesIO(data))
 
 
-def test_only_mutable_contents_are_encoded_while_the_machine_waits() -> None:
-    for state in ({"a": [1]}, [[]], {(1, "a"): ([],)}, Account("ann"), bytearray(b"x")):
-        assert isinstance(replica(state).capture(), EncodedState)
-    for state in ({"a": (1, (b"b",))}, [1, frozenset({2})], {3}, {}, []):
-        assert isinstance(replica(state).capture(), CopiedState)
-    for state in (1, "a", (1, ("a", frozenset({b"b"})))):
-        assert replica(state).capture() is state
+def test_a_state_of_a_class_that_is_gone_is_told_so() -> None:
+    data = saved(replica(Account("ann"))).getvalue().replace(b"Account", b"Akkount")
+    with pytest.raises(raft.Incompatible, match="Akkount"):
+        replica(None).load(io.BytesIO(data))
+
+
+class Broken(io.BytesIO):
+    """A disk that fails."""
+
+    def read(self, *_: Any) -> bytes:
+        raise OSError(5, "planted")
+
+    def write(self, _: Any) -> int:
+        raise OSError(28, "planted")
+
+
+@pytest.mark.parametrize("codec", ["cloudpickle", "plain"])
+@pytest.mark.parametrize("state", [{"a": [1]}, 1], ids=repr)
+def test_what_the_file_raises_passes_as_it_is(state, codec) -> None:
+    one = replica(state, codec)
+    with pytest.raises(OSError, match="planted"):
+        one.dump(one.capture(), Broken())
+    with pytest.raises(OSError, match="planted"):
+        one.load(Broken())
+
+
+class Ending(io.BytesIO):
+    """A disk that fails in the middle."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if self.tell() > 20:
+            raise OSError(5, "planted")
+        return data
+
+
+@pytest.mark.parametrize("state", [Account("ann", list(range(100))), {"a": [1] * 100}], ids=["value", "pieces"])
+def test_what_the_file_raises_in_the_middle_of_a_pickle_passes_as_it_is(state) -> None:
+    data = saved(replica(state)).getvalue()
+    with pytest.raises(OSError, match="planted"):
+        replica(None).load(Ending(data))
+
+
+def test_a_state_that_cannot_be_encoded_says_why() -> None:
+    with pytest.raises(TypeError, match="cannot pickle '_thread.lock' object"):
+        replica({"lock": threading.Lock()}).capture()
+    with pytest.raises(raft.InvalidCommand, match="is not a plain type"):
+        replica({"object": object()}, "plain").capture()
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+class Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("codec", ["cloudpickle", "plain"])
+@pytest.mark.parametrize("make", [lambda n: b"x" * 100 + str(n).encode(), lambda n: [b"x" * 100 + str(n).encode(), n]])
+def test_saving_takes_no_more_memory_than_the_state(make, codec) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        one = replica({f"key {number}": make(number) for number in range(20_000)}, codec)
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        one.dump(one.capture(), Nowhere())
+        extra = tracemalloc.get_traced_memory()[1] - size
+    finally:
+        tracemalloc.stop()
+    assert extra < size
