@@ -69,7 +69,7 @@ class Keeper:
         self._report = report
         self._output: SnapshotOutput | None = None
         self._input: SnapshotInput | None = None
-        self._loaded: tuple[str, Any] = ("", None)
+        self._loaded: dict[str, Any] = {}
 
     # -- in the thread of the machine ----------------------------------------------------------------------------------
 
@@ -86,11 +86,12 @@ class Keeper:
             return None
 
     def take(self, snapshot: Snapshot) -> Any:
-        """The loaded state of ``snapshot``, once."""
-        (found, state), self._loaded = self._loaded, ("", None)
-        if found != snapshot.id:
-            raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, loaded is {found!r}")
-        return state
+        """The loaded state of ``snapshot``, once; one that came later may wait already, earlier ones are forgotten."""
+        for loaded in list(self._loaded):
+            state = self._loaded.pop(loaded)
+            if loaded == snapshot.id:
+                return state
+        raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, which is not loaded")
 
     # -- in the thread of the keeper -----------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Keeper:
             raise Incompatible(
                 f"peer {self._name!r} cannot load the state in snapshot {snapshot.id}: {type(error).__name__}: {error}"
             ) from error
-        self._loaded = (snapshot.id, state)
+        self._loaded[snapshot.id] = state
         self._report(SnapshotLoaded(snapshot.id))
 
     def give_up(self) -> None:
