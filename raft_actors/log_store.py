@@ -117,6 +117,16 @@ class LogStore:
             if note:
                 self._note()
 
+    def begins_with(self, snapshot: Snapshot | None) -> None:
+        """Hear which snapshot the machine could be given at the start: where the recorded one is damaged, an older one.
+
+        It counts as the recorded one from now on, so that the next to be taken or installed may be older than that.
+
+        Args:
+            snapshot: ``None`` if there was none.
+        """
+        self._recorded = snapshot
+
     def compact(
         self, snapshot: Snapshot, *, through: int, configuration_index: int, configuration: Configuration
     ) -> None:
@@ -327,8 +337,9 @@ class LogStore:
         self.snapshots.drop_before(self._base.last.index)
 
     def _require_newer(self, snapshot: Snapshot) -> None:
-        base = self._base.last
-        if snapshot.last.index <= base.index or snapshot.last.term < base.term:
+        base, last = self._base.last, snapshot.last
+        again = last == base and self._recorded is None  # what was damaged here comes back
+        if (last.index <= base.index and not again) or last.term < base.term:
             raise InvariantViolated(f"{self._where} begins after {base}, {snapshot} cannot take its place")
         self._require_there(snapshot)
 

@@ -49,6 +49,7 @@ class Faults:
         self._over = False
         self._committed = 0
         self._struck_at = 0.0
+        self._asked = 0
         self._hung: dict[str, float] = {}
         self._slow: dict[str, float] = {}
         kinds: dict[str, Callable[[], None]] = {
@@ -64,6 +65,9 @@ class Faults:
             "disk_error": self._disk_error,
             "damage": self._damage,
             "wipe": self._wipe,
+            "rot": self._rot,
+            "exile": self._exile,
+            "snapshot": self._snapshot,
         }
         chosen = [name for name in cluster.plan.faults if name in kinds]
         often = {"partition", *(NEEDED_FOR_LEASES if cluster.plan.settings.lease_reads else ())}
@@ -140,7 +144,7 @@ class Faults:
     def _may_lose(self, node: Node) -> bool:
         """Whether this peer may lose what it promised: a formed cluster, and a minority with it."""
         nodes = self._cluster.nodes.values()
-        lossy = sum(one.retired or one.disk.damaged for one in nodes)
+        lossy = sum(one.retired or one.disk.damaged or one.disk.files.damaged for one in nodes)
         return self._cluster.everybody_joined() and not node.retired and lossy < (len(nodes) - 1) // 2
 
     # -- processes -----------------------------------------------------------------------------------------------------
@@ -267,6 +271,41 @@ class Faults:
         node.retired = True
         node.disk = node.new_disk()
         self.after_crash(node)
+
+    def _rot(self) -> None:
+        """The newest snapshot is damaged; its peer dies, too, since it would not look at it while it runs."""
+        node = self._any()
+        snapshot = node.disk.snapshot
+        if snapshot is None or node.disk.damaged or not self._may_lose(node):
+            return
+        if node.up:
+            node.crash()
+            self.after_crash(node)
+        rng = self._cluster.world.rng
+        node.disk.files.damage(f"{snapshot.id}.snap", rng.getrandbits(16) if rng.random() < 0.8 else None)
+        self._cluster.world.note(node.name, "snapshot is damaged", snapshot.last.index)
+
+    def _snapshot(self) -> None:
+        node = self._any()
+        self._asked += 1
+        if node.up:
+            self._cluster.world.note(node.name, "is asked for a snapshot")
+            node.ask_for_snapshot(self._asked)
+
+    def _exile(self) -> None:
+        """A follower dies or is cut off; the others go on meanwhile, take snapshots and cut their logs."""
+        world, leader = self._cluster.world, self._leader()
+        followers = [node for node in self._cluster.nodes.values() if node.name != leader]
+        if not leader or not followers:
+            return
+        node, seconds = followers[int(world.rng.random() * len(followers))], world.rng.uniform(0.5, 4.0)
+        world.note(node.name, "is exiled until", world.now + seconds)
+        if node.up and world.rng.random() < 0.3:
+            node.crash()
+            world.after(seconds, self._restart, node)
+        else:
+            others = [name for name in self._cluster.names if name != node.name]
+            self._isolate((both_ways([node.name], others), seconds))
 
     # -- network -------------------------------------------------------------------------------------------------------
 
