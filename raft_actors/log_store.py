@@ -33,8 +33,8 @@ from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import LogPosition
-from raft_actors.records import DamagedRecord, decode_records, encode_entries, head_of
-from raft_actors.store_changes import changed_meta, merged
+from raft_actors.records import DamagedRecord, decode_records, head_of
+from raft_actors.store_changes import changed_meta, encoded, merged
 from raft_actors.store_errors import translated
 from raft_actors.store_meta import Base, Identity, base_of, base_value, snapshot_value
 from raft_actors.store_opening import AdapterFactory, OpenedStore, Recovered, open_store
@@ -295,7 +295,7 @@ class LogStore:
         pairs: list[tuple[int, bytes]] = []
         try:
             if change.entries:
-                pairs, chain = self._encoded(change.entries)
+                pairs, chain = encoded(change.entries, last, chain, self._where)
                 last = LogPosition(change.entries[-1].term, pairs[-1][0])
             self._adapter.write(Batch(meta, cut, pairs))
         except (ValueError, TypeError, struct.error) as error:
@@ -356,15 +356,6 @@ class LogStore:
     def _require_there(self, snapshot: Snapshot) -> None:
         if self.snapshots.get(snapshot.id) != snapshot:
             raise InvariantViolated(f"{self._where} has no such snapshot on its disk: {snapshot}")
-
-    def _encoded(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, bytes]], int]:
-        first = entries[0]
-        if first.index != self._last.index + 1 or first.term < self._last.term:
-            raise InvariantViolated(
-                f"{self._where} ends at index {self._last.index} of term {self._last.term}, "
-                f"entry {first.index} of term {first.term} cannot follow"
-            )
-        return encode_entries(entries, self._chain)
 
     def _truncate_to(self, index: int) -> int | None:
         """Lower the mark, durably, and the end of the log in memory; returns what the adapter has to cut."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from raft_actors.errors import Incompatible, InvariantViolated
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.types import Ballot
+from raft_actors.protocol.types import Ballot, LogPosition
+from raft_actors.records import encode_entries
 from raft_actors.store_meta import Identity, ballot_value, cluster_value
 
-__all__ = ["changed_meta", "merged"]
+__all__ = ["changed_meta", "encoded", "merged"]
 
 
 def merged(persists: Sequence[Persist]) -> Persist:
@@ -64,3 +65,18 @@ def _require_later(ballot: Ballot, ours: Ballot, where: str) -> None:
     """A term never goes back, and a vote is given once in it. Paper: §5.2, Figure 2."""
     if ballot.term < ours.term or (ballot.term == ours.term and ours.voted_for is not None):
         raise InvariantViolated(f"{where} holds {ours}, and {ballot} cannot replace it")
+
+
+def encoded(entries: Sequence[Entry], last: LogPosition, chain: int, where: str) -> tuple[list[tuple[int, bytes]], int]:
+    """Return the records of entries that follow ``last``, and the chain value of the last one.
+
+    Raises:
+        InvariantViolated: they do not follow it.
+    """
+    first = entries[0]
+    if first.index != last.index + 1 or first.term < last.term:
+        raise InvariantViolated(
+            f"{where} ends at index {last.index} of term {last.term}, "
+            f"entry {first.index} of term {first.term} cannot follow"
+        )
+    return encode_entries(entries, chain)
