@@ -220,7 +220,8 @@ class Cluster:
         if self.leaders.setdefault(state.term, state.name) != state.name:
             raise Broken(f"{state.name} and {self.leaders[state.term]} lead term {state.term}")
         for one in self.committed[-3:]:
-            if one.term <= state.term and not state.log.has(LogPosition(one.term, one.index)):
+            kept = one.index >= state.log.previous.index  # what was cut off was committed
+            if kept and one.term <= state.term and not state.log.has(LogPosition(one.term, one.index)):
                 raise Broken(f"leader {state.name} of term {state.term} lacks the committed entry {one.index}")
 
     # -- network, disks, clock -----------------------------------------------------------------------------------------
