@@ -5,7 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.protocol.effects import Adopt, Capture, Compact, LoadChunk, Persist, Restore, StoreChunk
-from raft_actors.protocol.events import ChunkLoaded, ChunkStored, Persisted, SnapshotLoaded, SnapshotRequested
+from raft_actors.protocol.events import (
+    ChunkLoaded,
+    ChunkStored,
+    Persisted,
+    SnapshotLoaded,
+    SnapshotRequested,
+    WritesRequested,
+)
 from raft_actors.protocol.messages import AppendEntriesReply, InstallSnapshot, InstallSnapshotReply
 from raft_actors.protocol.types import NOWHERE, LogPosition
 from tests.behaviours import bench
@@ -80,7 +87,7 @@ def test_7_a_snapshot_is_taken_when_the_log_reaches_a_fixed_size() -> None:
 def test_7_while_a_snapshot_is_written_the_peer_goes_on() -> None:
     """§7: writing must not delay normal operations; new updates are accepted meanwhile."""
     state = bench.leader(terms=(1, 2), capturing=LogPosition(2, 2))
-    assert only(take(state, bench.ev.WritesRequested(7, (b"x",))).effects, Persist).entries
+    assert only(take(state, WritesRequested(7, (b"x",))).effects, Persist).entries
 
 
 # -- §7: installing ----------------------------------------------------------------------------------------------------

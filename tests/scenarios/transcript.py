@@ -7,6 +7,7 @@ Commands, one a line (names of peers are s1, s2, ...)::
     form s1 s2 s3               the first forms a cluster of all, and leads it; `request` only asks it to
     write s1 x y                commands that arrive together; read s2; lease s1 (a lease read)
     stop s1                     a graceful stop
+    snapshot s1                 a caller wants one; `slow s1`: from now on what s1 captures is written by `written s1`
     tick s1                     the clock reaches the next deadline of s1, which alone is woken
     wait 0.3                    the clock goes on, and nobody is woken
     pass 0.3                    0.3 seconds pass, everybody is woken in time and everything is delivered
@@ -34,6 +35,8 @@ from raft_actors.protocol import messages as ms
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import (
     Applied,
+    ChunkLoaded,
+    ChunkStored,
     ClusterRequested,
     EntriesLoaded,
     Event,
@@ -41,6 +44,11 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
+    SnapshotFailed,
+    SnapshotLoaded,
+    SnapshotRecorded,
+    SnapshotRequested,
+    SnapshotWritten,
     StopRequested,
     Tick,
     WritesRequested,
@@ -118,6 +126,15 @@ class Transcript:
 
     def do_stop(self, name: str) -> None:
         self.cluster.run(name, StopRequested(1.0))
+
+    def do_snapshot(self, name: str) -> None:
+        self.cluster.run(name, SnapshotRequested(self._new_token()))
+
+    def do_slow(self, name: str) -> None:
+        self.cluster.nodes[name].files.slow = True
+
+    def do_written(self, name: str) -> None:
+        self.cluster.write_snapshot(name)
 
     def do_tick(self, name: str) -> None:
         self.cluster.tick(name)
@@ -215,7 +232,10 @@ class Transcript:
 
 
 def _shown(state: PeerState) -> str:
-    log = " ".join(_position(state.log.position_at(index)) for index in range(1, state.log.last.index + 1))
+    log = " ".join(
+        _position(state.log.position_at(index)) for index in range(state.log.first, state.log.last.index + 1)
+    )
+    log = f"after {_position(state.log.previous)}: {log or 'nothing'}" if state.log.previous.index else log
     return (
         f"{state.name} {_role(state)}, ballot {_ballot(state.ballot)}, leader {state.leader or 'unknown'}, "
         f"committed {state.commit_index}, log {log}"
@@ -273,6 +293,28 @@ def _event(event: Event) -> str:
             return f"is asked to form {' '.join(event.names)} (request {event.token})"
         case StopRequested():
             return "is asked to stop"
+        case _:
+            return _snapshot_event(event)
+
+
+def _snapshot_event(event: Event) -> str:
+    match event:
+        case SnapshotRequested():
+            return f"is asked for a snapshot (request {event.token})"
+        case SnapshotWritten():
+            return f"has written snapshot {event.snapshot.id}"
+        case SnapshotFailed():
+            return "could not write a snapshot"
+        case SnapshotRecorded():
+            return f"has recorded snapshot {event.id}"
+        case ChunkLoaded():
+            return f"has read {event.id} from {event.offset}{'' if event.data else ': it is gone'}"
+        case ChunkStored():
+            return f"has stored {event.id} up to {event.received}{', all of it' if event.snapshot else ''}"
+        case SnapshotLoaded():
+            return f"has loaded the state in {event.id}"
+        case _:
+            raise ValueError(f"unknown event {event!r}")
 
 
 def _effect(effect: fx.Effect) -> str:
@@ -299,12 +341,40 @@ def _effect(effect: fx.Effect) -> str:
             return f"discard a message of {effect.sender}: {effect.reason}"
         case fx.ReadyToStop():
             return "ready to stop"
+        case _:
+            return _snapshot_effect(effect)
+
+
+def _snapshot_effect(effect: fx.Effect) -> str:
+    match effect:
+        case fx.Capture():
+            return f"capture the state at {_position(effect.last)}, configuration of {effect.configuration_index}"
+        case fx.Compact():
+            return (
+                f"to disk: snapshot {effect.snapshot.id}, no entries up to {effect.through}, "
+                f"configuration of {effect.configuration_index}"
+            )
+        case fx.LoadChunk():
+            return f"read {effect.id} from {effect.offset} for {effect.reader}"
+        case fx.StoreChunk():
+            return f"store {effect.id} from {effect.offset}"
+        case fx.DropChunks():
+            return "drop what was received of a snapshot"
+        case fx.Restore():
+            return f"load the state in {effect.snapshot.id}"
+        case fx.Adopt():
+            return f"go on with the state in {effect.snapshot.id}"
+        case fx.SnapshotAnswer():
+            return f"request {effect.token} has a snapshot of {effect.index}"
+        case _:
+            raise ValueError(f"unknown effect {effect!r}")
 
 
 def _persist(batch: fx.Persist) -> str:
     parts = [
         f"cluster {batch.cluster}" if batch.cluster else "",
         f"ballot {_ballot(batch.ballot)}" if batch.ballot else "",
+        f"snapshot {batch.snapshot.id}" if batch.snapshot else "",
         f"cut from {batch.truncate_from}" if batch.truncate_from else "",
         _entries(batch.entries),
     ]
@@ -322,8 +392,10 @@ _TOLD: dict[type, Callable[[Any], str]] = {
     ),
     ms.AppendEntriesReply: lambda m: (
         f"{f'match {m.match_index}' if m.success else f'no, perhaps {_position(m.hint)}'}"
-        f"{f', round {m.round}' if m.round else ''}"
+        f"{f', round {m.round}' if m.round else ''}{f', wants {m.wants}' if m.wants else ''}"
     ),
+    ms.InstallSnapshot: lambda m: f"{m.id} from {m.offset}: {len(m.data)} of {m.size} bytes",
+    ms.InstallSnapshotReply: lambda m: f"up to {m.received}{f', match {m.match_index}' if m.match_index else ''}",
     ms.ReadIndexReply: lambda m: f"{m.index}",
     ms.FormCluster: lambda m: f"{m.proposal}{'' if m.until > 0 else ' withdrawn'}",
     ms.FormClusterReply: lambda m: m.refusal or "free",
