@@ -86,12 +86,13 @@ class Keeper:
             return None
 
     def take(self, snapshot: Snapshot) -> Any:
-        """The loaded state of ``snapshot``, once; one that came later may wait already, earlier ones are forgotten."""
-        for loaded in list(self._loaded):
-            state = self._loaded.pop(loaded)
-            if loaded == snapshot.id:
-                return state
-        raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, which is not loaded")
+        """The loaded state of ``snapshot``, once."""
+        loaded = list(self._loaded)
+        if snapshot.id not in loaded:
+            raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, loaded are {loaded}")
+        for overtaken in loaded[: loaded.index(snapshot.id)]:
+            del self._loaded[overtaken]
+        return self._loaded.pop(snapshot.id)  # the next one may be here already (BUG-49)
 
     # -- in the thread of the keeper -----------------------------------------------------------------------------------
 
@@ -203,6 +204,7 @@ class Keeper:
             raise Incompatible(
                 f"peer {self._name!r} cannot load the state in snapshot {snapshot.id}: {type(error).__name__}: {error}"
             ) from error
+        self._loaded.pop(snapshot.id, None)  # to the end of the line
         self._loaded[snapshot.id] = state
         self._report(SnapshotLoaded(snapshot.id))
 
