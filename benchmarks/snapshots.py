@@ -96,19 +96,21 @@ class Cluster:
                 raft.stop(name, timeout=60)
 
     def leader(self) -> str:
-        found = raft.leader(self.names[0], timeout=30)
-        assert found is not None, "no leader"
-        return found
+        for name in self.names:
+            with suppress(raft.UnknownPeer):
+                if found := raft.leader(name, timeout=30):
+                    return found
+        raise TimeoutError("no leader")
 
-    def fill(self, keys: int) -> None:
+    def fill(self, keys: int, but: str = "") -> None:
         leader = self.leader()
         for first in range(0, keys, PIECE):
             raft.write(leader, ("fill", first, min(PIECE, keys - first)), timeout=60)
-        self.settle()
+        self.settle(but)
 
-    def settle(self) -> None:
+    def settle(self, but: str = "") -> None:
         end = raft.status(self.leader()).commit_index
-        for name in self.names:
+        for name in set(self.names) - {but}:
             wait_for(lambda name=name: raft.status(name).last_applied >= end)
 
     def terms(self) -> tuple[str, int]:
@@ -253,13 +255,13 @@ def stalls(folder: Path, args: argparse.Namespace) -> None:
 
 def fresh(folder: Path, args: argparse.Namespace) -> None:
     """A peer with an empty disk gets the state while writes go on."""
-    with Cluster(folder, args.storage, 3) as cluster:
-        cluster.fill(args.keys)
+    with Cluster(folder, args.storage, 3, trailing_entries=10) as cluster:
         leader, term = cluster.terms()
-        raft.snapshot(leader, timeout=PATIENCE)
         empty = next(name for name in cluster.names if name != leader)
-        cluster.stop(empty)
-        shutil.rmtree(cluster.folder / empty)
+        cluster.settle()
+        cluster.stop(empty)  # a member that has nothing but the configuration; a wiped one would be another member
+        cluster.fill(args.keys, but=empty)
+        raft.snapshot(leader, timeout=PATIENCE)
         with Paced(leader, args.keys, args.rate) as writers:
             time.sleep(2)
             begin = time.perf_counter()
@@ -267,7 +269,7 @@ def fresh(folder: Path, args: argparse.Namespace) -> None:
             quiet = writers.between(begin, time.perf_counter())
             begin = time.perf_counter()
             cluster.start(empty)
-            loaded = wait_for(lambda: raft.status(empty).last_applied > 0)
+            loaded = wait_for(lambda: raft.status(empty).snapshot_index > 0)
             wait_for(lambda: raft.status(leader).last_index - raft.status(empty).last_applied < args.rate // 5)
             end = time.perf_counter()
             busy = writers.between(begin, end)
