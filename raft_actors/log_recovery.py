@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from raft_actors.durable_mark import Mark, vote_number
 from raft_actors.errors import CorruptLog
-from raft_actors.records import DamagedRecord, Survey
+from raft_actors.protocol.types import LogPosition
+from raft_actors.records import DamagedRecord, Survey, head_of
 from raft_actors.store_meta import Meta
 from storage_adapters import StorageAdapter
 
-__all__ = ["READ_BYTES", "check_range", "contradiction", "lost_end", "survey_log"]
+__all__ = ["READ_BYTES", "check_range", "contradiction", "lost_end", "sound_head", "survey_log"]
 
 READ_BYTES = 4 << 20
 """How much of the log is in memory at a time while it is checked, in bytes."""
@@ -131,3 +132,22 @@ def lost_end(last: int, meta: Meta) -> DamagedRecord | None:
     if last >= covered or (meta.snapshot is not None and covered == meta.base.last.index):
         return None
     return DamagedRecord(last + 1, f"is missing, although everything up to entry {covered} was durable")
+
+
+def sound_head(index: int, pairs: list[tuple[int, bytes]], where: str) -> tuple[LogPosition, int, float]:
+    """Return position, chain value and time of an entry that must be in the log.
+
+    Args:
+        index: the entry.
+        pairs: what the adapter has of it.
+        where: the store, for messages.
+
+    Raises:
+        CorruptLog: it is damaged or missing.
+    """
+    try:
+        for pair in pairs:
+            return head_of(*pair)
+        raise DamagedRecord(index, "is missing")
+    except DamagedRecord as damage:
+        raise CorruptLog(f"{where} is damaged: {damage}") from damage

@@ -6,7 +6,7 @@ Rule: what ``write`` returned from is durable, and what is read back is what was
 
     open      see ``store_opening``
     write     lower the mark and sync it, if this truncates -> one adapter.write -> mark
-    compact   snapshot is on disk -> one adapter.write records it -> older ones removed -> trim, slice by slice
+    compact   snapshot is on disk -> one adapter.write records it -> superseded ones removed -> trim, slice by slice
     install   snapshot is on disk -> mark lowered, if this cuts -> one adapter.write records it -> the log is dropped
 
 Any error in ``write`` ends the writing: what the disk has is unknown until the store is opened again (BUG-15, BUG-17).
@@ -28,13 +28,14 @@ from msgspec.structs import replace
 
 from raft_actors.errors import CorruptLog, InvariantViolated, StorageFailed
 from raft_actors.folders import Folder
+from raft_actors.log_recovery import sound_head
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import LogPosition
-from raft_actors.records import DamagedRecord, decode_records, head_of
-from raft_actors.store_changes import changed_meta, encoded, merged
+from raft_actors.records import DamagedRecord, decode_records, encode_entries
+from raft_actors.store_changes import changed_meta, merged, require_following, require_newer
 from raft_actors.store_errors import translated
 from raft_actors.store_meta import Base, Identity, base_of, base_value, snapshot_value
 from raft_actors.store_opening import AdapterFactory, OpenedStore, Recovered, open_store
@@ -61,7 +62,8 @@ class LogStore:
         self._adapter = opened.adapter
         self._where = opened.where
         self._base = opened.meta.base
-        self._recorded = opened.meta.snapshot
+        self._given_up: set[str] = set()
+        self._recorded = self._best()
         self._ballot = opened.meta.ballot
         self._last = opened.last
         self._chain = opened.chain
@@ -117,16 +119,6 @@ class LogStore:
             if note:
                 self._note()
 
-    def begins_with(self, snapshot: Snapshot | None) -> None:
-        """Hear which snapshot the machine could be given at the start: where the recorded one is damaged, an older one.
-
-        It counts as the recorded one from now on, so that the next to be taken or installed may be older than that.
-
-        Args:
-            snapshot: ``None`` if there was none.
-        """
-        self._recorded = snapshot
-
     def compact(
         self, snapshot: Snapshot, *, through: int, configuration_index: int, configuration: Configuration
     ) -> None:
@@ -152,8 +144,22 @@ class LogStore:
             if through > base.last.index:
                 base = Base(*self._head(through), configuration_index, configuration)
             self._record(snapshot, base, {})
-            self._drop_superseded()
+            self._drop_superseded(snapshot)
             self._note()
+
+    def give_up(self, snapshot: Snapshot) -> None:
+        """A snapshot turned out to be damaged: an older one, or one of the same place, may be recorded instead.
+
+        Its file stays until then.
+        """
+        with self._writing:
+            self._given_up.add(snapshot.id)
+            if self._recorded == snapshot:
+                self._recorded = self._best()
+
+    def _best(self) -> Snapshot | None:
+        """The newest snapshot that was found and not given up, ``None`` if the log begins with entry 1 or lost all."""
+        return next((one for one in self.recovered.snapshots if one.id not in self._given_up), None)
 
     def trim(self, max_entries: int) -> bool:
         """Drop entries from the disk that a compaction has dropped from the log.
@@ -198,7 +204,7 @@ class LogStore:
             pairs = self._adapter.read(index, index, 1)
         if index <= self._base.last.index or not held or cuts != self._cuts:
             return None
-        return self._head_in(index, pairs)
+        return sound_head(index, pairs, self._where)
 
     def read(self, first: int, last: int, max_bytes: int) -> tuple[Entry, ...]:
         """Return the entries ``first .. last`` as far as they are in the store, every record checked.
@@ -295,7 +301,7 @@ class LogStore:
         pairs: list[tuple[int, bytes]] = []
         try:
             if change.entries:
-                pairs, chain = encoded(change.entries, last, chain, self._where)
+                pairs, chain = self._encoded(change.entries)
                 last = LogPosition(change.entries[-1].term, pairs[-1][0])
             self._adapter.write(Batch(meta, cut, pairs))
         except (ValueError, TypeError, struct.error) as error:
@@ -313,7 +319,8 @@ class LogStore:
 
         Paper: §7, Figure 13 (rules 6 and 7).
         """
-        self._require_newer(snapshot)
+        require_newer(snapshot, self._base.last, self._recorded, self._where)
+        self._require_there(snapshot)
         if truncate_from is not None:
             raise InvariantViolated(f"{self._where} cannot cut at {truncate_from} and install {snapshot.id} at once")
         last = snapshot.last.index
@@ -325,23 +332,17 @@ class LogStore:
         if not held:
             self._last, self._chain = snapshot.last, snapshot.chain
             self._adapter.compact(last)
-        self._drop_superseded()
+        self._drop_superseded(snapshot)
 
     def _record(self, snapshot: Snapshot, base: Base, meta: dict[str, bytes], cut: int | None = None) -> None:
         """Record a snapshot and the base that goes with it, durably."""
         self._adapter.write(Batch(meta | snapshot_value(snapshot) | base_value(base), cut))
         self._recorded, self._base = snapshot, base
 
-    def _drop_superseded(self) -> None:
-        """Remove the snapshots to which the log does not reach back."""
-        self.snapshots.drop_before(self._base.last.index)
-
-    def _require_newer(self, snapshot: Snapshot) -> None:
-        base, last = self._base.last, snapshot.last
-        again = last == base and self._recorded is None  # what was damaged here comes back
-        if (last.index <= base.index and not again) or last.term < base.term:
-            raise InvariantViolated(f"{self._where} begins after {base}, {snapshot} cannot take its place")
-        self._require_there(snapshot)
+    def _drop_superseded(self, recorded: Snapshot) -> None:
+        """Remove what the log neither goes on from nor could fall back to."""
+        given_up, self._given_up = self._given_up, set()
+        self.snapshots.supersede(recorded, self._base.last.index, given_up - {recorded.id})
 
     def _require_own(self, snapshot: Snapshot) -> None:
         """What was taken of this log ends with an entry of it, and is no step back."""
@@ -356,6 +357,10 @@ class LogStore:
     def _require_there(self, snapshot: Snapshot) -> None:
         if self.snapshots.get(snapshot.id) != snapshot:
             raise InvariantViolated(f"{self._where} has no such snapshot on its disk: {snapshot}")
+
+    def _encoded(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, bytes]], int]:
+        require_following(entries[0], self._last, self._where)
+        return encode_entries(entries, self._chain)
 
     def _truncate_to(self, index: int) -> int | None:
         """Lower the mark, durably, and the end of the log in memory; returns what the adapter has to cut."""
@@ -375,15 +380,7 @@ class LogStore:
         base = self._base
         if index == base.last.index:
             return base.last, base.chain, base.time
-        return self._head_in(index, self._adapter.read(index, index, 1))
-
-    def _head_in(self, index: int, pairs: list[tuple[int, bytes]]) -> tuple[LogPosition, int, float]:
-        try:
-            for pair in pairs:
-                return head_of(*pair)
-            raise DamagedRecord(index, "is missing")
-        except DamagedRecord as damage:
-            raise CorruptLog(f"{self._where} is damaged: {damage}") from damage
+        return sound_head(index, self._adapter.read(index, index, 1), self._where)
 
     def note(self) -> None:
         """Let the durable mark say what was written; it may lag, so this can wait until the news has left.

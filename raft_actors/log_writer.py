@@ -7,7 +7,9 @@
 ``Writer`` does the work without a thread; ``LogWriter`` is the thread. The simulator runs the same ``Writer``.
 
 A job that truncates or installs a snapshot begins a transaction of its own: the acknowledgements of what it cuts off
-leave before the cut. Entries that a snapshot covers are dropped from the disk in slices, when nothing else is to do.
+leave before the cut. A snapshot of ours is recorded behind the jobs, which wait for nothing that nobody waits for, but
+before another one is installed, which takes its place. Entries that a snapshot covers are dropped from the disk in
+slices, when nothing else is to do.
 """
 
 from __future__ import annotations
@@ -75,11 +77,19 @@ class Writer:
         self.untrimmed = False
 
     def perform(self, items: Sequence[Job | Load | Compact]) -> None:
-        """Do everything that was queued, jobs first.
+        """Do everything that was queued, jobs first, as far as no snapshot overtakes another.
 
         Raises:
             PeerFailed: the disk failed; nothing of the failed transaction has left.
         """
+        begin = 0
+        for number, item in enumerate(items):
+            if isinstance(item, Job) and item.persist.snapshot is not None:
+                self._perform_in_any_order(items[begin:number])
+                begin = number
+        self._perform_in_any_order(items[begin:])
+
+    def _perform_in_any_order(self, items: Sequence[Job | Load | Compact]) -> None:
         for group in _transactions([item for item in items if isinstance(item, Job)]):
             self._commit(group)
         for item in items:
@@ -107,6 +117,7 @@ class Writer:
                 self._last = LogPosition(newest.term, newest.index)
             if persist.snapshot is not None:
                 self._last = self.store.last
+                self.untrimmed = True
 
     def _load(self, load: Load) -> None:
         entries = self.store.read(load.first, load.last, load.max_bytes)

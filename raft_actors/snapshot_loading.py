@@ -49,6 +49,7 @@ def _loaded(store: LogStore, replica: Replica, name: str, snapshot: Snapshot) ->
             reader.finish()
     except (DamagedSnapshot, OSError) as error:
         logger.error("peer %s cannot use its snapshot %s: %s", name, snapshot.id, error)
+        store.give_up(snapshot)
         return False
     except (RaftError, MemoryError):
         raise

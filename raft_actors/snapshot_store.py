@@ -161,17 +161,29 @@ class SnapshotStore:
             doomed = [name for name in self.folder.names() if is_ours(name) and name not in kept]
         self._remove(doomed)
 
-    def drop_before(self, index: int) -> None:
-        """Remove the snapshots that end before ``index``; one that is committed meanwhile is not among them.
+    def supersede(self, recorded: Snapshot, reach: int, damaged: Collection[str] = ()) -> None:
+        """Remove what ``recorded`` takes the place of: every older snapshot but the newest that is of any use.
+
+        One that is newer is not recorded yet, and stays.
+
+        Args:
+            recorded: what the log goes on from.
+            reach: an older snapshot is of use if it does not end before this index: the log goes on from there.
+            damaged: ids of snapshots that are of no use.
 
         Raises:
             OSError: the disk failed.
         """
         with self._lock:
-            old = [snapshot.id for snapshot in self._known.values() if snapshot.last.index < index]
-            for snapshot_id in old:
-                del self._known[snapshot_id]
-        self._remove([file_name(snapshot_id) for snapshot_id in old])
+            old = [
+                one for one in self._known.values() if one.last.index <= recorded.last.index and one.id != recorded.id
+            ]
+            useful = [one for one in old if one.last.index >= reach and one.id not in damaged]
+            kept = {max(useful, key=lambda one: one.last.index).id} if useful else set()
+            doomed = ({one.id for one in old} | set(damaged)) - kept
+            for snapshot_id in doomed:
+                self._known.pop(snapshot_id, None)
+        self._remove([file_name(snapshot_id) for snapshot_id in sorted(doomed)])
 
     def close(self) -> None:
         """Let go of the files that are open for sending; what is being taken or received stays a temporary file."""

@@ -1,4 +1,4 @@
-"""What one write of a log store comes to: several effects as one, and what it changes beside the entries."""
+"""What one write of a log store comes to: several effects as one, the meta that it changes, and whether it may."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from raft_actors.errors import Incompatible, InvariantViolated
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot, LogPosition
-from raft_actors.records import encode_entries
 from raft_actors.store_meta import Identity, ballot_value, cluster_value
 
-__all__ = ["changed_meta", "encoded", "merged"]
+__all__ = ["changed_meta", "merged", "require_following", "require_newer"]
 
 
 def merged(persists: Sequence[Persist]) -> Persist:
@@ -67,16 +67,31 @@ def _require_later(ballot: Ballot, ours: Ballot, where: str) -> None:
         raise InvariantViolated(f"{where} holds {ours}, and {ballot} cannot replace it")
 
 
-def encoded(entries: Sequence[Entry], last: LogPosition, chain: int, where: str) -> tuple[list[tuple[int, bytes]], int]:
-    """Return the records of entries that follow ``last``, and the chain value of the last one.
+def require_following(entry: Entry, last: LogPosition, where: str) -> None:
+    """A log has no gaps, and its terms never go back. Paper: §5.3.
 
     Raises:
-        InvariantViolated: they do not follow it.
+        InvariantViolated: ``entry`` cannot follow ``last``.
     """
-    first = entries[0]
-    if first.index != last.index + 1 or first.term < last.term:
+    if entry.index != last.index + 1 or entry.term < last.term:
         raise InvariantViolated(
             f"{where} ends at index {last.index} of term {last.term}, "
-            f"entry {first.index} of term {first.term} cannot follow"
+            f"entry {entry.index} of term {entry.term} cannot follow"
         )
-    return encode_entries(entries, chain)
+
+
+def require_newer(snapshot: Snapshot, base: LogPosition, recorded: Snapshot | None, where: str) -> None:
+    """A log never goes back; only one that has lost its state takes a snapshot of its very beginning.
+
+    Args:
+        snapshot: what is to be installed.
+        base: the log begins after it.
+        recorded: what the log goes on from, ``None`` if there is nothing (any more).
+        where: the store, for messages.
+
+    Raises:
+        InvariantViolated: the snapshot is too old.
+    """
+    first = base.index + 1 if recorded is not None else max(1, base.index)
+    if snapshot.last.index < first or snapshot.last.term < base.term:
+        raise InvariantViolated(f"{where} begins after {base}, {snapshot} cannot take its place")

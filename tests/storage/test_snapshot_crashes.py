@@ -6,7 +6,7 @@ import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from raft_actors.errors import RaftError
 from raft_actors.log_store import LogStore
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot
 from raft_actors.snapshot_store import SnapshotStore
 from raft_actors.store_meta import base_value
@@ -71,6 +72,13 @@ def taking(promise: Promise, store: LogStore) -> Promise:
     return promise.after(through, index)
 
 
+def taking_and_cutting_nothing(promise: Promise, store: LogStore) -> Promise:
+    """One more snapshot of a log that reaches back to several."""
+    index = promise.entries[-1].index - 1
+    compacted(store, index, promise.base)
+    return promise.after(promise.base, index)
+
+
 def installing_far_ahead(promise: Promise, store: LogStore) -> Promise:
     snapshot = foreign(promise.entries[-1].index + 30, term=promise.ballot.term)
     store.write([Persist(snapshot=received(store.snapshots, snapshot))])
@@ -103,6 +111,9 @@ CHANGES = [
     taking,
     appended,
     taking,
+    taking_and_cutting_nothing,
+    appended,
+    taking_and_cutting_nothing,
     appended,
     installing_far_ahead,
     appended,
@@ -243,22 +254,22 @@ def removes_before_it_records(
     self: LogStore, snapshot: object, base: object, meta: object, cut: int | None = None
 ) -> None:
     """Planted: the old snapshot goes before the new one counts."""
-    self.snapshots.drop_before(snapshot.last.index)  # type: ignore[attr-defined]
+    self.snapshots.supersede(snapshot, snapshot.last.index)  # type: ignore[attr-defined]
     HONEST_RECORD(self, snapshot, base, meta, cut)  # type: ignore[arg-type]
 
 
-def removes_too_much(self: SnapshotStore, index: int) -> None:
+def removes_too_much(self: SnapshotStore, recorded: Snapshot, reach: int, damaged: Collection[str] = ()) -> None:
     """Planted: what the log goes on from is taken for superseded."""
-    HONEST_DROP(self, index + 3)
+    HONEST_SUPERSEDE(self, replace(recorded, id="another"), recorded.last.index + 1, damaged)
 
 
 HONEST_RECORD = LogStore._record
-HONEST_DROP = SnapshotStore.drop_before
+HONEST_SUPERSEDE = SnapshotStore.supersede
 PLANTED: dict[str, tuple[type, str, Callable[..., None]]] = {
     "compacts before it records": (LogStore, "_record", compacts_before_it_records),
     "records the base alone": (LogStore, "_record", records_the_base_alone),
     "removes before it records": (LogStore, "_record", removes_before_it_records),
-    "removes too much": (SnapshotStore, "drop_before", removes_too_much),
+    "removes too much": (SnapshotStore, "supersede", removes_too_much),
 }
 
 

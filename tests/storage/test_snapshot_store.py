@@ -264,7 +264,7 @@ def test_a_snapshot_that_is_being_sent_survives_its_removal(snapshots: SnapshotS
     made = taken(snapshots, foreign(9))
     whole = file_of(foreign(9))
     assert snapshots.chunk(made.id, 0, 100) == whole[:100]
-    snapshots.drop_before(10)
+    snapshots.supersede(foreign(10), 10)
     assert snapshots.found() == []
     assert snapshots.chunk(made.id, 100, 1 << 20) == whole[100:]
     assert snapshots.chunk(made.id, made.size, 100) == b""
@@ -278,7 +278,7 @@ def test_a_removed_snapshot_that_nobody_asks_for_is_let_go_in_the_end(snapshots:
     for index in range(3, 25):
         assert snapshots.chunk(wanted.id, 0, 100)
         taken(snapshots, foreign(index))
-        snapshots.drop_before(index)
+        snapshots.supersede(foreign(index), index)
     assert snapshots.chunk(wanted.id, 0, 100)
     assert snapshots.chunk(forgotten.id, 0, 100) is None
 
@@ -310,9 +310,17 @@ def test_only_older_snapshots_are_dropped_and_nothing_that_is_under_way(
     taken(snapshots, foreign(10), SMALL)
     coming = snapshots.receive("feed-5")
     coming.append(file_of(foreign(5), SMALL))
-    snapshots.drop_before(11)
+    snapshots.supersede(foreign(11), 11)
     assert snapshots.found() == kept
     assert coming.commit().last.index == 5
+
+
+def test_of_older_snapshots_the_newest_that_is_of_use_stays(snapshots: SnapshotStore) -> None:
+    made = {index: taken(snapshots, foreign(index), SMALL) for index in range(5, 12)}
+    snapshots.supersede(made[10], 7, {made[9].id})
+    assert snapshots.found() == [made[11], made[10], made[8]]
+    snapshots.supersede(made[11], 11, {made[10].id})
+    assert snapshots.found() == [made[11]]
 
 
 def test_what_is_retained_is_all_that_stays(folder: Folder, snapshots: SnapshotStore) -> None:
@@ -336,10 +344,10 @@ def test_the_room_of_a_large_file_is_freed_by_another_thread(tmp_path: Path, mon
     small = taken(snapshots, foreign(10), SMALL)
     while not freed.empty():
         freed.get()
-    snapshots.drop_before(10)
+    snapshots.supersede(foreign(10), 10)
     assert snapshots.folder.names() == [f"{small.id}.snap"]
     assert freed.get(timeout=10).name == "raft-freeing"
-    snapshots.drop_before(11)
+    snapshots.supersede(foreign(11), 11)
     assert freed.get(timeout=10) is threading.current_thread()
 
 
@@ -387,6 +395,6 @@ def test_a_snapshot_is_sent_while_another_is_taken_and_old_ones_go(tmp_path: Pat
     sender.start()
     for index in range(2, 12):
         taken(snapshots, foreign(index))
-        snapshots.drop_before(2)
+        snapshots.supersede(foreign(index), 2)
     sender.join()
     assert not wrong

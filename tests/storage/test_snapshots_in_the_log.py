@@ -273,3 +273,21 @@ def test_what_is_left_of_a_store_never_becomes_a_new_one(tmp_path: Path) -> None
         (tmp_path / "s1" / name).unlink()
     with pytest.raises(CorruptLog, match="has a snapshot that ends with entry 20"):
         LogStore.open(LMDBAdapter, tmp_path / "s1", name="s1")
+
+
+def test_a_log_that_reaches_far_back_keeps_only_one_snapshot_to_fall_back_to(stores: Reopened) -> None:
+    with stores.filled() as store:
+        made = [compacted(store, index, 2) for index in range(5, 20)]
+        assert store.snapshots.found() == [made[-1], made[-2]]
+    with stores.open() as store:
+        assert store.recovered.snapshots == (made[-1], made[-2])
+        assert everything(store) == commands(3, 20)
+
+
+def test_a_snapshot_that_is_not_recorded_yet_is_not_superseded(stores: Reopened) -> None:
+    with stores.filled() as store:
+        compacted(store, 10, 5)
+        waiting = taken(store.snapshots, at(store, 18))
+        recorded = compacted(store, 15, 12)
+        assert store.snapshots.found() == [waiting, recorded]
+        store.compact(waiting, through=15, configuration_index=0, configuration=CONFIGURATION)
