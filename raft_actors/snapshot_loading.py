@@ -33,9 +33,7 @@ def load_newest(store: LogStore, replica: Replica, name: str) -> Snapshot | None
     """
     for snapshot in store.recovered.snapshots:
         if _loaded(store, replica, name, snapshot):
-            store.begins_with(snapshot)
             return snapshot
-    store.begins_with(None)
     if store.recovered.log.previous.index:
         _require_others(store, name)
         logger.error("peer %s has lost its snapshot, and waits for one of its leader", name)
