@@ -35,8 +35,6 @@ from raft_actors.protocol import messages as ms
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import (
     Applied,
-    ChunkLoaded,
-    ChunkStored,
     ClusterRequested,
     EntriesLoaded,
     Event,
@@ -44,18 +42,15 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
-    SnapshotFailed,
-    SnapshotLoaded,
-    SnapshotRecorded,
     SnapshotRequested,
-    SnapshotWritten,
     StopRequested,
     Tick,
     WritesRequested,
 )
 from raft_actors.protocol.state import Candidate, Leader, PeerState, PreCandidate
-from raft_actors.protocol.types import Ballot, LogPosition, Settings
+from raft_actors.protocol.types import Ballot, Settings
 from tests.behaviours.cluster import Cluster
+from tests.scenarios.words import position, snapshot_effect, snapshot_event
 
 
 class Transcript:
@@ -203,7 +198,7 @@ class Transcript:
 
     def do_show(self) -> None:
         for name, node in self.cluster.nodes.items():
-            down = f"{name} is down, on disk {_position(node.disk.last)}, ballot {_ballot(node.disk.ballot)}"
+            down = f"{name} is down, on disk {position(node.disk.last)}, ballot {_ballot(node.disk.ballot)}"
             self.lines.append(_shown(node.state) if node.state else down)
 
     def _new_token(self) -> int:
@@ -232,10 +227,8 @@ class Transcript:
 
 
 def _shown(state: PeerState) -> str:
-    log = " ".join(
-        _position(state.log.position_at(index)) for index in range(state.log.first, state.log.last.index + 1)
-    )
-    log = f"after {_position(state.log.previous)}: {log or 'nothing'}" if state.log.previous.index else log
+    log = " ".join(position(state.log.position_at(index)) for index in range(state.log.first, state.log.last.index + 1))
+    log = f"after {position(state.log.previous)}: {log or 'nothing'}" if state.log.previous.index else log
     return (
         f"{state.name} {_role(state)}, ballot {_ballot(state.ballot)}, leader {state.leader or 'unknown'}, "
         f"committed {state.commit_index}, log {log}"
@@ -252,10 +245,6 @@ def _role(state: PeerState) -> str:
             return "pre-candidate"
         case _:
             return "follower"
-
-
-def _position(position: LogPosition | None) -> str:
-    return f"{position.term}.{position.index}" if position else "?"
 
 
 def _ballot(ballot: Ballot) -> str:
@@ -278,7 +267,7 @@ def _event(event: Event) -> str:
         case Tick():
             return "wakes"
         case Persisted():
-            return f"synced to {_position(event.last)}, ballot {_ballot(event.ballot)}"
+            return f"synced to {position(event.last)}, ballot {_ballot(event.ballot)}"
         case Applied():
             return ""
         case EntriesLoaded():
@@ -294,27 +283,7 @@ def _event(event: Event) -> str:
         case StopRequested():
             return "is asked to stop"
         case _:
-            return _snapshot_event(event)
-
-
-def _snapshot_event(event: Event) -> str:
-    match event:
-        case SnapshotRequested():
-            return f"is asked for a snapshot (request {event.token})"
-        case SnapshotWritten():
-            return f"has written snapshot {event.snapshot.id}"
-        case SnapshotFailed():
-            return "could not write a snapshot"
-        case SnapshotRecorded():
-            return f"has recorded snapshot {event.id}"
-        case ChunkLoaded():
-            return f"has read {event.id} from {event.offset}{'' if event.data else ': it is gone'}"
-        case ChunkStored():
-            return f"has stored {event.id} up to {event.received}{', all of it' if event.snapshot else ''}"
-        case SnapshotLoaded():
-            return f"has loaded the state in {event.id}"
-        case _:
-            raise ValueError(f"unknown event {event!r}")
+            return snapshot_event(event)
 
 
 def _effect(effect: fx.Effect) -> str:
@@ -342,32 +311,7 @@ def _effect(effect: fx.Effect) -> str:
         case fx.ReadyToStop():
             return "ready to stop"
         case _:
-            return _snapshot_effect(effect)
-
-
-def _snapshot_effect(effect: fx.Effect) -> str:
-    match effect:
-        case fx.Capture():
-            return f"capture the state at {_position(effect.last)}, configuration of {effect.configuration_index}"
-        case fx.Compact():
-            return (
-                f"to disk: snapshot {effect.snapshot.id}, no entries up to {effect.through}, "
-                f"configuration of {effect.configuration_index}"
-            )
-        case fx.LoadChunk():
-            return f"read {effect.id} from {effect.offset} for {effect.reader}"
-        case fx.StoreChunk():
-            return f"store {effect.id} from {effect.offset}"
-        case fx.DropChunks():
-            return "drop what was received of a snapshot"
-        case fx.Restore():
-            return f"load the state in {effect.snapshot.id}"
-        case fx.Adopt():
-            return f"go on with the state in {effect.snapshot.id}"
-        case fx.SnapshotAnswer():
-            return f"request {effect.token} has a snapshot of {effect.index}"
-        case _:
-            raise ValueError(f"unknown effect {effect!r}")
+            return snapshot_effect(effect)
 
 
 def _persist(batch: fx.Persist) -> str:
@@ -382,16 +326,16 @@ def _persist(batch: fx.Persist) -> str:
 
 
 _TOLD: dict[type, Callable[[Any], str]] = {
-    ms.PreVote: lambda m: f"last {_position(m.last)}",
+    ms.PreVote: lambda m: f"last {position(m.last)}",
     ms.PreVoteReply: lambda m: "yes" if m.granted else "no",
-    ms.RequestVote: lambda m: f"last {_position(m.last)}{' (handed over)' if m.transfer else ''}",
+    ms.RequestVote: lambda m: f"last {position(m.last)}{' (handed over)' if m.transfer else ''}",
     ms.RequestVoteReply: lambda m: "yes" if m.granted else "no",
     ms.AppendEntries: lambda m: (
-        f"after {_position(m.previous)}: {_entries(m.entries) or 'nothing'}; commit {m.commit_index}"
+        f"after {position(m.previous)}: {_entries(m.entries) or 'nothing'}; commit {m.commit_index}"
         f"{f', round {m.round}' if m.round else ''}"
     ),
     ms.AppendEntriesReply: lambda m: (
-        f"{f'match {m.match_index}' if m.success else f'no, perhaps {_position(m.hint)}'}"
+        f"{f'match {m.match_index}' if m.success else f'no, perhaps {position(m.hint)}'}"
         f"{f', round {m.round}' if m.round else ''}{f', wants {m.wants}' if m.wants else ''}"
     ),
     ms.InstallSnapshot: lambda m: f"{m.id} from {m.offset}: {len(m.data)} of {m.size} bytes",
