@@ -28,8 +28,10 @@ class Breath:
     def __init__(self) -> None:
         self._due = time.perf_counter() + STRETCH
 
-    def take(self) -> None:
-        """Pause, if there was work for a millisecond since the last time."""
-        if time.perf_counter() >= self._due:
-            time.sleep(PAUSE)
-            self._due = time.perf_counter() + STRETCH
+    def take(self) -> bool:
+        """Pause, if there was work for a millisecond since the last time; return whether."""
+        if time.perf_counter() < self._due:
+            return False
+        time.sleep(PAUSE)
+        self._due = time.perf_counter() + STRETCH
+        return True
