@@ -70,9 +70,9 @@ def stand_alone(values: Iterable[object], depth: int = DEPTH) -> bool:
     breath = Breath()
     rest = iter(values)
     while block := list(islice(rest, FEW)):
-        suspects = [value for value in block if type(value) not in _UNCUT]
-        del block  # it holds them, too
-        if suspects:
+        if not _UNCUT.issuperset(map(type, block)):
+            suspects = [value for value in block if type(value) not in _UNCUT]
+            del block  # it holds them, too
             counts = list(map(getrefcount, suspects))
             twice = compress(suspects, map(_ALONE.__lt__, counts))
             if depth == 0 or not frozen(value for value in twice if not isinstance(value, enum.Enum)):
