@@ -56,6 +56,12 @@ SHARED: list[int] = []
 CONSTANT = (1, ("a",))
 
 
+def looked_into(point: Point) -> Point:
+    """An object that has a dict of its own, which most have not until somebody asks for it."""
+    vars(point)["z"] = 1
+    return point
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -65,6 +71,7 @@ CONSTANT = (1, ("a",))
         lambda: [CONSTANT, CONSTANT, [CONSTANT]],
         lambda: [Color.RED, Color.RED, dt.date(2000, 1, 1), decimal.Decimal("1.5"), int],
         lambda: [Point([1], Point(2)), Point({}), Slotted([Slotted(1)])],
+        lambda: [looked_into(Point([1], Point({})))],
         lambda: [frozenset({("a", frozenset())})],
         list,
     ],
@@ -82,6 +89,7 @@ def test_a_state_that_shares_nothing_that_can_be_changed_may_be_cut(make) -> Non
         lambda: [(1, (SHARED,))],
         lambda: [Point(SHARED)],
         lambda: [Slotted(SHARED)],
+        lambda: [looked_into(Point(SHARED))],
         lambda: [[0] for _ in range(BLOCK)] + [SHARED],
         lambda: 2 * [[1]],
         lambda: 2 * [([],)],
