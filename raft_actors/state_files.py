@@ -2,15 +2,10 @@
 
 Whatever a machine does in ``dump`` and ``load``, it comes back here for every few kilobytes. So the pauses that let
 other threads run are taken here, also for machines that write a format of their own.
-
-While a state is loaded, Python's garbage collector would go through all of it again and again, as it does whenever a
-quarter has been added, and each time everybody waits: for 0.4 s with a million lists. But what is loaded is there to
-stay. So with every breath it is put where the collector keeps what is old.
 """
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 from raft_actors.breathing import Breath
@@ -67,8 +62,7 @@ class StateInput:
         self.version = version
         self.failure: BaseException | None = None
         self._file = file
-        self._breath = Breath()
-        self._settles = not gc.get_freeze_count()  # what the user has frozen stays so
+        self._breath = Breath(keeps=True)
 
     def read(self, size: int = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that are left if it is negative."""
@@ -83,9 +77,7 @@ class StateInput:
         return bytes(self._ask(self._file.readline))
 
     def _ask(self, call: Any, *args: Any) -> Any:
-        if self._breath.take() and self._settles:
-            gc.freeze()  # moves all objects out of the collector's sight without looking at them,
-            gc.unfreeze()  # and back among the old ones
+        self._breath.take()
         try:
             return call(*args)
         except BaseException as error:

@@ -170,7 +170,7 @@ def full_collections(work: Callable[[], Any]) -> int:
     return seen.count(2)
 
 
-def test_the_garbage_collector_does_not_go_through_a_state_that_is_being_loaded() -> None:
+def test_the_garbage_collector_does_not_go_through_all_that_is_being_loaded() -> None:
     one = replica({number: [number] for number in range(300_000)})
     file = io.BytesIO()
     one.dump(one.capture(), file)
