@@ -137,19 +137,24 @@ class Replica:
         """Return the state in ``file``, which is not ours yet; any thread. See ``MachineSnapshots.load``."""
         return self._snapshots.load(file)
 
-    def adopt(self, state: Any, index: int) -> None:
+    def adopt(self, state: Any, index: int) -> list[Any]:
         """Go on from a loaded state, at once.
 
         Args:
             state: what ``load`` returned.
             index: of the newest entry that is in it.
 
+        Returns:
+            The old state in a box, for ``let_go`` on a thread that has time; it is freed at once if nobody takes it.
+
         Raises:
             InvariantViolated: newer entries than that are applied already.
         """
         if index < self.applied:
             raise InvariantViolated(f"peer {self._name!r} has applied {self.applied} and would go back to {index}")
+        box = [self.state]
         self.state, self.applied = state, index
+        return box
 
     def _answer(self, future: RequestFuture[Any], reply: Any, index: int) -> None:
         if not is_immutable_reply(reply):
@@ -176,10 +181,11 @@ class StaleRead(NamedTuple):
 
 
 class AdoptState(NamedTuple):
-    """A state that was loaded, and the index of the newest entry in it."""
+    """A state that was loaded, the index of the newest entry in it, and who takes the old state apart."""
 
     take: Callable[[], Any]
     last: int
+    freed: Callable[[list[Any]], None]
 
 
 class RoleNotice(NamedTuple):
@@ -259,7 +265,7 @@ class MachineActor(InboxActor):
             case StaleRead():
                 self._park(item)
             case AdoptState():
-                self.replica.adopt(item.take(), item.last)
+                item.freed(self.replica.adopt(item.take(), item.last))
                 self._caught_up()
             case RoleNotice():
                 self._notice(item)

@@ -117,7 +117,9 @@ class PeerPorts:
     def adopt(self, adopt: Adopt) -> None:
         """Queue a loaded state for the machine."""
         snapshot = adopt.snapshot
-        self._for_machine.append(AdoptState(lambda: self.keeper.keeper.take(snapshot), snapshot.last.index))
+        keeper = self.keeper
+        adopted = AdoptState(lambda: keeper.keeper.take(snapshot), snapshot.last.index, keeper.hand)
+        self._for_machine.append(adopted)
 
     def compact(self, compact: Compact) -> None:
         """Queue a durable snapshot for the store to record."""

@@ -24,6 +24,7 @@ from raft_actors.protocol.effects import Capture, DropChunks, LoadChunk, Restore
 from raft_actors.protocol.events import ChunkLoaded, ChunkStored, SnapshotFailed, SnapshotLoaded, SnapshotWritten
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.snapshot_store import DamagedSnapshot, SnapshotInput, SnapshotOutput
+from raft_actors.state_sharing import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ class Keeper:
 
     # -- in the thread of the keeper -----------------------------------------------------------------------------------
 
-    def perform(self, item: Saving | SnapshotWork) -> None:
+    def perform(self, item: Saving | SnapshotWork | list[Any]) -> None:
         """Do one thing.
 
         Raises:
@@ -113,6 +114,8 @@ class Keeper:
                 self._drop()
             case Restore():
                 self._load(item.snapshot)
+            case list():  # a state that was replaced, in its box
+                let_go(item)
             case _:
                 assert_never(item)
 
@@ -243,7 +246,7 @@ class SnapshotKeeper(InboxActor):
     def __str__(self) -> str:
         return f"raft-snapshots-{self.name}"
 
-    def hand(self, item: Saving | SnapshotWork) -> None:
+    def hand(self, item: Saving | SnapshotWork | list[Any]) -> None:
         """Queue work; the first starts the thread."""
         with self._starting:
             if self.thread is None and not self.channel.closed:

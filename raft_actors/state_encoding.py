@@ -59,7 +59,7 @@ class StateWriter:
     def __init__(self, out: StateOutput, codec: Codec) -> None:
         self._out = out
         self._codec = codec
-        self._pickler = codec.pickler(out) if isinstance(codec, CloudpickleCodec) else None
+        self._pickler = codec.pickler(out) if type(codec) is CloudpickleCodec else None  # a subclass has its own ways
 
     def write(self, state: Any) -> None:
         """Write ``state``.
@@ -186,7 +186,7 @@ class StateReader:
         return piece
 
     def _value(self) -> Any:
-        if not isinstance(self._codec, CloudpickleCodec):
+        if type(self._codec) is not CloudpickleCodec:
             (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
             if length > LONGEST:
                 raise _nonsense(length)

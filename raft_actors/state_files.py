@@ -63,7 +63,7 @@ class StateInput:
         self.version = version
         self.failure: BaseException | None = None
         self._file = file
-        self._breath = Breath()
+        self._breath = Breath(keeps=True)
 
     def read(self, size: int = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that are left if it is negative."""

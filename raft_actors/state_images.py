@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from raft_actors.breathing import Breath
-from raft_actors.codec import CloudpickleCodec, Codec
+from raft_actors.codec import ATOMS, CloudpickleCodec, Codec
 from raft_actors.state_encoding import KINDS, StateReader, StateWriter
 from raft_actors.state_files import StateInput, StateOutput
 from raft_actors.state_sharing import BLOCK, frozen
@@ -104,10 +104,10 @@ def plain(image: Any) -> Any:
 
 def _copied(state: Any) -> CopiedState | None:
     """The image of a dict, list or set; ``None`` if something in it can be changed."""
-    image, breath = CopiedState(type(state)), Breath()
+    image, breath = CopiedState(type(state)), Breath(keeps=True)
     sides = [iter(state), iter(state.values())] if type(state) is dict else [iter(state)]
     while (block := tuple(list(islice(side, BLOCK)) for side in sides))[0]:
-        if not all(map(frozen, block)):
+        if not all(ATOMS.issuperset(map(type, side)) or frozen(side) for side in block):
             return None
         image.blocks.append(block)
         breath.take()

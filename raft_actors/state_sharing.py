@@ -1,6 +1,6 @@
 """What of a state may be shared with its image, and where a state may be cut: looked up in its objects, block by block.
 
-Two questions, both answered with "no" when in doubt:
+Two questions, both answered with "no" when in doubt, and what else reference counts are good for, ``let_go``:
 
 ``frozen``         Can nobody change these values? Then an image may hold the same ones.
 ``stand_alone``    Is everything in these values that can be changed held by one of them only, and once? Then they can
@@ -26,7 +26,7 @@ from typing import Any
 from raft_actors.breathing import Breath
 from raft_actors.codec import ATOMS
 
-__all__ = ["BLOCK", "frozen", "stand_alone"]
+__all__ = ["BLOCK", "FEW", "frozen", "let_go", "stand_alone"]
 
 BLOCK = 8192
 """So many values are looked at in C between two breaths."""
@@ -70,9 +70,9 @@ def stand_alone(values: Iterable[object], depth: int = DEPTH) -> bool:
     breath = Breath()
     rest = iter(values)
     while block := list(islice(rest, FEW)):
-        suspects = [value for value in block if type(value) not in _UNCUT]
-        del block  # it holds them, too
-        if suspects:
+        if not _UNCUT.issuperset(map(type, block)):
+            suspects = [value for value in block if type(value) not in _UNCUT]
+            del block  # it holds them, too
             counts = list(map(getrefcount, suspects))
             twice = compress(suspects, map(_ALONE.__lt__, counts))
             if depth == 0 or not frozen(value for value in twice if not isinstance(value, enum.Enum)):
@@ -137,3 +137,34 @@ def _is_its_attributes(kind: type) -> bool:
 
 _HEAP_TYPE = 1 << 9
 _PICKLE_HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
+
+
+def let_go(box: list[Any]) -> None:
+    """Free what is in ``box`` bit by bit: to free a million objects in one go holds up everybody for 0.1 s.
+
+    Only dicts, lists and sets that nobody else holds are taken apart. Needs a thread that has time.
+
+    Args:
+        box: a list of one, its only holder; empty afterwards.
+    """
+    if type(box[0]) not in _TAKEN_APART or getrefcount(box[0]) != _ALONE_IN_BOX:
+        box.clear()
+        return
+    state, breath = box.pop(), Breath()
+    take: Any = _take_value if type(state) is dict else type(state).pop
+    while state:
+        parts = [take(state) for _ in range(min(len(state), FEW))]
+        boxes = [[part] for part in parts if type(part) in _TAKEN_APART and len(part) > FEW]
+        del parts
+        for inner in boxes:
+            let_go(inner)
+        breath.take()
+
+
+def _take_value(state: dict[Any, Any]) -> Any:
+    return state.popitem()[1]
+
+
+_TAKEN_APART = (dict, list, set)
+_BOX: list[Any] = [[]]
+_ALONE_IN_BOX = getrefcount(_BOX[0])

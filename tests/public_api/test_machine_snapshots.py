@@ -317,3 +317,46 @@ def test_a_machine_that_was_held_up_says_for_how_long(caplog, monkeypatch: pytes
         assert not caplog.records
         one.capture()
     assert "peer s1: no command could be applied for 0.25 s while OwnImage captured its state" in caplog.text
+
+
+# -- the documentation -------------------------------------------------------------------------------------------------
+
+
+def example(word: str) -> dict[str, Any]:
+    """What the program of the documentation that has ``word`` in it defines."""
+    text = (ROOT / "raft_actors/docs/snapshots.md").read_text()
+    (program,) = [
+        each for each in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if word in each
+    ]
+    space: dict[str, Any] = {"__name__": "example"}
+    exec(program, space)
+    return space
+
+
+@pytest.mark.parametrize("codec", ["cloudpickle", "plain"])
+def test_the_persistent_map_of_the_documentation_is_captured_at_once_and_comes_back(codec) -> None:
+    immutables = pytest.importorskip("immutables")
+    one = replica(example("immutables")["Accounts"], codec=codec)
+    for number in range(2_500):
+        reply, one.state = one.machine.handle_write((f"name {number}", number), one.state)
+        assert reply == number
+    image, before = one.capture(), dict(one.state)
+    assert image is one.state
+    _, one.state = one.machine.handle_write(("name 1", 100), one.state)
+    file = File()
+    one.dump(image, file)
+    file.seek(0)
+    back = one.load(file)
+    assert type(back) is immutables.Map
+    assert dict(back) == before
+    assert one.machine.handle_read("name 1", one.state)[0] == 101
+    assert not file.read()
+
+
+def test_the_versions_of_the_documentation_read_their_older_state() -> None:
+    one = replica(example("version = 1")["Scores"])
+    for score in (3, 5, 4):
+        _, one.state = one.machine.handle_write(("ann", score), one.state)
+    newest, older = saved(one), saved(replica(Board, {"ann": 5}))
+    newest.version = 1
+    assert [one.load(newest), one.load(older)] == [{"ann": (5, 4)}, {"ann": (5, 5)}]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import raft_actors as raft
+from raft_actors.codec import CloudpickleCodec
 from tests.public_api.saving import CODECS, Account, replica, saved
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
@@ -68,6 +69,25 @@ def test_large_ones_in_large_ones_are_cut_as_well() -> None:
     state = {"a": 1, "large": inner, "list": [1, list(range(5_000))]}
     assert max(count for count, _ in pieces(state)) <= 1024
     assert max(size for _, size in pieces({"users": {n: [n] for n in range(9_000)}})) < 70_000
+
+
+class Backwards(CloudpickleCodec):
+    """Has a way of its own to write what the codec that it is made of writes."""
+
+    name = "backwards"
+
+    def encode(self, value: Any) -> bytes:
+        return super().encode(value)[::-1]
+
+    def decode(self, data: bytes) -> Any:
+        return super().decode(data[::-1])
+
+
+@pytest.mark.parametrize("state", [{"a": ["text"]}, {"a": "text"}, Account("text")], ids=repr)
+def test_a_codec_that_is_made_of_ours_sees_all_that_is_written(state) -> None:
+    one = replica(state, Backwards())
+    assert b"text" not in saved(one).getvalue()
+    assert one.load(saved(one)) == state
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def test_any_state_comes_back_as_it_was(state, codec) -> None:
 
 def test_a_loaded_state_is_adopted_at_once() -> None:
     one = replica({"old": 1}, machine=KV)
-    one.adopt({"new": 2}, 9)
+    assert one.adopt({"new": 2}, 9) == [{"old": 1}]
     assert (one.state, one.applied) == ({"new": 2}, 9)
     with pytest.raises(raft.InvariantViolated, match="has applied 9 and would go back to 8"):
         one.adopt({}, 8)

@@ -7,12 +7,14 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import itertools
 from collections import OrderedDict, defaultdict
 from typing import Any
 
 import pytest
 
-from raft_actors.state_sharing import BLOCK, frozen, stand_alone
+from raft_actors.breathing import Breath
+from raft_actors.state_sharing import BLOCK, FEW, frozen, let_go, stand_alone
 
 
 class Color(enum.Enum):
@@ -54,6 +56,12 @@ SHARED: list[int] = []
 CONSTANT = (1, ("a",))
 
 
+def looked_into(point: Point) -> Point:
+    """An object that has a dict of its own, which most have not until somebody asks for it."""
+    vars(point)["z"] = 1
+    return point
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -63,6 +71,7 @@ CONSTANT = (1, ("a",))
         lambda: [CONSTANT, CONSTANT, [CONSTANT]],
         lambda: [Color.RED, Color.RED, dt.date(2000, 1, 1), decimal.Decimal("1.5"), int],
         lambda: [Point([1], Point(2)), Point({}), Slotted([Slotted(1)])],
+        lambda: [looked_into(Point([1], Point({})))],
         lambda: [frozenset({("a", frozenset())})],
         list,
     ],
@@ -80,6 +89,7 @@ def test_a_state_that_shares_nothing_that_can_be_changed_may_be_cut(make) -> Non
         lambda: [(1, (SHARED,))],
         lambda: [Point(SHARED)],
         lambda: [Slotted(SHARED)],
+        lambda: [looked_into(Point(SHARED))],
         lambda: [[0] for _ in range(BLOCK)] + [SHARED],
         lambda: 2 * [[1]],
         lambda: 2 * [([],)],
@@ -131,3 +141,46 @@ def test_atoms_and_tuples_of_them_cannot_be_changed(value) -> None:
 def test_everything_else_counts_as_something_that_can_be_changed(value) -> None:
     assert not frozen((value,))
     assert not frozen([0] * BLOCK + [value])
+
+
+class Told:
+    """Tells when it is freed."""
+
+    freed = 0
+
+    def __del__(self) -> None:
+        Told.freed += 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {n: Told() for n in range(3_000)},
+        lambda: [Told() for _ in range(3_000)],
+        lambda: {Told() for _ in range(3_000)},
+        lambda: {"large": {n: [Told()] for n in range(3_000)}},
+        lambda: tuple(Told() for _ in range(3_000)),
+    ],
+)
+def test_a_state_that_is_let_go_is_freed(make) -> None:
+    Told.freed = 0
+    box = [make()]
+    let_go(box)
+    assert Told.freed == 3_000
+    assert box == []
+
+
+def test_a_state_that_somebody_else_holds_keeps_its_contents() -> None:
+    kept, inner = {1: [2]}, list(range(3_000))
+    let_go([kept])
+    let_go([{"a": inner, "b": kept}])
+    assert kept == {1: [2]}
+    assert inner == list(range(3_000))
+
+
+def test_a_state_is_let_go_a_few_items_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    Told.freed, seen = 0, []
+    monkeypatch.setattr(Breath, "take", lambda _: seen.append(Told.freed))
+    let_go([{"large": {n: Told() for n in range(10_000)}, "small": Told()}])
+    assert Told.freed == 10_001
+    assert all(later - earlier <= FEW + 1 for earlier, later in itertools.pairwise([0, *seen]))

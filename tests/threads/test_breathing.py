@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 import statistics
@@ -150,6 +151,41 @@ def test_without_breathing_they_wait_until_the_interpreter_is_taken_away(name) -
 
 def test_a_whole_state_in_one_call_keeps_everybody_waiting() -> None:
     assert typical_wait(lambda: pickle.dumps(ATOMS, 5)) > SHORT
+
+
+def full_collections(work: Callable[[], Any]) -> int:
+    """How often the garbage collector goes through all there is while ``work`` is done."""
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            seen.append(info["generation"])
+
+    gc.callbacks.append(note)
+    try:
+        kept = work()
+    finally:
+        gc.callbacks.remove(note)
+    del kept
+    return seen.count(2)
+
+
+def test_the_garbage_collector_does_not_go_through_all_that_is_being_loaded() -> None:
+    one = replica({number: [number] for number in range(300_000)})
+    file = io.BytesIO()
+    one.dump(one.capture(), file)
+
+    def load() -> Any:
+        file.seek(0)
+        return one.load(file)
+
+    assert full_collections(load) == 0
+    gc.freeze()
+    try:
+        assert full_collections(load) > 0
+        assert gc.get_freeze_count() > 0  # it is the user's
+    finally:
+        gc.unfreeze()
 
 
 def test_a_breath_is_taken_only_after_a_stretch_of_work(monkeypatch: pytest.MonkeyPatch) -> None:

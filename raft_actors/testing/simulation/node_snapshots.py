@@ -12,6 +12,7 @@ from raft_actors.protocol.effects import Adopt, Capture, Compact, SnapshotAnswer
 from raft_actors.protocol.events import SnapshotRequested
 from raft_actors.snapshot_keeper import Keeper, Saving
 from raft_actors.snapshot_store import DamagedSnapshot
+from raft_actors.state_sharing import let_go
 from raft_actors.testing.simulation.ports import Died
 from raft_actors.testing.simulation.watched import Watched
 from raft_actors.testing.simulation.world import Violated
@@ -82,7 +83,7 @@ class NodeSnapshots:
         self._this._boundary()
         snapshot = adopt.snapshot
         self.cluster.invariants.adopted(self._this, snapshot)
-        self._machine_queue.append(AdoptState(lambda: self._taken(snapshot), snapshot.last.index))
+        self._machine_queue.append(AdoptState(lambda: self._taken(snapshot), snapshot.last.index, let_go))
 
     def _taken(self, snapshot: Snapshot) -> Any:
         state = self.keeper.take(snapshot)
