@@ -152,9 +152,9 @@ class Config:
             included (1 to 2**31).
         max_pending_bytes: the same in bytes of commands; at least ``max_command_bytes``.
         max_command_bytes: the largest encoded command (1 byte to 1 GiB).
-        snapshot_threshold: reserved; applied entries after which a snapshot is taken (1 to 2**62).
-        snapshot_threshold_bytes: reserved; bytes of applied entries after which a snapshot is taken (1 to 2**62).
-        trailing_entries: reserved; entries before a snapshot that are kept for slow followers (0 to 2**62).
+        snapshot_threshold: applied entries after which a snapshot is taken (1 to 2**62).
+        snapshot_threshold_bytes: bytes of applied commands after which a snapshot is taken (1 to 2**62).
+        trailing_entries: entries before a snapshot that stay for followers a little behind (0 to 2**62).
         priority: reserved; of two equal candidates the one with the higher number goes first (-1000 to 1000).
         session_timeout: reserved; seconds after which the session of a silent client is forgotten (up to a year).
         codec: ``"cloudpickle"``, ``"plain"``, or a ``Codec``; the same at every peer of a cluster.

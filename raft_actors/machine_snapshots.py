@@ -14,6 +14,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from raft_actors.breathing import REST
 from raft_actors.errors import Incompatible
 from raft_actors.state_files import StateInput, StateOutput
 from raft_actors.state_images import using
@@ -63,7 +64,7 @@ class MachineSnapshots:
     def dump(self, image: Any, file: Any) -> None:
         """Let the machine write ``image`` to ``file``, which has ``write``."""
         with using(self._codec):
-            self._machine.dump(image, StateOutput(file, self._codec))
+            self._machine.dump(image, StateOutput(file, self._codec, pause=REST))
 
     def load(self, file: Any) -> Any:
         """Return the state that the machine reads from ``file``.

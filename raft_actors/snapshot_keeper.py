@@ -69,7 +69,7 @@ class Keeper:
         self._report = report
         self._output: SnapshotOutput | None = None
         self._input: SnapshotInput | None = None
-        self._loaded: tuple[str, Any] = ("", None)
+        self._loaded: dict[str, Any] = {}
 
     # -- in the thread of the machine ----------------------------------------------------------------------------------
 
@@ -87,10 +87,12 @@ class Keeper:
 
     def take(self, snapshot: Snapshot) -> Any:
         """The loaded state of ``snapshot``, once."""
-        (found, state), self._loaded = self._loaded, ("", None)
-        if found != snapshot.id:
-            raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, loaded is {found!r}")
-        return state
+        loaded = list(self._loaded)
+        if snapshot.id not in loaded:
+            raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, loaded are {loaded}")
+        for overtaken in loaded[: loaded.index(snapshot.id)]:
+            del self._loaded[overtaken]
+        return self._loaded.pop(snapshot.id)  # the next one may be here already (BUG-49)
 
     # -- in the thread of the keeper -----------------------------------------------------------------------------------
 
@@ -202,7 +204,8 @@ class Keeper:
             raise Incompatible(
                 f"peer {self._name!r} cannot load the state in snapshot {snapshot.id}: {type(error).__name__}: {error}"
             ) from error
-        self._loaded = (snapshot.id, state)
+        self._loaded.pop(snapshot.id, None)  # to the end of the line
+        self._loaded[snapshot.id] = state
         self._report(SnapshotLoaded(snapshot.id))
 
     def give_up(self) -> None:

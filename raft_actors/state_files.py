@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raft_actors.breathing import Breath
+from raft_actors.breathing import PAUSE, Breath
 
 if TYPE_CHECKING:
     from raft_actors.codec import Codec
@@ -22,17 +22,18 @@ class StateOutput:
     Args:
         file: takes the bytes; anything with ``write``.
         codec: see below.
+        pause: how long each breath is, in seconds.
 
     Attributes:
         codec: the peer's codec, for machines that want to use it.
         size: so many bytes were written.
     """
 
-    def __init__(self, file: Any, codec: Codec) -> None:
+    def __init__(self, file: Any, codec: Codec, *, pause: float = PAUSE) -> None:
         self.codec = codec
         self.size = 0
         self._write = file.write
-        self._breath = Breath()
+        self._breath = Breath(pause)
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``; return how many bytes that are."""

@@ -110,7 +110,7 @@ def advance(
     sending = progress.sending
     if sending is None or reply.id != sending.id:
         return progress
-    if reply.match_index >= sending.last.index:
+    if reply.match_index >= sending.last.index:  # a follower without a state needs it, whatever of its log equals ours
         return replace(progress, state=ProgressState.REPLICATE, sending=None, window_since=moment.now)
     if reply.offset != sending.offset or not 0 <= reply.received < sending.size or reply.received == sending.offset:
         return progress

@@ -241,9 +241,10 @@ class Cluster(FaultyPeers):
         if len(ends) > 1 or seen[0].last_index != seen[0].last_applied:
             return "logs are of different length, or not applied to their end"
         first, *others = running
-        log = self._stored(first)
+        begin = max(one.first_index for one in seen)  # what a snapshot covers is compared as state
+        log = [entry for entry in self._stored(first) if entry.index >= begin]
         for name in others:
-            if self._stored(name) != log:
+            if [entry for entry in self._stored(name) if entry.index >= begin] != log:
                 return f"the logs of {first} and {name} differ"
         return self._different_states(running)
 

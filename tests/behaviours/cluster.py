@@ -19,8 +19,7 @@ from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.recovery import recover
 from raft_actors.behaviours.step import step
 from raft_actors.protocol import effects as fx
-from raft_actors.protocol.configuration import Configuration, decode
-from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import (
     Applied,
     EntriesLoaded,
@@ -29,18 +28,18 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
+    SnapshotRecorded,
     Tick,
 )
-from raft_actors.protocol.log import Log, recovered
 from raft_actors.protocol.messages import Message
 from raft_actors.protocol.state import Leader, PeerState
-from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Moment, Settings
+from raft_actors.protocol.types import LogPosition, Moment, Settings
+from tests.behaviours.disks import Broken, Disk
+from tests.behaviours.files import Files, Made
+
+__all__ = ["Broken", "Cluster", "Job", "Node", "Packet"]
 
 OnStep = Callable[[PeerState, PeerState, tuple[fx.Effect, ...]], None]
-
-
-class Broken(AssertionError):
-    """A safety property does not hold."""
 
 
 class Packet(NamedTuple):
@@ -54,64 +53,26 @@ class Packet(NamedTuple):
 class Job(NamedTuple):
     """A batch for a disk, and what may leave when it is there."""
 
-    persist: fx.Persist
-    sends: tuple[fx.Send, ...]
-
-
-class Disk:
-    """What survives a crash."""
-
-    def __init__(self) -> None:
-        self.ballot = Ballot()
-        self.cluster = ""
-        self.entries: list[Entry] = []
-
-    def write(self, batch: fx.Persist) -> None:
-        if batch.ballot is not None:
-            self.ballot = batch.ballot
-        if batch.cluster:
-            self.cluster = batch.cluster
-        if batch.truncate_from is not None:
-            del self.entries[batch.truncate_from - 1 :]
-        self.entries.extend(batch.entries)
-        if [entry.index for entry in self.entries] != list(range(1, len(self.entries) + 1)):
-            raise Broken("the log on disk has a hole")
-
-    def read(self, load: fx.Load) -> tuple[Entry, ...]:
-        """Entries within the bounds of ``load``, at least one."""
-        found: list[Entry] = []
-        for entry in self.entries[load.first - 1 : load.last]:
-            if found and sum(len(one.data) for one in (*found, entry)) > load.max_bytes:
-                break
-            found.append(entry)
-        return tuple(found)
-
-    @property
-    def last(self) -> LogPosition:
-        return LogPosition(self.entries[-1].term, self.entries[-1].index) if self.entries else NOWHERE
-
-    def log(self) -> Log:
-        runs: list[tuple[int, int]] = []
-        for entry in self.entries:
-            if not runs or runs[-1][1] != entry.term:
-                runs.append((entry.index, entry.term))
-        return recovered(NOWHERE, self.last, tuple(runs))
-
-    def configurations(self) -> tuple[tuple[int, Configuration], ...]:
-        return tuple((one.index, decode(one.data)) for one in self.entries if one.kind is EntryKind.CONFIGURATION)
+    batch: fx.Persist | fx.Compact
+    sends: tuple[fx.Send, ...] = ()
 
 
 class Node:
     """One peer with its disk and its machine."""
 
-    def __init__(self, name: str, dice: float) -> None:
+    def __init__(self, name: str, dice: float, made: dict[str, Made]) -> None:
         self.name = name
         self.dice = dice
         self.disk = Disk()
         self.held = False
         self.jobs: deque[Job] = deque()
-        self.machine: list[Entry] = []
+        self.files = Files(name, self.disk, made)
         self.state: PeerState | None = None
+
+    @property
+    def machine(self) -> list[Entry]:
+        """What its machine has applied."""
+        return self.files.machine
 
     @property
     def alive(self) -> PeerState:
@@ -134,7 +95,8 @@ class Cluster:
     ) -> None:
         self.now = 100.0
         self.settings = settings or Settings()
-        self.nodes = {name: Node(name, 0.1 + 0.3 * place) for place, name in enumerate(names)}
+        made: dict[str, Made] = {}
+        self.nodes = {name: Node(name, 0.1 + 0.3 * place, made) for place, name in enumerate(names)}
         self.network: deque[Packet] = deque()
         self.cut: set[tuple[str, str]] = set()
         self.answers: dict[int, str] = {}
@@ -212,8 +174,14 @@ class Cluster:
                 self.answers[effect.token] = "formed"
             case fx.ClusterRefused():
                 self.answers[effect.token] = f"{effect.refusal.name} by {effect.peer}"
+            case fx.Compact():
+                node.jobs.append(Job(effect))
+            case fx.SnapshotAnswer():
+                self.answers[effect.token] = f"snapshot of {effect.index}"
             case fx.Discard() | fx.ReadyToStop() | fx.Persist():
                 pass
+            case _:
+                self._later.extend((node.name, event) for event in node.files.perform(effect))
 
     def send(self, source: str, send: fx.Send) -> None:
         if (source, send.to) not in self.cut and send.to in self.nodes:
@@ -223,8 +191,8 @@ class Cluster:
         for one in effect.entries:
             if one.index != len(node.machine) + 1:
                 raise Broken(f"{node.name} applies {one.index} after {len(node.machine)}")
-            if one.index > len(node.disk.entries):
-                raise Broken(f"{node.name} applies {one.index}, its disk ends at {len(node.disk.entries)} (BUG-03)")
+            if one.index > node.disk.last.index:
+                raise Broken(f"{node.name} applies {one.index}, its disk ends at {node.disk.last} (BUG-03)")
             if one.index > len(self.committed):
                 self.committed.append(one)
             if self.committed[one.index - 1] != one:
@@ -252,7 +220,8 @@ class Cluster:
         if self.leaders.setdefault(state.term, state.name) != state.name:
             raise Broken(f"{state.name} and {self.leaders[state.term]} lead term {state.term}")
         for one in self.committed[-3:]:
-            if one.term <= state.term and not state.log.has(LogPosition(one.term, one.index)):
+            kept = one.index >= state.log.previous.index  # what was cut off was committed
+            if kept and one.term <= state.term and not state.log.has(LogPosition(one.term, one.index)):
                 raise Broken(f"leader {state.name} of term {state.term} lacks the committed entry {one.index}")
 
     # -- network, disks, clock -----------------------------------------------------------------------------------------
@@ -282,22 +251,30 @@ class Cluster:
             return False
         jobs = list(node.jobs)
         node.jobs.clear()
-        for job in jobs:
-            node.disk.write(job.persist)
-        for job in jobs:
-            for send in job.sends:
-                self.send(name, send)
-        self.run(name, Persisted(node.disk.ballot, node.disk.last))
+        self._complete(node, jobs)
         return True
 
     def sync_one(self, name: str) -> None:
         """Complete the oldest job of a disk only."""
         node = self.nodes[name]
-        job = node.jobs.popleft()
-        node.disk.write(job.persist)
-        for send in job.sends:
-            self.send(name, send)
-        self.run(name, Persisted(node.disk.ballot, node.disk.last))
+        self._complete(node, [node.jobs.popleft()])
+
+    def _complete(self, node: Node, jobs: list[Job]) -> None:
+        for job in jobs:
+            node.disk.write(job.batch)
+        for job in jobs:
+            for send in job.sends:
+                self.send(node.name, send)
+        for job in jobs:
+            if isinstance(job.batch, fx.Compact):
+                self.run(node.name, SnapshotRecorded(job.batch.snapshot.id))
+        if any(isinstance(job.batch, fx.Persist) for job in jobs):
+            self.run(node.name, Persisted(node.disk.ballot, node.disk.last))
+
+    def write_snapshot(self, name: str) -> None:
+        """A peer whose snapshots are slow writes what it has captured."""
+        for event in list(self.nodes[name].files.write()):
+            self.run(name, event)
 
     def tick(self, name: str) -> None:
         """Let the clock reach this peer's next deadline, and wake it alone."""
@@ -311,10 +288,11 @@ class Cluster:
         node = self.nodes[name]
         node.state = None
         node.jobs.clear()
-        node.machine = []
+        node.files.crash()
 
     def restart(self, name: str) -> None:
         node = self.nodes[name]
+        node.files.recover()
         node.state = recover(
             name=name,
             incarnation=f"{name}'s store",
@@ -323,7 +301,8 @@ class Cluster:
             ballot=node.disk.ballot,
             log=node.disk.log(),
             configurations=node.disk.configurations(),
-            time=node.disk.entries[-1].time if node.disk.entries else 0.0,
+            time=node.disk.time(),
+            snapshot=node.disk.snapshot,
             moment=self.moment(name),
         )
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from raft_actors.behaviours import applying, follower, reads, step, voting
+from raft_actors.behaviours import applying, follower, installing, reads, snapshots, step, voting
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol import effects as fx
+from raft_actors.protocol.effects import Capture, Compact, Effect
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.messages import AppendEntries, RequestVote
+from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import LogPosition, Moment, Settings, Violation
 from tests.behaviours.cluster import Broken
-from tests.behaviours.test_random_walks import STEPS, Walk
+from tests.behaviours.test_random_walks import STEPS, TINY, Walk
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -106,6 +108,36 @@ def reads_before_the_no_op(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def adopts_before_its_disk(patch: pytest.MonkeyPatch) -> None:
+    """BUG-03, BUG-47: after a crash the machine knows what the store does not."""
+    honest = installing.adopt_if_ready
+
+    def early(state: PeerState, effects: list[Effect]) -> PeerState:
+        log = replace(state.log, durable=max(state.log.durable, state.log.previous.index))
+        return replace(honest(replace(state, log=log), effects), log=state.log)
+
+    patch.setattr(applying, "adopt_if_ready", early)
+
+
+def cuts_the_log_before_the_snapshot_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """BUG-53."""
+    honest = snapshots.take_if_due
+
+    def early(state: PeerState) -> Transition:
+        state, effects = honest(state)
+        for one in effects:
+            if isinstance(one, Capture):
+                whole = Snapshot("not yet", one.last)
+                effects = (Compact(whole, one.last.index, one.configuration_index, one.configuration), *effects)
+        return Transition(state, effects)
+
+    patch.setattr(snapshots, "take_if_due", early)
+
+
+SNAPSHOTS: list[Plant] = [
+    adopts_before_its_disk,
+    cuts_the_log_before_the_snapshot_is_durable,
+]
 BUGS: list[Plant] = [
     shorter_logs_win,
     votes_twice,
@@ -117,6 +149,20 @@ BUGS: list[Plant] = [
     reads_without_a_round,
     reads_before_the_no_op,
 ]
+
+
+@pytest.mark.parametrize("plant", SNAPSHOTS, ids=lambda plant: plant.__name__)
+def test_a_walk_with_snapshots_finds_the_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    for seed in range(ENOUGH_WALKS):
+        settings = Settings(snapshot_threshold=1 + seed % TINY, trailing_entries=0)
+        try:
+            walk = Walk(seed, settings)
+            walk.faults(STEPS)
+            walk.heal()
+        except (Broken, Violation):
+            return
+    pytest.fail(f"{ENOUGH_WALKS} walks noticed nothing")
 
 
 @pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)

@@ -8,13 +8,23 @@ from collections.abc import Callable
 import pytest
 
 from raft_actors.behaviours.deadlines import next_deadline
-from raft_actors.protocol.events import ClusterRequested, PeerDown, ReadsRequested, StopRequested, Tick, WritesRequested
+from raft_actors.protocol.events import (
+    ClusterRequested,
+    PeerDown,
+    ReadsRequested,
+    SnapshotRequested,
+    StopRequested,
+    Tick,
+    WritesRequested,
+)
 from raft_actors.protocol.state import Leader
 from raft_actors.protocol.types import Settings
 from tests.behaviours.cluster import Cluster
 
 SEEDS = 40
 STEPS = 600
+TINY = 9
+"""A threshold of snapshots up to which walks ask for some, too."""
 
 
 class Walk:
@@ -45,6 +55,8 @@ class Walk:
             self._down: (0, 1),
             self._crash: (0, 2),
         }
+        if self.cluster.settings.snapshot_threshold <= TINY:
+            chances |= {self._snapshot: (0, 2), self._write_snapshot: (0, 4)}
         return list(chances), [self.dice.randint(*bounds) for bounds in chances.values()]
 
     def _new_token(self) -> int:
@@ -116,8 +128,19 @@ class Walk:
     def _crash(self, name: str) -> None:
         self.cluster.crash(name)
 
+    def _snapshot(self, name: str) -> None:
+        self.cluster.nodes[name].files.slow = self.dice.random() < 0.5
+        self.cluster.run(name, SnapshotRequested(self._new_token()))
+
+    def _write_snapshot(self, name: str) -> None:
+        self.cluster.write_snapshot(name)
+
     def heal(self) -> None:
         cluster = self.cluster
+        for node in cluster.nodes.values():
+            node.files.slow = False
+            if node.state is not None:
+                cluster.write_snapshot(node.name)
         cluster.cut.clear()
         for name, node in cluster.nodes.items():
             if node.state is None:
@@ -147,9 +170,11 @@ class Walk:
         for _ in range(20):
             cluster.tick(leaders[0])
             cluster.settle()
-        logs = {name: cluster.nodes[name].disk.entries for name in self.names}
-        assert all(log == logs["s1"] for log in logs.values())
-        assert all(cluster.nodes[name].machine == logs["s1"] for name in self.names)
+        machines = [cluster.nodes[name].machine for name in self.names]
+        assert all(machine == machines[0] for machine in machines)
+        for name in self.names:
+            disk = cluster.nodes[name].disk
+            assert disk.entries == machines[0][disk.previous.index :]
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -160,6 +185,8 @@ def test_nothing_committed_is_lost_and_the_cluster_recovers(seed: int) -> None:
         lease_reads=seed % 2 == 0,
         max_batch_bytes=(1 << 20) if seed % 2 else 70,
         max_inflight=64 if seed % 3 else 1,
+        snapshot_threshold=100_000 if seed % 4 == 1 else 1 + seed % TINY,
+        trailing_entries=seed % 3,
     )
     walk = Walk(seed, settings, size=5 if seed % 4 == 0 else 3)
     walk.faults(STEPS)

@@ -7,6 +7,7 @@ Commands, one a line (names of peers are s1, s2, ...)::
     form s1 s2 s3               the first forms a cluster of all, and leads it; `request` only asks it to
     write s1 x y                commands that arrive together; read s2; lease s1 (a lease read)
     stop s1                     a graceful stop
+    snapshot s1                 a caller wants one; `slow s1`: from now on what s1 captures is written by `written s1`
     tick s1                     the clock reaches the next deadline of s1, which alone is woken
     wait 0.3                    the clock goes on, and nobody is woken
     pass 0.3                    0.3 seconds pass, everybody is woken in time and everything is delivered
@@ -41,13 +42,15 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
+    SnapshotRequested,
     StopRequested,
     Tick,
     WritesRequested,
 )
 from raft_actors.protocol.state import Candidate, Leader, PeerState, PreCandidate
-from raft_actors.protocol.types import Ballot, LogPosition, Settings
+from raft_actors.protocol.types import Ballot, Settings
 from tests.behaviours.cluster import Cluster
+from tests.scenarios.words import position, snapshot_effect, snapshot_event
 
 
 class Transcript:
@@ -119,6 +122,15 @@ class Transcript:
     def do_stop(self, name: str) -> None:
         self.cluster.run(name, StopRequested(1.0))
 
+    def do_snapshot(self, name: str) -> None:
+        self.cluster.run(name, SnapshotRequested(self._new_token()))
+
+    def do_slow(self, name: str) -> None:
+        self.cluster.nodes[name].files.slow = True
+
+    def do_written(self, name: str) -> None:
+        self.cluster.write_snapshot(name)
+
     def do_tick(self, name: str) -> None:
         self.cluster.tick(name)
 
@@ -186,7 +198,7 @@ class Transcript:
 
     def do_show(self) -> None:
         for name, node in self.cluster.nodes.items():
-            down = f"{name} is down, on disk {_position(node.disk.last)}, ballot {_ballot(node.disk.ballot)}"
+            down = f"{name} is down, on disk {position(node.disk.last)}, ballot {_ballot(node.disk.ballot)}"
             self.lines.append(_shown(node.state) if node.state else down)
 
     def _new_token(self) -> int:
@@ -215,7 +227,8 @@ class Transcript:
 
 
 def _shown(state: PeerState) -> str:
-    log = " ".join(_position(state.log.position_at(index)) for index in range(1, state.log.last.index + 1))
+    log = " ".join(position(state.log.position_at(index)) for index in range(state.log.first, state.log.last.index + 1))
+    log = f"after {position(state.log.previous)}: {log or 'nothing'}" if state.log.previous.index else log
     return (
         f"{state.name} {_role(state)}, ballot {_ballot(state.ballot)}, leader {state.leader or 'unknown'}, "
         f"committed {state.commit_index}, log {log}"
@@ -232,10 +245,6 @@ def _role(state: PeerState) -> str:
             return "pre-candidate"
         case _:
             return "follower"
-
-
-def _position(position: LogPosition | None) -> str:
-    return f"{position.term}.{position.index}" if position else "?"
 
 
 def _ballot(ballot: Ballot) -> str:
@@ -258,7 +267,7 @@ def _event(event: Event) -> str:
         case Tick():
             return "wakes"
         case Persisted():
-            return f"synced to {_position(event.last)}, ballot {_ballot(event.ballot)}"
+            return f"synced to {position(event.last)}, ballot {_ballot(event.ballot)}"
         case Applied():
             return ""
         case EntriesLoaded():
@@ -273,6 +282,8 @@ def _event(event: Event) -> str:
             return f"is asked to form {' '.join(event.names)} (request {event.token})"
         case StopRequested():
             return "is asked to stop"
+        case _:
+            return snapshot_event(event)
 
 
 def _effect(effect: fx.Effect) -> str:
@@ -299,12 +310,15 @@ def _effect(effect: fx.Effect) -> str:
             return f"discard a message of {effect.sender}: {effect.reason}"
         case fx.ReadyToStop():
             return "ready to stop"
+        case _:
+            return snapshot_effect(effect)
 
 
 def _persist(batch: fx.Persist) -> str:
     parts = [
         f"cluster {batch.cluster}" if batch.cluster else "",
         f"ballot {_ballot(batch.ballot)}" if batch.ballot else "",
+        f"snapshot {batch.snapshot.id}" if batch.snapshot else "",
         f"cut from {batch.truncate_from}" if batch.truncate_from else "",
         _entries(batch.entries),
     ]
@@ -312,18 +326,20 @@ def _persist(batch: fx.Persist) -> str:
 
 
 _TOLD: dict[type, Callable[[Any], str]] = {
-    ms.PreVote: lambda m: f"last {_position(m.last)}",
+    ms.PreVote: lambda m: f"last {position(m.last)}",
     ms.PreVoteReply: lambda m: "yes" if m.granted else "no",
-    ms.RequestVote: lambda m: f"last {_position(m.last)}{' (handed over)' if m.transfer else ''}",
+    ms.RequestVote: lambda m: f"last {position(m.last)}{' (handed over)' if m.transfer else ''}",
     ms.RequestVoteReply: lambda m: "yes" if m.granted else "no",
     ms.AppendEntries: lambda m: (
-        f"after {_position(m.previous)}: {_entries(m.entries) or 'nothing'}; commit {m.commit_index}"
+        f"after {position(m.previous)}: {_entries(m.entries) or 'nothing'}; commit {m.commit_index}"
         f"{f', round {m.round}' if m.round else ''}"
     ),
     ms.AppendEntriesReply: lambda m: (
-        f"{f'match {m.match_index}' if m.success else f'no, perhaps {_position(m.hint)}'}"
-        f"{f', round {m.round}' if m.round else ''}"
+        f"{f'match {m.match_index}' if m.success else f'no, perhaps {position(m.hint)}'}"
+        f"{f', round {m.round}' if m.round else ''}{f', wants {m.wants}' if m.wants else ''}"
     ),
+    ms.InstallSnapshot: lambda m: f"{m.id} from {m.offset}: {len(m.data)} of {m.size} bytes",
+    ms.InstallSnapshotReply: lambda m: f"up to {m.received}{f', match {m.match_index}' if m.match_index else ''}",
     ms.ReadIndexReply: lambda m: f"{m.index}",
     ms.FormCluster: lambda m: f"{m.proposal}{'' if m.until > 0 else ' withdrawn'}",
     ms.FormClusterReply: lambda m: m.refusal or "free",

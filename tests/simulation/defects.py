@@ -7,22 +7,21 @@ writer and the store cannot see, or by the feature that it waits for.
 
 from __future__ import annotations
 
-from tests.simulation import defects_a, defects_b, defects_c, defects_leases, defects_reads
+from tests.simulation import defects_a, defects_b, defects_c, defects_leases, defects_reads, defects_snapshots
 from tests.simulation.hunting import DEFECTS
 
 __all__ = [
     "DEFECTS",
     "NOT_PLANTED",
-    "SNAPSHOTS",
     "MEMBERSHIP",
     "defects_a",
     "defects_b",
     "defects_c",
     "defects_leases",
     "defects_reads",
+    "defects_snapshots",
 ]
 
-SNAPSHOTS = "waits for snapshots and compaction"
 MEMBERSHIP = "waits for changes of membership"
 
 NOT_PLANTED: dict[int, str] = {
@@ -32,7 +31,6 @@ NOT_PLANTED: dict[int, str] = {
     7: "tests/storage/test_log_store_damage.py::test_a_mangled_lmdb_file_is_reported_and_this_process_lives",
     # Locks with fencing tokens: nothing in the log or the rules; a machine of that kind is not offered yet.
     42: "waits for the machine Lock",
-    **dict.fromkeys((43, 44, 45, 46, 47, 48, 49, 50, 53), SNAPSHOTS),
     **dict.fromkeys((55, 56, 57, 58, 59, 60, 61, 63, 64, 65, 66, 67), MEMBERSHIP),
     # Real threads, real memory, real processes.
     72: "tests/threads/test_answers.py::test_the_number_of_unfinished_requests_is_bounded",

@@ -63,7 +63,7 @@ class Stage:
         self.observer = Invariants()
         self.nodes: dict[str, Any] = {}
         for name in ("s1", "s2", "s3"):
-            disk = Disk(name, store(name), self.observer.written)
+            disk = Disk(name, store(name), self.observer.written, self.observer.recorded)
             self.observer.disks[disk.incarnation] = disk
             self.nodes[name] = SimpleNamespace(name=name, disk=disk, mirror=[], handed=0, engine=None)
             self.hold(name, logs.get(name, ()))

@@ -81,4 +81,5 @@ PINNED = {
     "a_read_joins_the_round_under_way": 0,
     "whoever_is_asked_names_an_index": 0,
     "reads_of_a_deposed_leader_are_answered": 0,
+    "of_two_loaded_states_only_the_later_is_kept": 553,
 }

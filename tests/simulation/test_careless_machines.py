@@ -82,11 +82,11 @@ def test_a_machine_that_uses_the_replicated_time_is_not_blamed() -> None:
 def test_a_machine_that_no_other_process_can_import_is_checked_there_all_the_same() -> None:
     class FirstWord(Words):
         def init(self, name: str) -> Any:
-            return set()
+            return []
 
         def handle_write(self, command: str, state: Any) -> tuple[Any, Any]:
-            state.add(command)
-            return next(iter(state)), state
+            state.append(command)
+            return next(iter(set(state))), state
 
     assert first_violation(FirstWord).startswith("equal in every process")
 
@@ -94,8 +94,8 @@ def test_a_machine_that_no_other_process_can_import_is_checked_there_all_the_sam
 def test_so_is_a_machine_of_a_module_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("a_module_of_this_process_only")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    kinds: dict[str, Any] = {"__module__": module.__name__, "init": lambda self, name: set()}
-    kinds["handle_write"] = lambda self, command, state: (state.add(command), (next(iter(state)), state))[1]
+    kinds: dict[str, Any] = {"__module__": module.__name__, "init": lambda self, name: []}
+    kinds["handle_write"] = lambda self, command, state: (state.append(command), (next(iter(set(state))), state))[1]
     for function in kinds.values():
         if callable(function):
             function.__module__ = module.__name__

@@ -20,8 +20,8 @@ from tests.simulation.scenes_runs import well
 
 SEEDS = 24
 """So many runs show each variety."""
-SHOWN_BY = {"damage": ("damage", "crash")}
-"""Damage is noticed when a peer starts."""
+SHOWN_BY = {"damage": ("damage", "crash"), "rot": ("rot", "snapshot")}
+"""Damage is noticed when a peer starts; snapshots are damaged where there are some."""
 
 MARKS = {
     "loss": [" lost "],
@@ -37,8 +37,13 @@ MARKS = {
     "disk_error": [" disk fails", " fails "],
     "damage": [" disk is damaged at ", " retires"],
     "wipe": [" disk is wiped"],
+    "rot": [" snapshot is damaged "],
+    "exile": [" is exiled until "],
+    "snapshot": [" is asked for a snapshot"],
 }
 """What a trace tells of a fault."""
+LOSSES = ("disk is wiped", "disk is damaged at", "snapshot is damaged")
+"""What a minority may suffer."""
 REPEATED = ("duplicate", "replay")
 """Faults by which a message arrives more than once."""
 
@@ -131,9 +136,9 @@ def test_one_peer_a_majority_and_all_are_struck() -> None:
 
 
 def test_a_minority_at_most_loses_its_disk() -> None:
-    for fault in ("damage", "wipe"):
+    for fault in ("damage", "wipe", "rot"):
         for report in runs_with(fault):
-            lost = {entry[1] for entry in report._record.log if entry[2] in ("disk is wiped", "disk is damaged at")}
+            lost = {entry[1] for entry in report._record.log if entry[2] in LOSSES}
             assert len(lost) <= 2
 
 

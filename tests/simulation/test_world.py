@@ -209,7 +209,7 @@ def test_the_time_of_day_may_jump_back_and_the_monotonic_clock_does_not() -> Non
 
 
 def disk() -> Disk:
-    return Disk("s1", "s1-0".rjust(16, "0"), lambda disk, batch: None)
+    return Disk("s1", "s1-0".rjust(16, "0"), lambda disk, batch: None, lambda disk, snapshot: None)
 
 
 def opened(medium: Disk) -> LogStore:

@@ -125,6 +125,9 @@ class Cluster:
         if self.clients.pending:
             waiting = next(iter(self.clients.pending.values()))
             return f"{waiting} is not answered"
+        unsaved = [node.name for node in able if node.asked]
+        if unsaved:
+            return f"{', '.join(unsaved)} did not answer who wants a snapshot"
         return self._why_not_fresh(leader, able) or self._why_not_equal(able)
 
     def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:
@@ -167,6 +170,8 @@ class Cluster:
         digests = [node.digest() for node in able]
         if any(digest != digests[0] for digest in digests):
             raise Violated("equal states", f"{able[0].name} and others differ in the end: {digests!r:.300}")
+        for node in able:
+            node.check_newest()
         self.judge.require_apart([(node.name, node.replica.state) for node in able])
         entries = [entry for entry in self.invariants.committed if entry.kind is EntryKind.COMMAND]
         self.judge.replay([self._command(one) for one in entries])

@@ -26,9 +26,7 @@ __all__ = ["Faults"]
 
 BOUNDARIES = 12
 """A crash comes at one of so many of the next boundaries between two effects."""
-LONG_PAUSE = 3.0
-RECHECK = 0.05
-USUAL_WORK = 0.0002
+LONG_PAUSE, RECHECK, USUAL_WORK = 3.0, 0.05, 0.0002
 FAINTING = 0.03
 """Seconds for which answers still reach a leader that stands still."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
@@ -47,7 +45,7 @@ class Faults:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._over = False
-        self._committed = 0
+        self._committed = self._asked = 0
         self._struck_at = 0.0
         self._hung: dict[str, float] = {}
         self._slow: dict[str, float] = {}
@@ -64,6 +62,9 @@ class Faults:
             "disk_error": self._disk_error,
             "damage": self._damage,
             "wipe": self._wipe,
+            "rot": self._rot,
+            "exile": self._exile,
+            "snapshot": self._snapshot,
         }
         chosen = [name for name in cluster.plan.faults if name in kinds]
         often = {"partition", *(NEEDED_FOR_LEASES if cluster.plan.settings.lease_reads else ())}
@@ -101,11 +102,9 @@ class Faults:
         cluster = self._cluster
         cluster.world.note("faults", "end")
         cluster.network.heal()
-        self._hung.clear()
-        self._slow.clear()
+        self._hung, self._slow = {}, {}
         for node in cluster.nodes.values():
-            node.disk.failing = 0
-            node.fuse = 0
+            node.disk.failing = node.fuse = 0
             node.clock.set_rate(1.0)
             node.recover_from_pause()
             if not node.up and not node.retired:
@@ -140,7 +139,7 @@ class Faults:
     def _may_lose(self, node: Node) -> bool:
         """Whether this peer may lose what it promised: a formed cluster, and a minority with it."""
         nodes = self._cluster.nodes.values()
-        lossy = sum(one.retired or one.disk.damaged for one in nodes)
+        lossy = sum(one.retired or one.disk.damaged or one.disk.files.damaged for one in nodes)
         return self._cluster.everybody_joined() and not node.retired and lossy < (len(nodes) - 1) // 2
 
     # -- processes -----------------------------------------------------------------------------------------------------
@@ -264,9 +263,42 @@ class Faults:
             node.crash()
         self._cluster.world.note(node.name, "disk is wiped")
         node.wiped += 1
-        node.retired = True
-        node.disk = node.new_disk()
+        node.retired, node.disk = True, node.new_disk()
         self.after_crash(node)
+
+    def _rot(self) -> None:
+        """The newest snapshot is damaged; its peer dies, too, since it would not look at it while it runs."""
+        node = self._any()
+        snapshot = node.disk.snapshot
+        if snapshot is None or node.disk.damaged or not self._may_lose(node):
+            return
+        if node.up:
+            node.crash()
+            self.after_crash(node)
+        world = self._cluster.world
+        node.disk.files.damage(f"{snapshot.id}.snap", world.rng.getrandbits(16) if world.rng.random() < 0.8 else None)
+        world.note(node.name, "snapshot is damaged", snapshot.last.index)
+
+    def _snapshot(self) -> None:
+        node, self._asked = self._any(), self._asked + 1
+        if node.up:
+            self._cluster.world.note(node.name, "is asked for a snapshot")
+            node.ask_for_snapshot(self._asked)
+
+    def _exile(self) -> None:
+        """A follower dies or is cut off; the others go on meanwhile, take snapshots and cut their logs."""
+        world, leader = self._cluster.world, self._leader()
+        names = [name for name in self._cluster.names if name != leader]
+        if not leader or not names:
+            return
+        node = self._cluster.nodes[names[int(world.rng.random() * len(names))]]
+        seconds = world.rng.uniform(0.5, 4.0)
+        world.note(node.name, "is exiled until", world.now + seconds)
+        if node.up and world.rng.random() < 0.3:
+            node.crash()
+            world.after(seconds, self._restart, node)
+        else:
+            self._isolate((both_ways([node.name], self._cluster.names), seconds))
 
     # -- network -------------------------------------------------------------------------------------------------------
 

@@ -36,11 +36,13 @@ class Files:
     Attributes:
         now: by name, as the system shows them.
         safe: by name, as of the last sync of the folder.
+        damaged: whether one of them was damaged.
     """
 
     def __init__(self) -> None:
         self.now: dict[str, _File] = {}
         self.safe: dict[str, _File] = {}
+        self.damaged = False
 
     def power_cut(self, rng: Random) -> None:
         """Lose what was not synced, or a part of it."""
@@ -53,6 +55,18 @@ class Files:
             if loose > 0:
                 del file.data[file.synced + min(loose, rng.randrange(loose // SECTOR + 2) * SECTOR) :]
                 file.synced = len(file.data)
+
+    def damage(self, name: str, bit: int | None) -> None:
+        """Flip one bit of a file; ``None`` takes the file away."""
+        file = self.now.get(name)
+        if file is None:
+            return
+        self.damaged = True
+        if bit is None:
+            del self.now[name]
+            self.safe.pop(name, None)
+        else:
+            file.data[bit // 8 % len(file.data)] ^= 1 << bit % 8
 
     def is_safe(self, name: str) -> bool:
         """Whether a power cut leaves the file of this name as it is."""

@@ -292,7 +292,7 @@ class Invariants:
         self._require_committed(node.name, snapshot)
         if index <= node.handed:
             raise Violated("state machine safety", f"{node.name} goes back from {node.handed} to a snapshot of {index}")
-        if node.disk.snapshot is None or node.disk.snapshot.last.index < index:
+        if node.disk.term_at(index) != snapshot.last.term:  # it has the entry, or has recorded the snapshot
             raise Violated("effect order", f"{node.name} adopts a snapshot of {index} that its disk does not know")
         node.handed = index
 

@@ -11,6 +11,7 @@ from raft_actors.machine_actor import AdoptState
 from raft_actors.protocol.effects import Adopt, Capture, Compact, SnapshotAnswer, SnapshotWork
 from raft_actors.protocol.events import SnapshotRequested
 from raft_actors.snapshot_keeper import Keeper, Saving
+from raft_actors.snapshot_store import DamagedSnapshot
 from raft_actors.testing.simulation.ports import Died
 from raft_actors.testing.simulation.watched import Watched
 from raft_actors.testing.simulation.world import Violated
@@ -40,6 +41,7 @@ class NodeSnapshots:
     engine: Engine
     replica: Replica
     keeper: Keeper
+    store: LogStore
     asked: set[int]
     life: int
     up: bool
@@ -57,6 +59,7 @@ class NodeSnapshots:
         self._keeper_queue = deque()
         self._keeping = False
         self.asked = set()
+        self.store = store
         self.keeper = Keeper(self.name, store, self.replica, self.cluster.codec.name, self._this._report)
 
     # -- ports ---------------------------------------------------------------------------------------------------------
@@ -101,12 +104,12 @@ class NodeSnapshots:
     def saved(self, answer: SnapshotAnswer) -> None:
         """A request for a snapshot is answered."""
         if answer.token not in self.asked:
-            raise Violated("one answer", f"{self.name} answers the request {answer.token} for a snapshot twice")
+            raise Violated("exactly one answer", f"{self.name} answers the request {answer.token} for a snapshot twice")
         self.asked.remove(answer.token)
         state = self.engine.state
         if answer.index is not None and answer.index != state.snapshot_index:
             raise Violated(
-                "one answer", f"{self.name} answers with a snapshot of {answer.index}, which it does not have"
+                "exactly one answer", f"{self.name} answers with a snapshot of {answer.index}, which it does not have"
             )
 
     # -- work ----------------------------------------------------------------------------------------------------------
@@ -115,6 +118,19 @@ class NodeSnapshots:
         """A caller wants one."""
         self.asked.add(token)
         self._this.post(SnapshotRequested(token))
+
+    def check_newest(self) -> None:
+        """The snapshot on our disk is the state of its index, unless somebody damaged it."""
+        snapshot = self._this.disk.snapshot
+        if snapshot is None or self._this.disk.files.damaged:
+            return
+        try:
+            with self.store.snapshots.open(snapshot.id) as reader:
+                state = self.replica.load(reader)
+                reader.finish()
+        except (DamagedSnapshot, OSError) as error:
+            raise Violated("snapshots load", f"{self.name} cannot load {snapshot.id}: {error}") from error
+        self.cluster.judge.saved(self.name, snapshot.last.index, self._digest(state), "has it in a snapshot in the end")
 
     def loaded(self, snapshot: Snapshot) -> None:
         """The state with which this process began is that of ``snapshot``."""

@@ -33,6 +33,9 @@ FAULTS = {
     "disk_error": "a write or a read fails; what it did is unknown until the next start",
     "damage": "a record or another value on the disk of a minority is damaged",
     "wipe": "the disk of a minority is lost",
+    "rot": "the newest snapshot of a minority is damaged or gone, and its peer has to do without",
+    "exile": "a follower is away for so long that the others may have dropped what it needs",
+    "snapshot": "callers ask for snapshots",
     "slow_machine": "the state machine is slow",
     "busy": "peers are slow to look into their inbox, so that much arrives together",
 }
