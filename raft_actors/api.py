@@ -353,7 +353,8 @@ def subscribe(
 
     Args:
         peer: whose events.
-        callback: called with ``LeaderChanged``, ``RoleChanged``, ``ConfigurationCommitted`` or ``PeerStopped``.
+        callback: called with ``LeaderChanged``, ``RoleChanged``, ``ConfigurationCommitted``, ``SnapshotTaken`` or
+            ``PeerStopped``.
         events: the classes wanted; ``None``: all.
 
     Returns:
