@@ -205,7 +205,13 @@ def test_a_peer_that_lost_its_snapshot_gets_one_and_never_begins_with_nothing(lo
             flip_a_bit(file)
         else:
             file.unlink()
+        cluster.partition({"s1"})
         cluster.start("s1")
+        reads = [raft.read("s1", ("get", "k19"), consistency="stale", block=False, timeout=20) for _ in range(3)]
+        with pytest.raises(raft.Timeout):
+            raft.read("s1", "len", consistency="stale", timeout=0.2)
+        cluster.heal()
+        assert [read.get() for read in reads] == [99, 99, 99]
         cluster.eventually(lambda: cluster.status("s1").last_applied > 100)
         assert raft.read("s1", ("get", "k19"), consistency="stale") == 99
         cluster.converged()
