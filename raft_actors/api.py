@@ -263,7 +263,7 @@ def read(
         query: given to ``handle_read``.
         consistency: ``"linearizable"``: sees every write finished before the call (thesis §6.4). ``"lease"``: the same
             without asking a majority, where the leader has ``Config.lease_reads`` on. ``"stale"``: what is here, at
-            once.
+            once; from a peer that has lost its snapshot, when its leader has sent it one.
         min_index: with ``"stale"``: once this index is applied here.
         timeout: seconds; ``None``: for ever.
         block: ``False`` returns a future at once, which carries every ``RaftError``.
@@ -353,7 +353,8 @@ def subscribe(
 
     Args:
         peer: whose events.
-        callback: called with ``LeaderChanged``, ``RoleChanged``, ``ConfigurationCommitted`` or ``PeerStopped``.
+        callback: called with ``LeaderChanged``, ``RoleChanged``, ``ConfigurationCommitted``, ``SnapshotTaken`` or
+            ``PeerStopped``.
         events: the classes wanted; ``None``: all.
 
     Returns:

@@ -48,6 +48,7 @@ class Replica:
     Attributes:
         state: what the machine returned last.
         applied: index of the newest applied entry.
+        least: with less applied than this, the state is none to read from: it was lost, and is on its way.
         abandoned: nobody waits for this replica any more; it stops before its next command.
     """
 
@@ -55,6 +56,7 @@ class Replica:
         self.machine = machine
         self.state = machine.init(name)
         self.applied = 0
+        self.least = 0
         self.abandoned = False
         self._name = name
         self._codec = codec
@@ -260,7 +262,7 @@ class MachineActor(InboxActor):
                 self._apply(item)
             case ReadBatch():
                 self._read(item)
-            case StaleRead() if item.min_index <= self.replica.applied:
+            case StaleRead() if max(item.min_index, self.replica.least) <= self.replica.applied:
                 self._read(item.batch)
             case StaleRead():
                 self._park(item)
@@ -295,7 +297,7 @@ class MachineActor(InboxActor):
             self._waiting = [one for one in self._waiting if not one[2].futures[0].done()]
             heapq.heapify(self._waiting)
             self._crowd = max(CROWD, 2 * len(self._waiting))
-        heapq.heappush(self._waiting, (read.min_index, next(self._arrivals), batch))
+        heapq.heappush(self._waiting, (max(read.min_index, self.replica.least), next(self._arrivals), batch))
         batch.futures[0].when_done(lambda _: self._release(batch, 1))
 
     def _read(self, batch: ReadBatch) -> None:

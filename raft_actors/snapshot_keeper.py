@@ -69,6 +69,7 @@ class Keeper:
         self._codec = codec
         self._report = report
         self._output: SnapshotOutput | None = None
+        self._given_up = False
         self._input: SnapshotInput | None = None
         self._loaded: dict[str, Any] = {}
 
@@ -146,6 +147,8 @@ class Keeper:
         output = store.snapshots.create(snapshot, cluster=store.identity.cluster, codec=self._codec, version=version)
         self._output = output
         try:
+            if self._given_up:  # looked at after _output was set, and set before that is looked at: one of the two sees
+                raise ValueError("the peer ends")
             self._replica.dump(saving.image, output)
             return output.commit()
         finally:
@@ -212,7 +215,8 @@ class Keeper:
         self._report(SnapshotLoaded(snapshot.id))
 
     def give_up(self) -> None:
-        """End what is being written, from another thread: its next write fails."""
+        """End what is being written, from another thread: its next write fails. Nothing more is begun."""
+        self._given_up = True
         output = self._output
         if output is not None:
             output.abort()

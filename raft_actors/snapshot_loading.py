@@ -2,7 +2,8 @@
 
 A snapshot that turns out to be damaged is refused, and an older one takes its place if the log reaches back to it. If
 there is none, and the log does not begin with entry 1, the peer starts without a state: it votes and takes entries, but
-leads nobody, until a leader has sent it a snapshot. A peer that is a cluster by itself has nobody to ask.
+leads nobody and answers no read, until a leader has sent it a snapshot. A peer that is a cluster by itself has nobody
+to ask.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def load_newest(store: LogStore, replica: Replica, name: str) -> Snapshot | None
             return snapshot
     if store.recovered.log.previous.index:
         _require_others(store, name)
+        replica.least = store.recovered.log.previous.index
         logger.error("peer %s has lost its snapshot, and waits for one of its leader", name)
     return None
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours.snapshots import covered
+from raft_actors.behaviours.snapshots import answer_callers, covered
 from raft_actors.behaviours.transition import Transition, armed
 from raft_actors.protocol.effects import Adopt, Discard, DropChunks, Effect, Persist, Restore, Send, StoreChunk
 from raft_actors.protocol.events import ChunkStored, SnapshotLoaded
@@ -129,12 +129,17 @@ def on_snapshot_loaded(state: PeerState, event: SnapshotLoaded) -> Transition:
 
 
 def adopt_if_ready(state: PeerState, effects: list[Effect]) -> PeerState:
-    """Let the machine switch once the state is loaded and the store has recorded where it belongs (BUG-03, BUG-47)."""
+    """Let the machine switch once the state is loaded and the store has recorded where it belongs (BUG-03, BUG-47).
+
+    It is the snapshot, too, that callers have been waiting for while there was nothing here to save.
+    """
     snapshot = state.restoring
     if snapshot is None or not state.restored or state.log.durable < snapshot.last.index:
         return state
     effects.append(Adopt(snapshot))
     index = snapshot.last.index
+    state, answers = answer_callers(state)
+    effects += answers
     return replace(
         state, handed=index, applying=(*state.applying, index), restoring=None, restored=False, loading=False
     )

@@ -25,6 +25,7 @@ from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
 
 __all__ = [
+    "answer_callers",
     "configuration_at",
     "covered",
     "on_snapshot_failed",
@@ -92,7 +93,7 @@ def on_snapshot_written(state: PeerState, event: SnapshotWritten, moment: Moment
     snapshot = event.snapshot
     state = replace(state, capturing=None)
     if snapshot.last.index <= state.snapshot_index:
-        return _answer_callers(state)
+        return answer_callers(state)
     through = state.log.position_at(_cut(state, snapshot, moment))
     if through is None:
         return Transition(state)
@@ -127,10 +128,11 @@ def on_snapshot_recorded(state: PeerState, event: SnapshotRecorded) -> Transitio
     """The store knows it: tell who waited for it."""
     if state.snapshot is None or event.id != state.snapshot.id:
         return Transition(state)
-    return _answer_callers(state)
+    return answer_callers(state)
 
 
-def _answer_callers(state: PeerState) -> Transition:
+def answer_callers(state: PeerState) -> Transition:
+    """Answer those who asked for no more than the newest snapshot has."""
     index = state.snapshot_index
     effects: tuple[Effect, ...] = tuple(
         SnapshotAnswer(token, index) for wanted, token in state.snapshot_callers if wanted <= index
@@ -140,11 +142,12 @@ def _answer_callers(state: PeerState) -> Transition:
 
 
 def on_snapshot_failed(state: PeerState) -> Transition:
-    """Go on without it, with a longer log, and try again later."""
+    """Go on without it, with a longer log, and try again later. Who has what was asked for all the same is told so."""
     later = state.handed + max(1, state.settings.snapshot_threshold // RETRY_SHARE)
-    effects: tuple[Effect, ...] = tuple(SnapshotAnswer(token, None) for _, token in state.snapshot_callers)
+    state, answers = answer_callers(state)
+    failed = tuple(SnapshotAnswer(token, None) for _, token in state.snapshot_callers)
     state = replace(state, capturing=None, no_snapshot_before=later, snapshot_callers=(), snapshot_wanted=0)
-    return Transition(state, effects)
+    return Transition(state, (*answers, *failed))
 
 
 def worth_a_snapshot(state: PeerState) -> bool:

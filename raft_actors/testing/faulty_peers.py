@@ -33,6 +33,8 @@ __all__ = ["PATIENCE", "FaultyPeers"]
 
 PATIENCE = 5.0
 """Seconds that a peer gets to end, or to show its state."""
+BESIDE = (".TAIL", ".snapshots")
+"""How the names end of what belongs to a store that is a single file."""
 LAST_STEPS = 1.0
 """Seconds that its threads get to end after it."""
 
@@ -175,7 +177,7 @@ class FaultyPeers:
         if self._handle_or_none(self._known(name)) is not None:
             raise Refused(f"peer {name!r} runs on its store", advice="stop or crash it before its disk is wiped")
         self._disks[name].forget()
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        _remove(self._folder / name)
 
     def disk(self, name: str) -> Disk:
         """The disk of ``name``, with ``delay(seconds)``, ``fail(errno, times=1)``, ``hang()`` and ``heal()``."""
@@ -211,7 +213,7 @@ class FaultyPeers:
         """After its end: free what hung in its disk, and wait for its threads, but not for user code that hangs."""
         self._paused.discard(name)
         self._disks[name].let_go()
-        ours = {f"raft-{part}-{name}" for part in ("peer", "machine", "writer", "restart")}
+        ours = {f"raft-{part}-{name}" for part in ("peer", "machine", "writer", "snapshots", "restart")}
         deadline = time.monotonic() + LAST_STEPS
         for thread in threading.enumerate():
             if thread.name in ours and thread is not threading.current_thread():
@@ -220,6 +222,15 @@ class FaultyPeers:
     def _awake(self, name: str) -> Handle | None:
         handle = self._handle_or_none(name)
         return handle if handle is not None and handle.running and name not in self._paused else None
+
+
+def _remove(store: Path) -> None:
+    """Remove a store; if an adapter made it a single file, its mark and its snapshots lie beside it."""
+    for path in (store, *(store.with_name(store.name + suffix) for suffix in BESIDE)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _engine(storage: str | Callable[[str], StorageAdapter]) -> tuple[Callable[[str], StorageAdapter], str]:

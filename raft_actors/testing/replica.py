@@ -13,11 +13,13 @@ from raft_actors.futures import RequestFuture
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import Entry as LogEntry
 from raft_actors.protocol.entry import EntryKind
+from raft_actors.store_meta import read_meta
 
 if TYPE_CHECKING:
     from raft_actors.codec import CheckedCodec
     from raft_actors.peer import Peer
     from raft_actors.testing.disk import Disk
+    from storage_adapters import StorageAdapter
 
 __all__ = ["Entry", "shown", "state_of", "stored_entries"]
 
@@ -55,16 +57,28 @@ def stored_entries(disk: Disk, folder: Path, peer: Peer | None) -> list[LogEntry
     """Everything in a peer's durable log, whether it runs or not, and whatever its disk does."""
     if peer is not None:
         with disk.peeking():
-            return list(_running(peer))
+            return _running(peer)
     with disk.opened(folder) as adapter:
-        return [] if adapter is None else list(inspection.entries(adapter, *adapter.bounds()))
+        return [] if adapter is None else list(_stopped(adapter))
 
 
-def _running(peer: Peer) -> Iterator[LogEntry]:
-    index = peer.engine.state.log.first
-    while found := peer.store.read(index, 2**62, READ_BYTES):
-        yield from found
-        index = found[-1].index + 1
+def _running(peer: Peer) -> list[LogEntry]:
+    """The entries of a log that may be cut meanwhile: then it is read again, from where it begins now."""
+    while True:
+        first = index = peer.engine.state.log.first
+        entries: list[LogEntry] = []
+        while found := peer.store.read(index, 2**62, READ_BYTES):
+            entries += found
+            index = found[-1].index + 1
+        if peer.engine.state.log.first == first:
+            return entries
+
+
+def _stopped(adapter: StorageAdapter) -> Iterator[LogEntry]:
+    """The entries of a store; what was cut off its log may still lie before them."""
+    meta = read_meta(adapter.meta, "the store")
+    first, last = adapter.bounds()
+    return inspection.entries(adapter, first if meta is None else max(first, meta.base.last.index + 1), last)
 
 
 def state_of(peer: Peer, timeout: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import raft_actors as raft
 from raft_actors import names, supervisor
+from tests.threads.snapshot_machines import Slow
 from tests.threads.tools import assert_nothing_left, remember
 
 
@@ -25,3 +27,10 @@ def nothing_is_left() -> Iterator[None]:
 @pytest.fixture
 def config(tmp_path: Path) -> raft.Config:
     return raft.Config(data_dir=tmp_path)
+
+
+@pytest.fixture
+def slow() -> Iterator[type[Slow]]:
+    Slow.gate, Slow.entered, Slow.problem = threading.Event(), threading.Event(), None
+    yield Slow
+    Slow.gate.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +14,18 @@ from raft_actors import supervisor
 from raft_actors.behaviours import sending
 from raft_actors.machines import KV
 from raft_actors.testing import Cluster
+from tests.threads.snapshot_machines import (
+    OFTEN,
+    SELDOM,
+    Slow,
+    cut_off,
+    fill,
+    flip_a_bit,
+    leader_of,
+    other_than,
+    snapshot_files,
+)
 from tests.threads.tools import wait_until
-
-OFTEN = raft.Config(snapshot_threshold=50, trailing_entries=0)
-SELDOM = raft.Config(snapshot_threshold=10**6, trailing_entries=0)
-
-
-class Slow(KV):
-    """A machine whose states are saved, and loaded, when the test says so."""
-
-    gate = threading.Event()
-    entered = threading.Event()
-    problem: Exception | None = None
-    version = 0
-
-    def dump(self, image: Any, file: Any) -> None:
-        self._pass()
-        super().dump(image, file)
-
-    def load(self, file: Any) -> Any:
-        self._pass()
-        return super().load(file)
-
-    def _pass(self) -> None:
-        type(self).entered.set()
-        assert self.gate.wait(20)
-        if self.problem is not None:
-            raise self.problem
-
-
-@pytest.fixture
-def slow() -> Iterator[type[Slow]]:
-    Slow.gate, Slow.entered, Slow.problem = threading.Event(), threading.Event(), None
-    yield Slow
-    Slow.gate.set()
-
-
-def leader_of(cluster: Cluster) -> str:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def other_than(cluster: Cluster, *names: str | None) -> str:
-    return next(name for name in cluster.names if name not in names)
-
-
-def fill(cluster: Cluster, count: int) -> None:
-    leader = leader_of(cluster)
-    for future in [raft.write(leader, ("set", f"k{n % 20}", n), block=False) for n in range(count)]:
-        future.get(timeout=10)
-
-
-def snapshot_files(folder: Path, name: str) -> list[Path]:
-    return sorted((folder / name / "snapshots").glob("*"))
-
-
-def flip_a_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("storage", ["lmdb", "rocksdb", "memory"])
@@ -88,7 +39,7 @@ def test_peers_take_snapshots_by_themselves_and_cut_their_logs(storage: str) -> 
         assert all(entry.index > 100 for entry in cluster.entries("s1"))
 
 
-@pytest.mark.parametrize("storage", ["lmdb", "rocksdb"])
+@pytest.mark.parametrize("storage", ["lmdb", "rocksdb", "memory"])
 def test_a_peer_far_behind_gets_a_snapshot_while_writes_go_on(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "CHUNK_BYTES", 100)
     with Cluster(KV, storage=storage, config=OFTEN) as cluster:
@@ -152,14 +103,16 @@ def test_a_machine_that_cannot_be_saved_fails_the_snapshot_and_nothing_else(slow
         assert raft.snapshot("s1")
 
 
-def test_a_full_disk_fails_the_snapshot_and_the_peer_goes_on() -> None:
-    with Cluster(KV, config=SELDOM) as cluster:
+@pytest.mark.parametrize("storage", ["lmdb", "rocksdb"])
+def test_a_full_disk_fails_the_snapshot_and_the_peer_goes_on(storage: str, tmp_path: Path) -> None:
+    with Cluster(KV, config=SELDOM, storage=storage, data_dir=tmp_path) as cluster:
         fill(cluster, 10)
         behind = other_than(cluster, leader_of(cluster))
         cluster.converged()
         cluster.disk(behind).fail(errno.ENOSPC)
         with pytest.raises(raft.StorageFailed, match=behind):
             raft.snapshot(behind)
+        assert snapshot_files(tmp_path, behind) == []
         fill(cluster, 10)
         cluster.converged()
         assert raft.snapshot(behind)
@@ -229,19 +182,7 @@ def test_stale_reads_are_answered_from_the_old_state_until_the_new_one_is_comple
         cluster.write(("set", "k", "old"))
         cluster.converged()
         behind = other_than(cluster, leader_of(cluster))
-        cluster.partition({behind}, set(cluster.names) - {behind})
-        cluster.eventually(lambda: cluster.leader() != behind)
-        needed = cluster.status(behind).last_index
-
-        def cut() -> bool:
-            """What it needs is kept for a while, as it may come back at once."""
-            cluster.write(("set", "k", "new"))
-            return all(
-                raft.snapshot(name) and cluster.status(name).first_index > needed + 1
-                for name in set(cluster.names) - {behind}
-            )
-
-        cluster.eventually(cut)
+        cut_off(cluster, behind)
         slow.gate, slow.entered = threading.Event(), threading.Event()
         cluster.heal()
         assert slow.entered.wait(10)
@@ -264,7 +205,13 @@ def test_a_peer_that_lost_its_snapshot_gets_one_and_never_begins_with_nothing(lo
             flip_a_bit(file)
         else:
             file.unlink()
+        cluster.partition({"s1"})
         cluster.start("s1")
+        reads = [raft.read("s1", ("get", "k19"), consistency="stale", block=False, timeout=20) for _ in range(3)]
+        with pytest.raises(raft.Timeout):
+            raft.read("s1", "len", consistency="stale", timeout=0.2)
+        cluster.heal()
+        assert [read.get() for read in reads] == [99, 99, 99]
         cluster.eventually(lambda: cluster.status("s1").last_applied > 100)
         assert raft.read("s1", ("get", "k19"), consistency="stale") == 99
         cluster.converged()

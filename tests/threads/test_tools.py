@@ -18,8 +18,20 @@ from tests.threads.tools import assert_nothing_left, wait_until
 
 @contextmanager
 def a_thread(_: Path) -> Iterator[None]:
+    with _running("raft-writer-s1"):
+        yield
+
+
+@contextmanager
+def a_thread_for_snapshots(_: Path) -> Iterator[None]:
+    with _running("raft-snapshots-s1"):
+        yield
+
+
+@contextmanager
+def _running(name: str) -> Iterator[None]:
     end = threading.Event()
-    thread = threading.Thread(target=end.wait, name="raft-writer-s1")
+    thread = threading.Thread(target=end.wait, name=name)
     thread.start()
     yield
     end.set()
@@ -46,7 +58,7 @@ def a_lock(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("leftover", [a_thread, a_name, an_actor, a_lock])
+@pytest.mark.parametrize("leftover", [a_thread, a_thread_for_snapshots, a_name, an_actor, a_lock])
 def test_a_planted_leftover_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leftover: Callable[[Path], ExitStack]
 ) -> None:

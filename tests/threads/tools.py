@@ -15,7 +15,15 @@ from storage_adapters import lock
 
 NEVER = threading.Event()
 """Never set: who waits for it stands for work that takes its time."""
-OURS = ("raft-peer-", "raft-machine-", "raft-writer-", "raft-restart-", "raft-testing-", "raft-subscription")
+OURS = (
+    "raft-peer-",
+    "raft-machine-",
+    "raft-writer-",
+    "raft-snapshots-",
+    "raft-restart-",
+    "raft-testing-",
+    "raft-subscription",
+)
 
 
 class Recorder(raft.StateMachine):
