@@ -118,13 +118,7 @@ class LogStore:
                 self._note()
 
     def begins_with(self, snapshot: Snapshot | None) -> None:
-        """Hear which snapshot the machine could be given at the start: where the recorded one is damaged, an older one.
-
-        It counts as the recorded one from now on, so that the next to be taken or installed may be older than that.
-
-        Args:
-            snapshot: ``None`` if there was none.
-        """
+        """Let this count as the recorded one: that, or, where it is damaged, an older one that is sound, or none."""
         self._recorded = snapshot
 
     def compact(
@@ -152,7 +146,7 @@ class LogStore:
             if through > base.last.index:
                 base = Base(*self._head(through), configuration_index, configuration)
             self._record(snapshot, base, {})
-            self._drop_superseded()
+            self.snapshots.drop_before(self._base.last.index)  # the log does not reach back to these
             self._note()
 
     def trim(self, max_entries: int) -> bool:
@@ -325,21 +319,17 @@ class LogStore:
         if not held:
             self._last, self._chain = snapshot.last, snapshot.chain
             self._adapter.compact(last)
-        self._drop_superseded()
+        self.snapshots.drop_before(self._base.last.index)  # the log does not reach back to these
 
     def _record(self, snapshot: Snapshot, base: Base, meta: dict[str, bytes], cut: int | None = None) -> None:
         """Record a snapshot and the base that goes with it, durably."""
         self._adapter.write(Batch(meta | snapshot_value(snapshot) | base_value(base), cut))
         self._recorded, self._base = snapshot, base
 
-    def _drop_superseded(self) -> None:
-        """Remove the snapshots to which the log does not reach back."""
-        self.snapshots.drop_before(self._base.last.index)
-
     def _require_newer(self, snapshot: Snapshot) -> None:
         base, last = self._base.last, snapshot.last
-        again = last == base and self._recorded is None  # what was damaged here comes back
-        if (last.index <= base.index and not again) or last.term < base.term:
+        lost = last == base and self._recorded is None  # what was damaged here comes back
+        if (last.index <= base.index and not lost) or last.term < base.term:
             raise InvariantViolated(f"{self._where} begins after {base}, {snapshot} cannot take its place")
         self._require_there(snapshot)
 

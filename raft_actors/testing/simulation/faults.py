@@ -105,11 +105,9 @@ class Faults:
         cluster = self._cluster
         cluster.world.note("faults", "end")
         cluster.network.heal()
-        self._hung.clear()
-        self._slow.clear()
+        self._hung, self._slow = {}, {}
         for node in cluster.nodes.values():
-            node.disk.failing = 0
-            node.fuse = 0
+            node.disk.failing = node.fuse = 0
             node.clock.set_rate(1.0)
             node.recover_from_pause()
             if not node.up and not node.retired:
@@ -268,8 +266,7 @@ class Faults:
             node.crash()
         self._cluster.world.note(node.name, "disk is wiped")
         node.wiped += 1
-        node.retired = True
-        node.disk = node.new_disk()
+        node.retired, node.disk = True, node.new_disk()
         self.after_crash(node)
 
     def _rot(self) -> None:
@@ -281,13 +278,12 @@ class Faults:
         if node.up:
             node.crash()
             self.after_crash(node)
-        rng = self._cluster.world.rng
-        node.disk.files.damage(f"{snapshot.id}.snap", rng.getrandbits(16) if rng.random() < 0.8 else None)
-        self._cluster.world.note(node.name, "snapshot is damaged", snapshot.last.index)
+        world = self._cluster.world
+        node.disk.files.damage(f"{snapshot.id}.snap", world.rng.getrandbits(16) if world.rng.random() < 0.8 else None)
+        world.note(node.name, "snapshot is damaged", snapshot.last.index)
 
     def _snapshot(self) -> None:
-        node = self._any()
-        self._asked += 1
+        node, self._asked = self._any(), self._asked + 1
         if node.up:
             self._cluster.world.note(node.name, "is asked for a snapshot")
             node.ask_for_snapshot(self._asked)
@@ -295,17 +291,17 @@ class Faults:
     def _exile(self) -> None:
         """A follower dies or is cut off; the others go on meanwhile, take snapshots and cut their logs."""
         world, leader = self._cluster.world, self._leader()
-        followers = [node for node in self._cluster.nodes.values() if node.name != leader]
-        if not leader or not followers:
+        names = [name for name in self._cluster.names if name != leader]
+        if not leader or not names:
             return
-        node, seconds = followers[int(world.rng.random() * len(followers))], world.rng.uniform(0.5, 4.0)
+        node = self._cluster.nodes[names[int(world.rng.random() * len(names))]]
+        seconds = world.rng.uniform(0.5, 4.0)
         world.note(node.name, "is exiled until", world.now + seconds)
         if node.up and world.rng.random() < 0.3:
             node.crash()
             world.after(seconds, self._restart, node)
         else:
-            others = [name for name in self._cluster.names if name != node.name]
-            self._isolate((both_ways([node.name], others), seconds))
+            self._isolate((both_ways([node.name], self._cluster.names), seconds))
 
     # -- network -------------------------------------------------------------------------------------------------------
 
