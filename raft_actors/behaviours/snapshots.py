@@ -75,12 +75,16 @@ def covered(configurations: tuple[tuple[int, Configuration], ...], index: int) -
 
 
 def request(state: PeerState, event: SnapshotRequested) -> Transition:
-    """A caller wants everything that is applied now in a durable snapshot; one that runs may be too old for that."""
+    """A caller wants everything that is applied now in a durable snapshot; one that runs may be too old for that.
+
+    It is tried at once, whatever failed before: where nobody writes, "later" would never come.
+    """
     index = max(state.handed, 1)
     if index <= state.snapshot_index:
         return Transition(state, (SnapshotAnswer(event.token, state.snapshot_index),))
     callers = (*state.snapshot_callers, (index, event.token))
-    return Transition(replace(state, snapshot_callers=callers, snapshot_wanted=max(state.snapshot_wanted, index)))
+    wanted = max(state.snapshot_wanted, index)
+    return Transition(replace(state, snapshot_callers=callers, snapshot_wanted=wanted, no_snapshot_before=0))
 
 
 def on_snapshot_written(state: PeerState, event: SnapshotWritten, moment: Moment) -> Transition:
