@@ -31,9 +31,10 @@ def install(state: PeerState, snapshot: Snapshot) -> Stage:
     return stage
 
 
-def adopt(snapshot: Snapshot, *, handed: int) -> None:
+def adopt(snapshot: Snapshot, *, handed: int, on_disk: int = 2) -> None:
     """Its machine is to go on from there, after so many entries."""
     stage = install(peer("s1"), GOOD)
+    stage.cut("s1", on_disk + 1)
     stage.nodes["s1"].handed = handed
     stage.observer.adopted(stage.nodes["s1"], snapshot)
 
@@ -71,7 +72,7 @@ def a_machine_goes_back_to_a_snapshot() -> None:
 
 @violates("effect order", "that its disk does not know")
 def a_machine_runs_ahead_of_what_its_disk_recorded() -> None:
-    adopt(GOOD, handed=0)
+    adopt(GOOD, handed=0, on_disk=1)
 
 
 @violates("equal states", "starts with it as 7")
