@@ -125,9 +125,8 @@ def _checked(
         count = adapter.bounds()[1] - torn.index + 1
         logger.warning("%s: a torn tail of %d entries is dropped: %s", where, count, torn)
     meta = _settle(adapter, meta, mark, torn, wanted.codec)
-    first, last = adapter.bounds()
-    if first <= meta.base.last.index >= last:
-        adapter.compact(meta.base.last.index)  # nothing is left: the next entry has to find its place
+    if adapter.bounds()[1] < meta.base.last.index:
+        adapter.compact(meta.base.last.index)  # the next entry would leave a gap
     remove_leftovers(snapshots, meta, usable)
     return OpenedStore(adapter, meta, found, survey.last, survey.chain, None, snapshots, where)
 
