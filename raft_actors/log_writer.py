@@ -74,7 +74,7 @@ class Writer:
         self._send = send
         self._report = report
         self.commits = 0
-        self.untrimmed = False
+        self.untrimmed = True  # the last run may have left some
 
     def perform(self, items: Sequence[Job | Load | Compact]) -> None:
         """Do everything that was queued, jobs first, as far as no snapshot overtakes another.

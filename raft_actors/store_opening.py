@@ -9,7 +9,7 @@
     every record     -> damage at or below the mark: CorruptLog; above it: a torn tail
     snapshots        -> which of them the log goes on from
     settle           -> one durable write: the torn tail goes, and what was found is on the disk
-    tidy up          -> entries that a compaction was still to drop, and files that do not count, are removed
+    tidy up          -> files that do not count are removed; entries that were compacted go later, slice by slice
     mark             -> says what is durable now
 """
 
@@ -125,8 +125,8 @@ def _checked(
         count = adapter.bounds()[1] - torn.index + 1
         logger.warning("%s: a torn tail of %d entries is dropped: %s", where, count, torn)
     meta = _settle(adapter, meta, mark, torn, wanted.codec)
-    if adapter.bounds()[0] <= meta.base.last.index:
-        adapter.compact(meta.base.last.index)
+    if adapter.bounds()[1] < meta.base.last.index:
+        adapter.compact(meta.base.last.index)  # the next entry would leave a gap
     remove_leftovers(snapshots, meta, usable)
     return OpenedStore(adapter, meta, found, survey.last, survey.chain, None, snapshots, where)
 

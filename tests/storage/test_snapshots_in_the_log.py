@@ -110,13 +110,21 @@ def test_a_prefix_is_dropped_slice_by_slice(stores: Reopened) -> None:
         assert store.read(10, 11, 1 << 20) == ()
 
 
-def test_a_prefix_that_was_not_dropped_is_dropped_on_opening(stores: Reopened) -> None:
+@pytest.mark.parametrize("through", [10, 20])
+def test_a_prefix_that_was_not_dropped_stays_hidden_on_opening_and_is_dropped_later(
+    stores: Reopened, through: int
+) -> None:
     with stores.filled() as store:
-        compacted(store, 20, 10)
+        compacted(store, 20, through)
         store.trim(4)
     with stores.open() as store:
-        assert not store.trim(1)
-        assert everything(store) == commands(11, 20)
+        assert store.read(5, through, 1 << 20) == ()
+        assert everything(store) == commands(through + 1, 20)
+        append(store, *commands(21, 22))
+        assert store.trim(4)
+        assert not store.trim(20)
+    with stores.open() as store:
+        assert everything(store) == commands(through + 1, 22)
 
 
 def test_a_follower_far_behind_goes_on_from_an_installed_snapshot(stores: Reopened) -> None:
