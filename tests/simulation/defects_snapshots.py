@@ -99,13 +99,13 @@ def the_log_is_cut_beyond_its_snapshot(honest: Any) -> Any:
     return lambda state, snapshot, moment: min(snapshot.last.index + 1, state.log.last.index)
 
 
-@defect("own", f"{TAKING}:_answer_callers")
+@defect("own", f"{TAKING}:answer_callers")
 def whoever_wants_a_snapshot_is_forgotten(honest: Any) -> Any:
     """Nobody is told that the snapshot is there."""
     return lambda state: Transition(replace(state, snapshot_callers=()))
 
 
-@defect("own", f"{TAKING}:_answer_callers")
+@defect("own", f"{TAKING}:answer_callers")
 def whoever_wants_a_snapshot_is_told_again_and_again(honest: Any) -> Any:
     """Who was told that the snapshot is there is told so of the next one, too."""
     return lambda state: Transition(state, honest(state).effects)
