@@ -28,6 +28,9 @@ def stop(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
     if worth_a_snapshot(state):
         latest = moment.now + SAVING_SHARE * event.timeout
         wanted = max(state.snapshot_wanted, state.handed)
+        role = state.role
+        if isinstance(role, Leader):  # who is asked to stop trusts no lease any more, whenever it hands over
+            state = replace(state, role=replace(role, lease_given_up=True))
         return Transition(
             replace(state, stop_after_snapshot=(latest, moment.now + event.timeout), snapshot_wanted=wanted)
         )

@@ -352,3 +352,11 @@ def test_a_stopping_leader_hands_over_after_it_has_saved() -> None:
 def test_what_a_snapshot_stands_for_is_one_value() -> None:
     whole = snapshot(LogPosition(1, 4))
     assert whole == Snapshot("s2-4", LogPosition(1, 4), 0, 4.0, 1, bench.THREE, 10)
+
+
+def test_a_leader_that_saves_before_it_stops_trusts_no_lease_meanwhile() -> None:
+    settings = Settings(snapshot_threshold=20, lease_reads=True)
+    state = bench.leader(terms=(1, 1), settings=settings)
+    state, effects = take(state, StopRequested(5.0))
+    assert bench.of_type(effects, fx.Capture)
+    assert bench.leading(state).lease_given_up
