@@ -358,5 +358,5 @@ def test_a_leader_that_saves_before_it_stops_trusts_no_lease_meanwhile() -> None
     settings = Settings(snapshot_threshold=20, lease_reads=True)
     state = bench.leader(terms=(1, 1), settings=settings)
     state, effects = take(state, StopRequested(5.0))
-    assert bench.of_type(effects, fx.Capture)
-    assert bench.leading(state).lease_given_up
+    assert of_type(effects, Capture)
+    assert leading(state).lease_given_up
