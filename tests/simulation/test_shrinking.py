@@ -15,7 +15,7 @@ def forgets_its_term(original: Any) -> Any:
 
 def test_a_failure_is_shown_with_fewer_faults_peers_and_steps_and_can_be_repeated() -> None:
     with planted("raft_actors.behaviours.follower:_durable_match", forgets_its_term):
-        seeds = (simulate(Ledger, seed=seed, steps=3000, peers=5) for seed in range(300))
+        seeds = (simulate(Ledger, seed=seed, steps=3000, peers=5) for seed in range(25, 300))
         failed = (report for report in seeds if not report.ok)
         large = next(report for report in failed if len(report.plan.faults) > 4 and len(report.history) > 100)
         small = shrink(Ledger, large)
