@@ -20,6 +20,7 @@ from raft_actors.errors import (
     ElectionInProgress,
     InvariantViolated,
     NotConfigured,
+    NotInConfiguration,
     NotLeader,
     RaftError,
 )
@@ -29,6 +30,7 @@ from raft_actors.protocol.effects import (
     Adopt,
     Apply,
     Capture,
+    ChangeAnswer,
     ClusterFormed,
     ClusterRefused,
     Compact,
@@ -95,6 +97,9 @@ class Ports(Protocol):
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
         """A request to form a cluster was answered."""
+
+    def changed(self, answer: ChangeAnswer) -> None:
+        """A request for other members was answered."""
 
     def discarded(self, effect: Discard) -> None:
         """A message was refused."""
@@ -210,6 +215,8 @@ class Engine:
                 self._perform_snapshot(effect)
             case ClusterFormed() | ClusterRefused():
                 self._ports.formed(effect)
+            case ChangeAnswer():
+                self._ports.changed(effect)
             case Discard():
                 self._ports.discarded(effect)
             case ReadyToStop():
@@ -245,6 +252,7 @@ def _worth_a_notice(before: PeerState, after: PeerState) -> bool:
         or after.ballot is not before.ballot
         or after.configurations is not before.configurations
         or after.snapshot is not before.snapshot
+        or after.joining is not before.joining
         or (before.commit_index < _configured(after) <= after.commit_index)
     )
 
@@ -260,6 +268,8 @@ def refused(name: str, effect: Reject) -> RaftError:
             return NotLeader(effect.leader or "", f"peer {name!r} is not the leader, {effect.leader!r} is")
         case Refusal.NOT_CONFIGURED:
             return NotConfigured(f"peer {name!r} is not part of a cluster yet")
+        case Refusal.REMOVED:
+            return NotInConfiguration(f"peer {name!r} is a member of its cluster no more")
         case _:
             return ElectionInProgress(f"peer {name!r} knows no leader at the moment")
 

@@ -6,17 +6,29 @@ for one proposal, only that one. Everything else is refused and counted, never a
 
 from __future__ import annotations
 
-from raft_actors.protocol.messages import FormCluster, FormClusterReply, Message
+from raft_actors.protocol.messages import (
+    FormCluster,
+    FormClusterReply,
+    Introduce,
+    IntroduceReply,
+    Join,
+    JoinReply,
+    Message,
+)
 from raft_actors.protocol.state import Forming, PeerState, Reserved
 
-__all__ = ["why_refused"]
+__all__ = ["REPLACED", "why_refused"]
+
+BETWEEN_STRANGERS = (FormCluster, FormClusterReply, Introduce, IntroduceReply, Join, JoinReply)
+"""What peers say to each other before they belong together; the rules for them look at cluster and incarnation."""
+REPLACED = "replaced incarnation"
 
 
 def why_refused(state: PeerState, message: Message) -> str:
     """Why ``message`` must be ignored; ``""`` if it may be heard."""
     if message.receiver and message.receiver != state.incarnation:
         return "meant for another incarnation"
-    if isinstance(message, FormCluster | FormClusterReply):
+    if isinstance(message, BETWEEN_STRANGERS):
         return ""
     if not message.cluster:
         return "no cluster"
@@ -26,7 +38,7 @@ def why_refused(state: PeerState, message: Message) -> str:
         return "foreign cluster"
     member = state.configuration.members().get(message.sender)
     if member is not None and member.incarnation != message.incarnation:
-        return "replaced incarnation"
+        return REPLACED
     return ""
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.leader import become_leader
-from raft_actors.behaviours.transition import Transition, election_deadline, forget_leader, other_voters
+from raft_actors.behaviours.transition import Transition, election_deadline, forget_leader, may_stand, other_voters
 from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.effects import Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply, TimeoutNow
@@ -35,7 +35,7 @@ def campaign(state: PeerState, moment: Moment) -> Transition:
     if isinstance(role, Candidate) and state.name not in role.votes:
         return Transition(replace(state, role=replace(role, election_deadline=election_deadline(state, moment))))
     state, effects = forget_leader(state)
-    if not state.configuration.is_voter(state.name) or state.lacks_state:
+    if not may_stand(state):
         return Transition(replace(state, role=Follower()), effects)
     state, asked = _ask_for_pre_votes(state, moment) if state.settings.pre_vote else start_election(state, moment)
     return Transition(state, effects + asked)
@@ -150,6 +150,6 @@ def _soon(state: PeerState, moment: Moment) -> float:
 
 def on_timeout_now(state: PeerState, message: TimeoutNow, moment: Moment) -> Transition:
     """The leader hands over to us: stand at once, without pre-vote. Thesis: §3.10."""
-    if message.sender != state.leader or not state.configuration.is_voter(state.name) or state.lacks_state:
+    if message.sender != state.leader or not may_stand(state):
         return Transition(state)
     return start_election(state, moment, transfer=True)

@@ -111,6 +111,8 @@ def _follow(state: PeerState, leader: str, moment: Moment) -> Transition:
     if state.settings.lease_reads:
         promised = moment.now + state.settings.min_election_timeout
         state = replace(state, no_vote_until=max(state.no_vote_until, promised))
+    if state.removed:  # a leader speaks to members only: it was let in again
+        state = replace(state, removed=0)
     return Transition(replace(state, heard_at=moment.now, role=Follower(election_deadline(state, moment))), effects)
 
 

@@ -17,7 +17,15 @@ from raft_actors.protocol.types import Moment
 
 NEVER_HEARD = float("-inf")
 
-__all__ = ["continue_transfer", "expire_transfer", "finish_stop", "on_successor_down", "stop", "stop_when_saved"]
+__all__ = [
+    "continue_transfer",
+    "expire_transfer",
+    "finish_stop",
+    "hand_to_successor",
+    "on_successor_down",
+    "stop",
+    "stop_when_saved",
+]
 
 SAVING_SHARE = 0.5
 """Share of the time for a graceful stop in which a snapshot may be taken first."""
@@ -75,6 +83,15 @@ def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
     return continue_transfer(replace(state, role=replace(role, transfer=transfer)))
 
 
+def hand_to_successor(state: PeerState, role: Leader, moment: Moment) -> Transition:
+    """Of a leader that goes: turn to whoever can take it now; if there is nobody, it goes on alone."""
+    target = _successor(state, role, moment)
+    if target is None:
+        return Transition(replace(state, role=role))
+    transfer = Transfer(target, moment.now + state.settings.max_election_timeout)
+    return continue_transfer(replace(state, role=replace(role, transfer=transfer)))
+
+
 def _successor(state: PeerState, role: Leader, moment: Moment) -> str | None:
     """The most caught-up voter that answered within an election timeout; the first named of equals.
 
@@ -92,7 +109,7 @@ def continue_transfer(state: PeerState) -> Transition:
     if not isinstance(role, Leader) or role.transfer is None or role.transfer.sent:
         return Transition(state)
     target = role.transfer.target
-    if role.progress[target].match_index < state.log.last.index:
+    if target not in role.progress or role.progress[target].match_index < state.log.last.index:
         return Transition(state)
     message = TimeoutNow(
         cluster=state.cluster,
@@ -111,7 +128,7 @@ def expire_transfer(state: PeerState, moment: Moment) -> Transition:
     if not isinstance(role, Leader) or role.transfer is None or moment.now < role.transfer.deadline:
         return Transition(state)
     target = role.transfer.target
-    if role.progress[target].match_index == 0:
+    if target in role.progress and role.progress[target].match_index == 0:
         silent = replace(role.progress[target], heard_at=NEVER_HEARD)
         role = replace(role, progress={**role.progress, target: silent})
     return _give_up_transfer(state, role, moment)

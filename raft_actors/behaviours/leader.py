@@ -10,11 +10,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours import handover, sending
+from raft_actors.behaviours.appending import append
 from raft_actors.behaviours.reads import confirm_round
-from raft_actors.behaviours.replication import feed, feed_all, heartbeat_all, note_reply
+from raft_actors.behaviours.replication import feed, heartbeat_all, note_reply
 from raft_actors.behaviours.transition import Transition, become_follower, refusal
 from raft_actors.protocol.configuration import agreed_index, has_quorum
-from raft_actors.protocol.effects import Accept, Effect, Persist, Refusal, Reject
+from raft_actors.protocol.effects import Accept, Effect, Refusal, Reject
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import WritesRequested
 from raft_actors.protocol.messages import AppendEntriesReply, InstallSnapshotReply
@@ -52,7 +53,7 @@ def become_leader(state: PeerState, moment: Moment) -> Transition:
     )
     state = replace(state, role=role, leader=state.name, heard_at=moment.now)
     noop = Entry(next_index, state.term, EntryKind.NOOP, max(state.time, moment.wall))
-    return _append(state, role, (noop,), moment)
+    return append(state, role, (noop,), moment)
 
 
 def write(state: PeerState, event: WritesRequested, moment: Moment) -> Transition:
@@ -65,17 +66,8 @@ def write(state: PeerState, event: WritesRequested, moment: Moment) -> Transitio
     first, term, time = state.log.last.index + 1, state.term, max(state.time, moment.wall)
     command = EntryKind.COMMAND
     entries = tuple([Entry(index, term, command, time, data) for index, data in enumerate(event.commands, first)])
-    state, effects = _append(state, role, entries, moment)
+    state, effects = append(state, role, entries, moment)
     return Transition(state, (Accept(event.token, first, term), *effects))
-
-
-def _append(state: PeerState, role: Leader, entries: tuple[Entry, ...], moment: Moment) -> Transition:
-    log = state.log.append(entries)
-    if not role.unsynced:
-        role = replace(role, unsynced=log.last.index, unsynced_since=moment.now)
-    state = replace(state, log=log, time=entries[-1].time)
-    role, sends = feed_all(state, role, moment)
-    return Transition(replace(state, role=role), (*sends, Persist(entries=entries)))
 
 
 def on_synced(state: PeerState, role: Leader, moment: Moment) -> Transition:

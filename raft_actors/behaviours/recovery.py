@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours.transition import election_deadline
+from raft_actors.behaviours.transition import election_deadline, may_stand
 from raft_actors.protocol.configuration import Configuration, has_quorum
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.snapshot import Snapshot
-from raft_actors.protocol.state import LONG_AGO, Follower, PeerState
+from raft_actors.protocol.state import LONG_AGO, Follower, Joining, PeerState
 from raft_actors.protocol.types import Ballot, Moment, Settings
 
 __all__ = ["recover"]
@@ -31,6 +31,7 @@ def recover(
     time: float,
     moment: Moment,
     snapshot: Snapshot | None = None,
+    joining: Joining | None = None,
 ) -> PeerState:
     """The state after a start.
 
@@ -52,6 +53,7 @@ def recover(
         moment: now.
         snapshot: the one whose state the machine has; ``None``: it begins with its first state, or, if the log does
             not begin with entry 1, with none at all.
+        joining: whom it is to ask to let it in, unless its log says that it is a member.
     """
     known = snapshot.last.index if snapshot is not None else 0
     state = PeerState(
@@ -68,7 +70,12 @@ def recover(
         last_applied=known,
         snapshot=snapshot,
         next_request=int(moment.now * 1e9 + moment.jitter * 1e6),
+        joining=None if joining is None or _is_in(configurations, name, incarnation) else joining,
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )
-    alone = has_quorum(state.configuration, (name,))
+    alone = has_quorum(state.configuration, (name,)) and may_stand(state)
     return replace(state, role=Follower(moment.now if alone else election_deadline(state, moment)))
+
+
+def _is_in(configurations: tuple[tuple[int, Configuration], ...], name: str, incarnation: str) -> bool:
+    return bool(configurations) and configurations[-1][1].has(name, incarnation)

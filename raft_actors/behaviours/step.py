@@ -12,7 +12,7 @@ Paper: Figure 2 ("Rules for Servers").
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from msgspec.structs import replace
 
@@ -23,17 +23,21 @@ from raft_actors.behaviours import (
     formation,
     handover,
     installing,
+    joining,
     leader,
+    membership,
     reads,
+    reconfiguring,
     replication,
     snapshots,
     voting,
 )
-from raft_actors.behaviours.admission import why_refused
+from raft_actors.behaviours.admission import REPLACED, why_refused
 from raft_actors.behaviours.transition import Transition, become_follower
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.events import (
     Applied,
+    ChangeRequested,
     ChunkLoaded,
     ChunkStored,
     ClusterRequested,
@@ -59,11 +63,16 @@ from raft_actors.protocol.messages import (
     FormClusterReply,
     InstallSnapshot,
     InstallSnapshotReply,
+    Introduce,
+    IntroduceReply,
+    Join,
+    JoinReply,
     Message,
     PreVote,
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Removed,
     RequestVote,
     RequestVoteReply,
     TimeoutNow,
@@ -89,6 +98,9 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
         Violation: an invariant does not hold; the peer must stop.
     """
     after, effects = _handle(state, event, moment)
+    if isinstance(after.role, Leader) and after.configurations:
+        after, moved = reconfiguring.advance(after, after.role, moment)
+        effects += moved
     after, handed = applying.hand_over(after)
     after, taken = snapshots.take_if_due(after)
     effects += handed + taken
@@ -124,6 +136,8 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return _down(state, event, moment)
         case ClusterRequested():
             return formation.request(state, event, moment)
+        case ChangeRequested():
+            return membership.request(state, event, moment)
         case StopRequested():
             return handover.stop(state, event, moment)
         case ChunkLoaded():
@@ -158,7 +172,19 @@ def receive(state: PeerState, message: Message, moment: Moment) -> Transition:
     """A message of another peer: refuse what is not for us, move to a newer term, then apply the rule for it."""
     reason = why_refused(state, message)
     if reason:
-        return Transition(state, (Discard(message.sender, reason),))
+        told = reconfiguring.tell_if_removed(state, message) if reason == REPLACED and _stands(message) else ()
+        return Transition(state, (Discard(message.sender, reason), *told))
+    if _stands(message):
+        state, effects = _hear(state, message, moment)
+        return Transition(state, effects + reconfiguring.tell_if_removed(state, message))
+    return _hear(state, message, moment)
+
+
+def _stands(message: Message) -> TypeGuard[PreVote | RequestVote]:
+    return isinstance(message, PreVote | RequestVote)
+
+
+def _hear(state: PeerState, message: Message, moment: Moment) -> Transition:
     match message:
         case AppendEntriesReply() if message.term == state.term:
             return leader.on_append_entries_reply(state, message, moment)
@@ -168,10 +194,31 @@ def receive(state: PeerState, message: Message, moment: Moment) -> Transition:
             return formation.on_form_cluster(state, message, moment)
         case FormClusterReply():
             return formation.on_form_cluster_reply(state, message, moment)
+        case Introduce() | IntroduceReply() | Join() | JoinReply() | Removed():
+            return _membership(state, message, moment)
         case RequestVote() if not message.transfer and voting.hears_a_leader(state, moment):
             return voting.refuse_vote(state, message)
         case _:
             return _in_term(state, message, moment)
+
+
+def _membership(
+    state: PeerState, message: Introduce | IntroduceReply | Join | JoinReply | Removed, moment: Moment
+) -> Transition:
+    """What is said about membership changes no term: who says it may be no member."""
+    match message:
+        case Introduce():
+            return membership.on_introduce(state, message, moment)
+        case IntroduceReply():
+            return membership.on_introduced(state, message)
+        case Join():
+            return joining.on_join(state, message, moment)
+        case JoinReply():
+            return joining.on_join_reply(state, message, moment)
+        case Removed():
+            return reconfiguring.on_removed(state, message, moment)
+        case _:
+            assert_never(message)
 
 
 def _in_term(state: PeerState, message: Message, moment: Moment) -> Transition:
@@ -243,8 +290,9 @@ def _loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Transitio
 def _tick(state: PeerState, moment: Moment) -> Transition:
     """Whatever is due. Every deadline is looked at again here: a wake-up alone means nothing."""
     state, formed = formation.on_formation_tick(state, moment)
+    state, asked = joining.on_join_tick(state, moment)
     state, effects = _role_tick(state, moment)
-    return Transition(state, formed + effects)
+    return Transition(state, formed + asked + effects)
 
 
 def _role_tick(state: PeerState, moment: Moment) -> Transition:

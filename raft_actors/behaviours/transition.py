@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from raft_actors.protocol.configuration import Member
-from raft_actors.protocol.effects import Effect, Refusal, Reject, Send
+from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Effect, Refusal, Reject, Send
 from raft_actors.protocol.messages import ReadIndexReply
 from raft_actors.protocol.state import LONG_AGO, NEVER, Follower, Leader, PeerState, PendingRead
 from raft_actors.protocol.types import Ballot, Moment
@@ -21,6 +21,8 @@ __all__ = [
     "become_follower",
     "election_deadline",
     "forget_leader",
+    "is_removed",
+    "may_stand",
     "other_voters",
     "others",
     "refusal",
@@ -44,6 +46,32 @@ def other_voters(state: PeerState) -> list[Member]:
     return [member for member in others(state) if state.configuration.is_voter(member.name)]
 
 
+def may_stand(state: PeerState) -> bool:
+    """Whether this peer may be elected: it votes, and has not lost its state, with which it could not lead.
+
+    Who is no voter of a configuration that may not be committed yet stands all the same: its log may be longer than
+    those of the others, who then could not win without its vote. A peer that was told that it is out stands no more.
+
+    Thesis: §4.2.2 ("a server that is not part of its own latest configuration should still start new elections").
+    """
+    if state.lacks_state or state.removed:
+        return False
+    for index, configuration in reversed(state.configurations):
+        if configuration.is_voter(state.name) and configuration.has(state.name, state.incarnation):
+            return True
+        if index <= state.commit_index:
+            return False
+    return False
+
+
+def is_removed(state: PeerState) -> bool:
+    """Whether this peer knows that it is a member of its cluster no more."""
+    if state.removed or not state.configurations:
+        return bool(state.removed)
+    index, configuration = state.configurations[-1]
+    return index <= state.commit_index and not configuration.has(state.name, state.incarnation)
+
+
 def election_deadline(state: PeerState, moment: Moment) -> float:
     """When to stand if nothing is heard: a fresh random timeout. Paper: §5.2.
 
@@ -51,7 +79,7 @@ def election_deadline(state: PeerState, moment: Moment) -> float:
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
-    if not state.configuration.is_voter(state.name) or state.lacks_state:
+    if not may_stand(state):
         return NEVER
     return moment.now + state.settings.election_timeout(moment.jitter)
 
@@ -67,6 +95,8 @@ def refusal(state: PeerState) -> Refusal:
     """Why a request cannot be taken here."""
     if not state.configuration and not state.cluster:
         return Refusal.NOT_CONFIGURED
+    if is_removed(state):
+        return Refusal.REMOVED
     if state.leader is None or state.leader == state.name:
         return Refusal.ELECTION_IN_PROGRESS
     return Refusal.NOT_LEADER
@@ -92,7 +122,7 @@ def become_follower(
         leader: who leads, if known.
     """
     ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
-    effects = _turn_away_reads(state, state.role) if isinstance(state.role, Leader) else ()
+    effects = _turn_away(state, state.role) if isinstance(state.role, Leader) else ()
     keeps_waiting = isinstance(state.role, Follower) and leader is None
     role = state.role if keeps_waiting else Follower(election_deadline(state, moment))
     state, rejected = forget_leader(replace(state, ballot=ballot, role=role))
@@ -114,12 +144,16 @@ def forget_leader(state: PeerState) -> Transition:
     return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=(), confirmed_reads=kept), effects)
 
 
-def _turn_away_reads(state: PeerState, role: Leader) -> tuple[Effect, ...]:
+def _turn_away(state: PeerState, role: Leader) -> tuple[Effect, ...]:
+    """Who waits for a leader that leads no more: reads and changes that did not begin had no effect."""
     reads = (role.reading.reads if role.reading else ()) + role.queued_reads
-    return tuple(_turn_away(state, read) for read in reads)
+    changes = [ChangeAnswer(token, ChangeRefusal.INTERRUPTED) for token, _ in role.callers]
+    if role.preparing is not None and role.preparing.token:
+        changes.append(ChangeAnswer(role.preparing.token, ChangeRefusal.NOT_LEADER))
+    return (*[_turn_away_read(state, read) for read in reads], *changes)
 
 
-def _turn_away(state: PeerState, read: PendingRead) -> Effect:
+def _turn_away_read(state: PeerState, read: PendingRead) -> Effect:
     if not read.peer:
         return Reject(read.token, Refusal.ELECTION_IN_PROGRESS)
     reply = ReadIndexReply(

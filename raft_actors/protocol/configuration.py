@@ -2,6 +2,7 @@
 
 A configuration with outgoing voters is *joint*: votes and commits then need a majority of both halves (BUG-68).
 A member is a name *and* the incarnation of its store: what another incarnation says never counts (BUG-62).
+Where a change leads to is part of the configuration, so that the next leader can complete it (``protocol.changes``).
 
 Paper: §6. Thesis: chapter 4.
 """
@@ -14,7 +15,7 @@ from functools import cached_property
 import msgspec
 from msgspec import Struct
 
-__all__ = ["NO_CONFIGURATION", "Configuration", "Member", "agreed_index", "decode", "encode", "has_quorum"]
+__all__ = ["NO_CONFIGURATION", "Configuration", "Goal", "Member", "agreed_index", "decode", "encode", "has_quorum"]
 
 
 class Member(Struct, frozen=True, array_like=True):
@@ -31,6 +32,20 @@ class Member(Struct, frozen=True, array_like=True):
     address: str = ""
 
 
+class Goal(Struct, frozen=True, array_like=True):
+    """What a change that is under way leads to.
+
+    Attributes:
+        voters: the voters to be.
+        learners: the learners to be.
+        fresh: names of those who are members only since this change began; they are dropped if it is given up.
+    """
+
+    voters: tuple[Member, ...]
+    learners: tuple[Member, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+
 class Configuration(Struct, frozen=True, array_like=True, dict=True):
     """The members of a cluster, in the order in which the user gave them.
 
@@ -38,11 +53,13 @@ class Configuration(Struct, frozen=True, array_like=True, dict=True):
         voters: members whose majority decides.
         outgoing: the other half while a change is under way, else empty.
         learners: members that receive the log and count for nothing.
+        goal: what a change that is under way leads to; ``None`` if there is none.
     """
 
     voters: tuple[Member, ...] = ()
     outgoing: tuple[Member, ...] = ()
     learners: tuple[Member, ...] = ()
+    goal: Goal | None = None
 
     def __bool__(self) -> bool:
         """Whether a cluster was formed at all."""
@@ -55,6 +72,16 @@ class Configuration(Struct, frozen=True, array_like=True, dict=True):
     def is_voter(self, name: str) -> bool:
         """Whether ``name`` votes in either half."""
         return name in self._voter_names
+
+    def has(self, name: str, incarnation: str) -> bool:
+        """Whether this very store is a member: another one of the same name is not (BUG-62)."""
+        member = self._members.get(name)
+        return member is not None and member.incarnation == incarnation
+
+    @property
+    def changing(self) -> bool:
+        """Whether a change is under way."""
+        return bool(self.outgoing) or self.goal is not None
 
     @cached_property
     def halves(self) -> tuple[tuple[str, ...], ...]:

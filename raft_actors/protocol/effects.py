@@ -26,6 +26,8 @@ __all__ = [
     "Adopt",
     "Apply",
     "Capture",
+    "ChangeAnswer",
+    "ChangeRefusal",
     "ClusterFormed",
     "ClusterRefused",
     "Compact",
@@ -57,6 +59,23 @@ class Refusal(enum.Enum):
     UNREACHABLE = "a peer did not answer"
     CONFIGURED = "a peer belongs to a cluster already"
     NOT_A_MEMBER = "the peer asked is not among the members"
+    REMOVED = "the peer asked is a member no more"
+
+
+class ChangeRefusal(enum.Enum):
+    """Why there are no other members; all but the last two: nothing was changed."""
+
+    NOT_LEADER = "the peer asked does not lead"
+    IN_PROGRESS = "another change is under way"
+    CHANGED = "the configuration is not the expected one"
+    UNREACHABLE = "a peer did not answer"
+    FOREIGN = "a peer belongs to another cluster"
+    UNKNOWN = "there is no such member"
+    VOTES_ALREADY = "a voter is not made a learner"
+    EMPTY = "no voter would be left"
+    NO_QUORUM = "too few of the voters to be answer"
+    GIVEN_UP = "a newcomer was not heard for long: the change was given up"
+    INTERRUPTED = "the leader leads no more; its successor may go on with the change"
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -142,6 +161,22 @@ class ClusterRefused(Struct, frozen=True):
     refusal: Refusal
     peer: str
     configuration: Configuration | None = None
+
+
+class ChangeAnswer(Struct, frozen=True):
+    """The change requested under ``token`` is committed, or has ended otherwise.
+
+    Attributes:
+        token: whom to tell.
+        refusal: why, or ``None``: all is done.
+        peer: whom it is about, ``""`` if nobody.
+        leader: who leads, if another one does.
+    """
+
+    token: int
+    refusal: ChangeRefusal | None = None
+    peer: str = ""
+    leader: str | None = None
 
 
 class Capture(Struct, frozen=True):
@@ -239,6 +274,7 @@ Effect = (
     | ServeReads
     | ClusterFormed
     | ClusterRefused
+    | ChangeAnswer
     | Capture
     | Compact
     | LoadChunk

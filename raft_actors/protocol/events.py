@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from raft_actors.protocol.changes import Change
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.messages import Message
 from raft_actors.protocol.snapshot import Snapshot
@@ -15,6 +16,7 @@ from raft_actors.protocol.types import Ballot, LogPosition
 
 __all__ = [
     "Applied",
+    "ChangeRequested",
     "ChunkLoaded",
     "ChunkStored",
     "ClusterRequested",
@@ -107,6 +109,22 @@ class ClusterRequested(Struct, frozen=True):
     timeout: float
 
 
+class ChangeRequested(Struct, frozen=True):
+    """A caller wants other members.
+
+    Attributes:
+        token: whom to answer.
+        change: what is wanted.
+        expected: index of the configuration that it must start from; ``None``: whichever there is.
+        timeout: seconds until newcomers that do not answer are given up. What has begun goes on.
+    """
+
+    token: int
+    change: Change
+    expected: int | None
+    timeout: float
+
+
 class SnapshotRequested(Struct, frozen=True):
     """A caller wants a snapshot of now."""
 
@@ -176,6 +194,7 @@ Event = (
     | ReadsRequested
     | PeerDown
     | ClusterRequested
+    | ChangeRequested
     | SnapshotRequested
     | SnapshotWritten
     | SnapshotFailed

@@ -9,6 +9,8 @@ Paper: Figure 2. Thesis: §3.10 (TimeoutNow), §6.4 (ReadIndex), §9.6 (PreVote)
 
 from __future__ import annotations
 
+import enum
+
 from msgspec import Struct
 
 from raft_actors.protocol.configuration import Configuration
@@ -22,11 +24,17 @@ __all__ = [
     "FormClusterReply",
     "InstallSnapshot",
     "InstallSnapshotReply",
+    "Introduce",
+    "IntroduceReply",
+    "Join",
+    "JoinRefusal",
+    "JoinReply",
     "Message",
     "PreVote",
     "PreVoteReply",
     "ReadIndex",
     "ReadIndexReply",
+    "Removed",
     "RequestVote",
     "RequestVoteReply",
     "TimeoutNow",
@@ -196,6 +204,47 @@ class FormClusterReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     configuration: Configuration | None = None
 
 
+class Introduce(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """A leader that is to make the receiver a member asks for the identity of its store."""
+
+
+class IntroduceReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """Who the sender is: its header says it. ``busy``: it is being made a member of another new cluster."""
+
+    busy: bool = False
+
+
+class Join(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """The sender wants to be a member, with a vote unless ``learner``; asked of any member."""
+
+    learner: bool = False
+
+
+class JoinRefusal(enum.Enum):
+    """Why a peer is not made a member; only some will never change."""
+
+    ACCEPTED = "accepted"
+    NO_MEMBER = "the peer asked belongs to no cluster itself"
+    NO_LEADER = "the peer asked does not lead"
+    BUSY = "another change of the configuration is under way"
+    NAME_TAKEN = "a living member has this name"
+    REPLACED = "its store was replaced by another one of the same name"
+    FOREIGN = "it belongs to another cluster"
+
+
+class JoinReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """What becomes of a ``Join``, and who leads as far as the sender knows."""
+
+    refusal: JoinRefusal
+    leader: str | None = None
+
+
+class Removed(Header, frozen=True, gc=False, kw_only=True, tag=True):
+    """The receiver is no member since the configuration at ``index``, which is committed. Thesis: §4.2.3."""
+
+    index: int
+
+
 Message = (
     PreVote
     | PreVoteReply
@@ -210,4 +259,9 @@ Message = (
     | ReadIndexReply
     | FormCluster
     | FormClusterReply
+    | Introduce
+    | IntroduceReply
+    | Join
+    | JoinReply
+    | Removed
 )

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
+from raft_actors.protocol.changes import Change
+from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration, Goal, Member
 from raft_actors.protocol.log import Log
+from raft_actors.protocol.messages import JoinRefusal
 from raft_actors.protocol.progress import Progress
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot, LogPosition, Settings
@@ -20,14 +22,17 @@ __all__ = [
     "Candidate",
     "Follower",
     "Forming",
+    "Joining",
     "Leader",
     "PeerState",
     "PendingRead",
     "PreCandidate",
+    "Preparing",
     "ReadRound",
     "Receiving",
     "Reserved",
     "Role",
+    "Round",
     "Transfer",
 ]
 
@@ -90,6 +95,40 @@ class Transfer(Struct, frozen=True):
     sent: bool = False
 
 
+class Preparing(Struct, frozen=True):
+    """A change that the leader was asked for and has not begun: newcomers are to introduce themselves first.
+
+    Attributes:
+        token: whom to answer; 0: a peer that joins by itself.
+        change: what is wanted.
+        asked: names of those who are asked.
+        known: those who have answered.
+        deadline: when to give up.
+        retry: when to ask again who has not answered.
+    """
+
+    token: int
+    change: Change
+    asked: tuple[str, ...]
+    known: dict[str, Member]
+    deadline: float
+    retry: float
+
+
+class Round(Struct, frozen=True):
+    """A newcomer is being brought up to date: up to ``until`` in this round. Thesis: §4.2.1.
+
+    Attributes:
+        until: where the leader's log ended when the round began.
+        since: when that was.
+        ready: a round took less than an election timeout: the newcomer is within reach.
+    """
+
+    until: int
+    since: float
+    ready: bool = False
+
+
 class Leader(Struct, frozen=True):
     """Leads its term.
 
@@ -107,6 +146,12 @@ class Leader(Struct, frozen=True):
         unsynced_since: when the disk began to owe it.
         transfer: a hand-over under way.
         lease_given_up: a hand-over was tried: no lease reads for the rest of the term.
+        preparing: a change of the configuration that has not begun.
+        callers: ``(token, goal)`` of those who wait for a change that has.
+        rounds: of the newcomers that are brought up to date.
+        stuck_since: since when a change could take no step.
+        told: index of the configuration whose former members were told that they are out.
+        leaving: it is no voter any more, and hands over.
     """
 
     progress: dict[str, Progress]
@@ -122,6 +167,12 @@ class Leader(Struct, frozen=True):
     unsynced_since: float = NEVER
     transfer: Transfer | None = None
     lease_given_up: bool = False
+    preparing: Preparing | None = None
+    callers: tuple[tuple[int, Goal], ...] = ()
+    rounds: dict[str, Round] = {}
+    stuck_since: float = NEVER
+    told: int = 0
+    leaving: bool = False
 
 
 Role = Follower | PreCandidate | Candidate | Leader
@@ -154,6 +205,26 @@ class Reserved(Struct, frozen=True):
 
     proposal: str
     deadline: float
+
+
+class Joining(Struct, frozen=True):
+    """This peer wants to be a member of the cluster of ``seeds``, and asks them in turn.
+
+    Attributes:
+        seeds: names of members, never its own.
+        learner: it wants no vote.
+        retry: when to ask again.
+        turn: whom to ask next, counted along ``seeds``.
+        leader: who leads, as the last one asked said; asked first.
+        refusal: the last answer.
+    """
+
+    seeds: tuple[str, ...]
+    learner: bool = False
+    retry: float = LONG_AGO
+    turn: int = 0
+    leader: str | None = None
+    refusal: JoinRefusal | None = None
 
 
 class Receiving(Struct, frozen=True):
@@ -207,6 +278,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
         receiving: a snapshot that arrives from the leader.
         restoring: a snapshot that the log goes on from and the machine does not know yet.
         restored: its state is in memory, beside the machine.
+        joining: it asks members of a cluster to let it in.
+        removed: it was told that it is no member since the configuration of this index; 0 if it was not.
         formation: a formation of a new cluster it takes part in.
         formed: token of the caller to tell when the first configuration commits, 0 if none.
         stopping: when a graceful stop gives up handing over; ``NEVER`` if none was asked for.
@@ -245,6 +318,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
     receiving: Receiving | None = None
     restoring: Snapshot | None = None
     restored: bool = False
+    joining: Joining | None = None
+    removed: int = 0
     formation: Forming | Reserved | None = None
     formed: int = 0
     stopping: float = NEVER
@@ -254,6 +329,11 @@ class PeerState(Struct, frozen=True, kw_only=True):
     def configuration(self) -> Configuration:
         """The configuration that counts: the newest in the log, committed or not. Paper: §6."""
         return self.configurations[-1][1] if self.configurations else NO_CONFIGURATION
+
+    @property
+    def configuration_index(self) -> int:
+        """Where the configuration that counts stands in the log, 0 if there is none."""
+        return self.configurations[-1][0] if self.configurations else 0
 
     @property
     def snapshot_index(self) -> int:

@@ -174,6 +174,8 @@ class Cluster:
                 self.answers[effect.token] = "formed"
             case fx.ClusterRefused():
                 self.answers[effect.token] = f"{effect.refusal.name} by {effect.peer}"
+            case fx.ChangeAnswer():
+                self.answers[effect.token] = effect.refusal.name if effect.refusal else "changed"
             case fx.Compact():
                 node.jobs.append(Job(effect))
             case fx.SnapshotAnswer():
