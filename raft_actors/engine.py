@@ -47,6 +47,7 @@ from raft_actors.protocol.effects import (
     SnapshotAnswer,
     SnapshotWork,
     StoreChunk,
+    TransferAnswer,
 )
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Event, ReadsRequested, Tick, WritesRequested
@@ -95,6 +96,9 @@ class Ports(Protocol):
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
         """A request to form a cluster was answered."""
+
+    def transferred(self, answer: TransferAnswer) -> None:
+        """A request for another leader was answered."""
 
     def discarded(self, effect: Discard) -> None:
         """A message was refused."""
@@ -210,6 +214,8 @@ class Engine:
                 self._perform_snapshot(effect)
             case ClusterFormed() | ClusterRefused():
                 self._ports.formed(effect)
+            case TransferAnswer():
+                self._ports.transferred(effect)
             case Discard():
                 self._ports.discarded(effect)
             case ReadyToStop():

@@ -10,7 +10,8 @@ __all__ = ["next_deadline"]
 def next_deadline(state: PeerState) -> float:
     """The earliest deadline of ``state``, on the monotonic clock; ``NEVER`` if there is none."""
     saving = state.stop_after_snapshot[0] if state.stop_after_snapshot is not None else NEVER
-    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving)
+    handing = state.handing.deadline if state.handing is not None else NEVER
+    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving, handing)
 
 
 def _role_deadline(state: PeerState) -> float:

@@ -27,7 +27,9 @@ from raft_actors.behaviours import (
     reads,
     replication,
     snapshots,
+    transfers,
     voting,
+    waking,
 )
 from raft_actors.behaviours.admission import why_refused
 from raft_actors.behaviours.transition import Transition, become_follower
@@ -43,6 +45,7 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
+    Slept,
     SnapshotFailed,
     SnapshotLoaded,
     SnapshotRecorded,
@@ -50,6 +53,7 @@ from raft_actors.protocol.events import (
     SnapshotWritten,
     StopRequested,
     Tick,
+    TransferRequested,
     WritesRequested,
 )
 from raft_actors.protocol.messages import (
@@ -88,13 +92,18 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     Raises:
         Violation: an invariant does not hold; the peer must stop.
     """
-    after, effects = _handle(state, event, moment)
+    awake, effects = waking.wake(state, moment) if waking.has_overslept(state, moment) else Transition(state)
+    after, wanted = _handle(awake, event, moment)
+    effects += wanted
     after, handed = applying.hand_over(after)
     after, taken = snapshots.take_if_due(after)
     effects += handed + taken
     if after.stop_after_snapshot is not None:
         after, stopped = handover.stop_when_saved(after, moment)
         effects += stopped
+    if after.handing is not None:
+        after, settled = transfers.settle(after, moment)
+        effects += settled
     if after.stopping != NEVER:
         after, stopped = handover.finish_stop(after, moment)
         effects += stopped
@@ -126,6 +135,10 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return formation.request(state, event, moment)
         case StopRequested():
             return handover.stop(state, event, moment)
+        case TransferRequested():
+            return transfers.request(state, event, moment)
+        case Slept():
+            return waking.wake(state, moment)
         case ChunkLoaded():
             return replication.on_chunk_loaded(state, event, moment)
         case ChunkStored():

@@ -18,8 +18,10 @@ from raft_actors.protocol.types import Ballot, LogPosition, Settings
 __all__ = [
     "NEVER",
     "Candidate",
+    "Drift",
     "Follower",
     "Forming",
+    "Handing",
     "Leader",
     "PeerState",
     "PendingRead",
@@ -107,6 +109,7 @@ class Leader(Struct, frozen=True):
         unsynced_since: when the disk began to owe it.
         transfer: a hand-over under way.
         lease_given_up: a hand-over was tried: no lease reads for the rest of the term.
+        drift_at: from when on leadership may drift to a peer of higher priority.
     """
 
     progress: dict[str, Progress]
@@ -122,9 +125,42 @@ class Leader(Struct, frozen=True):
     unsynced_since: float = NEVER
     transfer: Transfer | None = None
     lease_given_up: bool = False
+    drift_at: float = NEVER
 
 
 Role = Follower | PreCandidate | Candidate | Leader
+
+
+class Handing(Struct, frozen=True):
+    """A caller waits for somebody else to lead. It outlives the leadership: who was elected is known only after it.
+
+    Attributes:
+        token: whom to answer.
+        target: who is to lead, or ``None``: whoever can.
+        deadline: when to give up.
+        term: of the leadership that is to end.
+        tried: to whom it was handed so far; if that has not ended, to the last one.
+        sent: one of them was told to stand.
+    """
+
+    token: int
+    target: str | None
+    deadline: float
+    term: int
+    tried: tuple[str, ...] = ()
+    sent: bool = False
+
+
+class Drift(Struct, frozen=True, gc=False):
+    """The last time that this peer, as leader, handed over to one of higher priority. It outlives the leadership, too.
+
+    Attributes:
+        tried_at: when that was.
+        pause: seconds for which it does not do so again.
+    """
+
+    tried_at: float = LONG_AGO
+    pause: float = 0.0
 
 
 class Forming(Struct, frozen=True):
@@ -209,6 +245,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
         restored: its state is in memory, beside the machine.
         formation: a formation of a new cluster it takes part in.
         formed: token of the caller to tell when the first configuration commits, 0 if none.
+        handing: a caller waits for somebody else to lead.
+        drift: when leadership drifted to a peer of higher priority last.
         stopping: when a graceful stop gives up handing over; ``NEVER`` if none was asked for.
         stop_after_snapshot: ``(latest, end)``: a graceful stop that has to end by ``end`` begins once the snapshot that
             makes the restart faster is durable, and at ``latest`` without it.
@@ -247,6 +285,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
     restored: bool = False
     formation: Forming | Reserved | None = None
     formed: int = 0
+    handing: Handing | None = None
+    drift: Drift = Drift()
     stopping: float = NEVER
     stop_after_snapshot: tuple[float, float] | None = None
 

@@ -174,6 +174,9 @@ class Cluster:
                 self.answers[effect.token] = "formed"
             case fx.ClusterRefused():
                 self.answers[effect.token] = f"{effect.refusal.name} by {effect.peer}"
+            case fx.TransferAnswer():
+                told = effect.refusal.name if effect.refusal else "done"
+                self.answers[effect.token] = f"{told}: {effect.leader} leads"
             case fx.Compact():
                 node.jobs.append(Job(effect))
             case fx.SnapshotAnswer():

@@ -66,8 +66,8 @@ def test_a_successor_is_brought_up_to_date_first() -> None:
 
 
 def test_who_was_silent_for_an_election_timeout_is_no_successor() -> None:
-    state = take(bench.leader(), ack("s3", 2, 2), at(NOW + 0.65)).state
-    assert receivers(take(state, STOP, at(NOW + 0.65)).effects) == ["s3"]
+    state = take(bench.leader(), ack("s3", 2, 2), at(NOW + 0.62)).state
+    assert receivers(take(state, STOP, at(NOW + 0.62)).effects) == ["s3"]
 
 
 def test_no_writes_are_taken_during_a_hand_over() -> None:
