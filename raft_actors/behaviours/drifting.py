@@ -1,7 +1,8 @@
 """Leadership drifts to the peer of the highest priority by an ordinary hand-over, never at the price of availability.
 
-Who leads decides: a voter of higher priority that could take over within a moment is told to. Nothing of it touches
-elections: whoever is up to date may win one, whatever its priority.
+Who leads decides. It looks every heartbeat interval, and hands over to a voter of higher priority that has by now all
+that was in the log at the last look: it can take over within a moment. Nothing of this touches elections: whoever is up
+to date may win one, whatever its priority.
 
 A leadership is left alone while it is young. What was tried is not tried again for a while, which doubles each time,
 also if the other peer was elected: it may have lost the leadership at once, over and over again. So the memory of it
@@ -28,8 +29,6 @@ LONGEST_PAUSE = 100.0
 """Longest pause after a try, in the same unit."""
 FORGOTTEN = 10.0
 """Pauses after which a try is forgotten."""
-FEW = 2
-"""Batches under way behind which a follower is not worth waiting for."""
 
 
 def earliest(state: PeerState, moment: Moment) -> float:
@@ -38,14 +37,15 @@ def earliest(state: PeerState, moment: Moment) -> float:
 
 
 def drift(state: PeerState, role: Leader, moment: Moment) -> Transition:
-    """Of a leader, with its heartbeats: hand over to the worthiest voter, if there is one of higher priority."""
-    if moment.now < role.drift_at or not _is_calm(state, role):
+    """Of a leader, when it wakes: hand over to the worthiest voter of higher priority, if there is one."""
+    if moment.now < role.drift_at:
         return Transition(state)
-    target = _worthiest(state, role, moment)
+    target = _worthiest(state, role, moment) if role.drift_mark and _is_calm(state, role) else None
     if target is None:
-        return Transition(state)
+        again = moment.now + state.settings.heartbeat_interval
+        return Transition(replace(state, role=replace(role, drift_at=again, drift_mark=state.log.last.index)))
     pause = _next_pause(state, moment)
-    role = replace(role, drift_at=moment.now + pause)
+    role = replace(role, drift_at=moment.now + pause, drift_mark=0)
     state = replace(state, drift=Drift(moment.now, pause))
     return begin_transfer(state, role, Transfer(target, moment.now + state.settings.min_election_timeout))
 
@@ -70,13 +70,11 @@ def _worthiest(state: PeerState, role: Leader, moment: Moment) -> str | None:
     own = state.settings.priority
     known = role.progress
     worthy = [one.name for one in other_voters(state) if known[one.name].priority > own]
-    ready = [name for name in worthy if _is_ready(state, known[name], moment)]
+    ready = [name for name in worthy if _is_ready(state, role, known[name], moment)]
     return max(ready, key=lambda name: known[name].priority, default=None)
 
 
-def _is_ready(state: PeerState, progress: Progress, moment: Moment) -> bool:
-    """Whether a voter could lead within a moment: it answers, has been sent everything, and has nearly all of it."""
-    if not is_able(state, progress, moment) or progress.state is not ProgressState.REPLICATE:
-        return False
-    sent_all = progress.next_index > state.log.last.index
-    return sent_all and (progress.match_index >= state.commit_index or len(progress.inflight) <= FEW)
+def _is_ready(state: PeerState, role: Leader, progress: Progress, moment: Moment) -> bool:
+    """Whether a voter could lead within a moment: it answers, is sent all at once, and has it soon."""
+    flows = progress.state is ProgressState.REPLICATE and progress.next_index > state.log.last.index
+    return flows and progress.match_index >= role.drift_mark and is_able(state, progress, moment)

@@ -10,8 +10,10 @@ A process is stopped by a signal, by a debugger, with its whole machine; the oth
 have gone on. In the inbox there are old answers, which look like those of a quorum that follows us now (BUG-27). So
 before anything else is looked at, leadership is given up, and who wants to lead listens first.
 
-A sleep is seen by how late a deadline is: those of a leader are never further away than a heartbeat, those of the
-others than an election timeout. The sleep of a machine is told by the event ``Slept``.
+A sleep is seen by how late a deadline is. That of a leader was a heartbeat away at most when it fell asleep, so that no
+sleep of an election timeout goes unnoticed. That of the others may have been as far away as that timeout: after a sleep
+that is less than twice as long it may look as if nobody was heard until then, which is also what the inbox says.
+The sleep of a machine is told by the event ``Slept``.
 
 Thesis: §6.2, §6.4.1 (what a leader that does not know how late it is must not do).
 """
@@ -29,10 +31,11 @@ __all__ = ["has_overslept", "wake"]
 
 
 def has_overslept(state: PeerState, moment: Moment) -> bool:
-    """Whether this peer is later than an election timeout for what it had to do next."""
-    role = state.role
-    due = role.heartbeat_deadline if isinstance(role, Leader) else role.election_deadline
-    return moment.now - due > state.settings.max_election_timeout
+    """Whether this peer did nothing for an election timeout although it should have."""
+    role, timeout = state.role, state.settings.max_election_timeout
+    if isinstance(role, Leader):
+        return moment.now - role.heartbeat_deadline > timeout - state.settings.heartbeat_interval
+    return moment.now - role.election_deadline > timeout
 
 
 def wake(state: PeerState, moment: Moment) -> Transition:

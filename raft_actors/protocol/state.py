@@ -109,7 +109,8 @@ class Leader(Struct, frozen=True):
         unsynced_since: when the disk began to owe it.
         transfer: a hand-over under way.
         lease_given_up: a hand-over was tried: no lease reads for the rest of the term.
-        drift_at: from when on leadership may drift to a peer of higher priority.
+        drift_at: when to look next whether leadership should drift to a peer of higher priority.
+        drift_mark: where the log ended at the last look; 0 before the first.
     """
 
     progress: dict[str, Progress]
@@ -126,6 +127,7 @@ class Leader(Struct, frozen=True):
     transfer: Transfer | None = None
     lease_given_up: bool = False
     drift_at: float = NEVER
+    drift_mark: int = 0
 
 
 Role = Follower | PreCandidate | Candidate | Leader

@@ -15,6 +15,7 @@ from raft_actors.protocol.events import (
     SnapshotRequested,
     StopRequested,
     Tick,
+    TransferRequested,
     WritesRequested,
 )
 from raft_actors.protocol.state import Leader
@@ -23,18 +24,25 @@ from tests.behaviours.cluster import Cluster
 
 SEEDS = 40
 STEPS = 600
+LONGEST_PAUSE = 70.0
 TINY = 9
 """A threshold of snapshots up to which walks ask for some, too."""
 
 
 class Walk:
-    """One walk: faults first, then everything heals and the cluster must make progress."""
+    """One walk: faults first, then everything heals and the cluster must make progress.
 
-    def __init__(self, seed: int, settings: Settings, size: int = 3) -> None:
+    With ``priorities`` the last peer has the highest.
+    """
+
+    def __init__(self, seed: int, settings: Settings, size: int = 3, *, priorities: bool = False) -> None:
         self.dice = random.Random(seed)
         self.names = tuple(f"s{number}" for number in range(1, size + 1))
         self.cluster = Cluster(self.names, settings)
         self.token = 0
+        for number, name in enumerate(self.names if priorities else ()):
+            self.cluster.priorities[name] = number
+            self.cluster.restart(name)
         self._moves, self._weights = self._likely()
         self.cluster.run("s1", ClusterRequested(self._new_token(), "the cluster", self.names, 5.0))
         self.cluster.settle()
@@ -52,6 +60,7 @@ class Walk:
             self._cut: (0, 1),
             self._mend: (1, 2),
             self._stop: (0, 1),
+            self._transfer: (0, 1),
             self._down: (0, 1),
             self._crash: (0, 2),
         }
@@ -122,6 +131,10 @@ class Walk:
     def _stop(self, name: str) -> None:
         self.cluster.run(name, StopRequested(0.5))
 
+    def _transfer(self, name: str) -> None:
+        target = self.dice.choice((*self.names, None))
+        self.cluster.run(name, TransferRequested(self._new_token(), target, self.dice.random()))
+
     def _down(self, name: str) -> None:
         self.cluster.run(name, PeerDown(self.dice.choice(self.names)))
 
@@ -146,16 +159,31 @@ class Walk:
             if node.state is None:
                 cluster.restart(name)
         for _ in range(200):
-            cluster.settle()
-            name = min(self.names, key=lambda one: next_deadline(cluster.state(one)))
-            cluster.nodes[name].dice = self.dice.random()
-            cluster.tick(name)
+            self._wake_next()
         cluster.settle()
+
+    def _wake_next(self) -> None:
+        self.cluster.settle()
+        name = min(self.names, key=lambda one: next_deadline(self.cluster.state(one)))
+        self.cluster.nodes[name].dice = self.dice.random()
+        self.cluster.tick(name)
+
+    def leaders(self) -> list[str]:
+        return [name for name in self.names if isinstance(self.cluster.state(name).role, Leader)]
+
+    def check_drifted(self) -> None:
+        """Within the longest pause, and a little, the peer of the highest priority leads."""
+        until = self.cluster.now + LONGEST_PAUSE
+        while self.leaders() != [self.names[-1]]:
+            self._wake_next()
+            assert self.cluster.now < until
+        self.cluster.settle()
 
     def check_alive(self) -> None:
         cluster = self.cluster
-        leaders = [name for name in self.names if isinstance(cluster.state(name).role, Leader)]
+        leaders = self.leaders()
         assert len(leaders) == 1, leaders
+        assert not [name for name in self.names if cluster.nodes[name].asked], "somebody waits in vain"
         token = self._new_token()
         cluster.run(leaders[0], WritesRequested(token, (b"last",)))
         cluster.settle()
@@ -191,4 +219,13 @@ def test_nothing_committed_is_lost_and_the_cluster_recovers(seed: int) -> None:
     walk = Walk(seed, settings, size=5 if seed % 4 == 0 else 3)
     walk.faults(STEPS)
     walk.heal()
+    walk.check_alive()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_happened_the_peer_of_the_highest_priority_leads_in_the_end(seed: int) -> None:
+    walk = Walk(seed, Settings(pre_vote=seed % 3 != 0, lease_reads=seed % 2 == 0), priorities=True)
+    walk.faults(STEPS)
+    walk.heal()
+    walk.check_drifted()
     walk.check_alive()
