@@ -86,7 +86,7 @@ def settle(state: PeerState, moment: Moment) -> Transition:
     if isinstance(role, Leader) and state.term == handing.term:
         if role.transfer is None:
             return _hand_on(state, role, handing, moment)
-        return Transition(_noted(state, role.transfer, handing))
+        return _under_way(state, role.transfer, handing, moment)
     if state.leader is not None:
         return _end(state, handing, _outcome(state, handing))
     if moment.now < handing.deadline:
@@ -94,8 +94,16 @@ def settle(state: PeerState, moment: Moment) -> Transition:
     return _end(state, handing, TransferRefusal.NO_LEADER)
 
 
-def _noted(state: PeerState, transfer: Transfer, handing: Handing) -> PeerState:
-    return replace(state, handing=replace(handing, sent=True)) if transfer.sent and not handing.sent else state
+def _under_way(state: PeerState, transfer: Transfer, handing: Handing, moment: Moment) -> Transition:
+    """A hand-over is under way: ours, or that of a stop, which may have turned to another peer and has its own time."""
+    if transfer.sent and not handing.sent:
+        handing = replace(handing, sent=True)
+        state = replace(state, handing=handing)
+    return Transition(state) if moment.now < handing.deadline else _end(state, handing, _late(handing))
+
+
+def _late(handing: Handing) -> TransferRefusal:
+    return TransferRefusal.NOT_ELECTED if handing.sent else TransferRefusal.BEHIND
 
 
 def _outcome(state: PeerState, handing: Handing) -> TransferRefusal | None:
@@ -120,7 +128,7 @@ def _hand_on(state: PeerState, role: Leader, handing: Handing, moment: Moment) -
     if unable is not None:
         return _end(state, handing, *unable)
     if moment.now >= handing.deadline:
-        return _end(state, handing, TransferRefusal.NOT_ELECTED if handing.sent else TransferRefusal.BEHIND, target)
+        return _end(state, handing, _late(handing), target)
     if role.progress[target].state is not ProgressState.REPLICATE:
         return Transition(state)
     return _begin(state, role, handing, target, moment)

@@ -226,6 +226,7 @@ def test_a_walk_that_hands_over_finds_the_planted_bug(plant: Plant, monkeypatch:
         try:
             walk = Walk(seed, Settings(lease_reads=True), priorities=True)
             walk.faults(STEPS)
+            walk.hand_over_in_vain()
             walk.heal()
             walk.check_drifted()
             walk.check_alive()

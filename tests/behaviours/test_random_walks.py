@@ -163,6 +163,13 @@ class Walk:
         target = self.dice.choice((*self.names, None))
         self.cluster.run(name, TransferRequested(self._new_token(), target, self.dice.random()))
 
+    def hand_over_in_vain(self) -> None:
+        """Whoever leads wants one to lead that is cut off, and will not hear of it."""
+        for leader in self.leaders():
+            target = self.dice.choice([name for name in self.names if name != leader])
+            self._isolate(target)
+            self.cluster.run(leader, TransferRequested(self._new_token(), target, 0.5))
+
     def _down(self, name: str) -> None:
         self.cluster.run(name, PeerDown(self.dice.choice(self.names)))
 
@@ -257,6 +264,7 @@ def test_nothing_committed_is_lost_and_the_cluster_recovers(seed: int) -> None:
 def test_whatever_happened_the_peer_of_the_highest_priority_leads_in_the_end(seed: int) -> None:
     walk = Walk(seed, Settings(pre_vote=seed % 3 != 0, lease_reads=seed % 2 == 0), priorities=True)
     walk.faults(STEPS)
+    walk.hand_over_in_vain()
     walk.heal()
     walk.check_drifted()
     walk.check_alive()

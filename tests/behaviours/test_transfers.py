@@ -323,3 +323,12 @@ def test_a_leader_that_is_stopped_meanwhile_turns_to_another_successor_if_the_fi
     assert receivers(effects) == ["s2"]
     assert answers(effects) == [], "somebody may be elected still"
     assert told(take(state, append("s2", 3, LogPosition(2, 2))).effects).refusal is TransferRefusal.OTHER
+
+
+def test_a_caller_is_answered_in_time_although_a_stop_goes_on_handing_over() -> None:
+    state = take_all(bench.leader(), TransferRequested(7, "s3", 0.2), StopRequested(5.0), PeerDown("s3"))
+    assert next_deadline(bench.awake(state, NOW + 0.19)) == pytest.approx(NOW + 0.2)
+    state, effects = take(bench.awake(state, NOW + 0.19), Tick(), at(NOW + 0.2))
+    assert told(effects) == TransferAnswer(7, TransferRefusal.NOT_ELECTED, "s3", "s1")
+    assert leading(state).transfer is not None
+    assert next_deadline(state) > NOW + 0.2
