@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from raft_actors.log_writer import Job
 from raft_actors.machine_actor import ApplyBatch, RoleNotice
-from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Compact, Discard, Load, Send, TransferAnswer
+from raft_actors.protocol.effects import ClusterFormed, ClusterRefused, Compact, Discard, Load, Send
 from raft_actors.protocol.state import Leader, PeerState
 
 if TYPE_CHECKING:
@@ -95,10 +95,6 @@ class NodePorts:
         """A request to form a cluster was answered."""
         self.cluster.world.note(self.name, "forms", effect)
         self.cluster.formation_answered(self._node, effect)
-
-    def transferred(self, answer: TransferAnswer) -> None:
-        """A request for another leader was answered."""
-        self.cluster.world.note(self.name, "transfers", answer)
 
     def discarded(self, effect: Discard) -> None:
         """A message was refused."""
