@@ -133,8 +133,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         rng: the dice.
         allowed: names of ``FAULTS`` that may be switched on.
     """
-    later = Random()
-    later.setstate(rng.getstate())
+    later = _other_dice(rng)
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
     settings = _draw_settings(rng)
     needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
@@ -156,6 +155,13 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     _draw_slowness(rng, plan)
     _draw_clients(rng, plan)
     return plan
+
+
+def _other_dice(rng: Random) -> Random:
+    """Dice that depend on ``rng`` and take nothing from it."""
+    copy = Random()
+    copy.setstate(rng.getstate())
+    return Random(copy.getrandbits(64))
 
 
 def _draw_settings(rng: Random) -> Settings:
