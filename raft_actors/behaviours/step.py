@@ -92,9 +92,7 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     Raises:
         Violation: an invariant does not hold; the peer must stop.
     """
-    awake, effects = waking.wake(state, moment) if waking.has_overslept(state, moment) else Transition(state)
-    after, wanted = _handle(awake, event, moment)
-    effects += wanted
+    after, effects = (_handle_late if waking.has_overslept(state, moment) else _handle)(state, event, moment)
     after, handed = applying.hand_over(after)
     after, taken = snapshots.take_if_due(after)
     effects += handed + taken
@@ -149,6 +147,13 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return _snapshot(state, event, moment)
         case _:
             assert_never(event)
+
+
+def _handle_late(state: PeerState, event: Event, moment: Moment) -> Transition:
+    """This process slept: nothing is looked at as if it had not."""
+    state, woken = waking.wake(state, moment)
+    state, effects = _handle(state, event, moment)
+    return Transition(state, woken + effects)
 
 
 def _snapshot(
