@@ -281,6 +281,13 @@ def test_if_nobody_was_named_the_next_one_is_told_when_the_first_dies() -> None:
     assert told(take(state, PeerDown("s3")).effects) == TransferAnswer(7, TransferRefusal.NOT_ELECTED, "s3", "s1")
 
 
+def test_if_nobody_was_named_and_all_die_before_one_is_near_the_caller_hears_that() -> None:
+    state = take(with_progress(far_behind(), "s3", state=ProgressState.PROBE), TO_ANYBODY).state
+    state, effects = take(state, PeerDown("s2"))
+    assert effects == ()
+    assert told(take(state, PeerDown("s3")).effects) == TransferAnswer(7, TransferRefusal.NOBODY, "", "s1")
+
+
 def test_nobody_is_told_a_second_time_by_the_same_caller() -> None:
     state = take(bench.leader(), TO_ANYBODY).state
     for now in (NOW + 0.6, NOW + 1.2):
