@@ -53,6 +53,7 @@ from raft_actors.errors import (
     Unauthorized,
     UnknownPeer,
 )
+from raft_actors.leadership import transfer_leadership
 from raft_actors.requests import GetStatus, Read, Write
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import ConfigurationCommitted, LeaderChanged, PeerStopped, RoleChanged, SnapshotTaken
@@ -68,6 +69,7 @@ __all__ = [
     "set_configuration",
     "configuration",
     "leader",
+    "transfer_leadership",
     "status",
     "write",
     "read",

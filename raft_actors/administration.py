@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from raft_actors.arguments import PeerRef, name_of, patience_of
 from raft_actors.errors import ConfigurationChanged, ConfigurationInProgress, InvalidConfiguration, Timeout
-from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.forwarding import give_order
+from raft_actors.futures import refuse_if_forbidden
 from raft_actors.orders import FormRequest
 from raft_actors.supervisor import handle_of, running
 from raft_actors.values import Configuration, configuration_of
@@ -17,8 +18,6 @@ __all__ = ["configuration", "set_configuration"]
 
 RETRY_FORMING = 0.05
 """Longest pause, in seconds, before a formation that met another one is tried again."""
-ANSWERING = 0.25
-"""Seconds that a peer gets to tell why nothing was formed in time."""
 
 
 def set_configuration(
@@ -64,13 +63,7 @@ def set_configuration(
 def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configuration:
     for name in wanted:
         handle_of(name).open_mailbox()
-    future: RequestFuture[Configuration] = RequestFuture()
-    future.deadline = deadline + ANSWERING  # the peer's own answer at the deadline names who did not answer
-    left = max(deadline - time.monotonic(), 0.001)
-    mailbox = running(peer).open_mailbox()
-    if not mailbox.post(FormRequest(wanted, left, future)):
-        raise mailbox.refusal()
-    return future.get()
+    return give_order(name_of(peer), lambda left, future: FormRequest(wanted, left, future), deadline=deadline)
 
 
 def _member_names(peers: Iterable[PeerRef]) -> tuple[str, ...]:

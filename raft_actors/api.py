@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import pykka
 
@@ -20,17 +20,15 @@ from raft_actors.backups import image_from_snapshot, restore_image
 from raft_actors.codec import resolve
 from raft_actors.config import Config
 from raft_actors.errors import AlreadyStarted, InvalidConfig, NotConfigured, RaftError
+from raft_actors.forwarding import living_leader
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.opening import ADAPTERS
 from raft_actors.orders import SnapshotOrder
 from raft_actors.requests import check_read
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import PeerEvent, Subscription
-from raft_actors.supervisor import Handle, handle_of, running
+from raft_actors.supervisor import handle_of, running
 from raft_actors.values import Status
-
-if TYPE_CHECKING:
-    from raft_actors.protocol.state import PeerState
 
 __all__ = [
     "backup",
@@ -157,16 +155,7 @@ def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
     handle = running(peer)
     seconds = seconds_of(timeout, "timeout")
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
-    return handle.wait_for(lambda state: _living_leader(handle, state), deadline)
-
-
-def _living_leader(handle: Handle, state: PeerState) -> str | None:
-    if not state.cluster:
-        raise NotConfigured(f"peer {handle.name!r} is not part of a cluster yet")
-    if state.leader is None:
-        return None
-    other = names.whereis(state.leader)
-    return state.leader if isinstance(other, Handle) and other.running else None
+    return handle.wait_for(lambda state: living_leader(handle, state), deadline)
 
 
 def status(peer: PeerRef) -> Status:

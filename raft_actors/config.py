@@ -155,7 +155,7 @@ class Config:
         snapshot_threshold: applied entries after which a snapshot is taken (1 to 2**62).
         snapshot_threshold_bytes: bytes of applied commands after which a snapshot is taken (1 to 2**62).
         trailing_entries: entries before a snapshot that stay for followers a little behind (0 to 2**62).
-        priority: reserved; of two equal candidates the one with the higher number goes first (-1000 to 1000).
+        priority: leadership drifts to the highest that is up to date (-1000 to 1000); it decides no election.
         session_timeout: reserved; seconds after which the session of a silent client is forgotten (up to a year).
         codec: ``"cloudpickle"``, ``"plain"``, or a ``Codec``; the same at every peer of a cluster.
         restart: when to start a died peer again; ``None``: never.

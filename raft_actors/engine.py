@@ -49,6 +49,7 @@ from raft_actors.protocol.effects import (
     SnapshotAnswer,
     SnapshotWork,
     StoreChunk,
+    TransferAnswer,
 )
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Event, ReadsRequested, Tick, WritesRequested
@@ -100,6 +101,9 @@ class Ports(Protocol):
 
     def changed(self, answer: ChangeAnswer) -> None:
         """A request for other members was answered."""
+
+    def transferred(self, answer: TransferAnswer) -> None:
+        """A request for another leader was answered."""
 
     def discarded(self, effect: Discard) -> None:
         """A message was refused."""
@@ -217,6 +221,8 @@ class Engine:
                 self._ports.formed(effect)
             case ChangeAnswer():
                 self._ports.changed(effect)
+            case TransferAnswer():
+                self._ports.transferred(effect)
             case Discard():
                 self._ports.discarded(effect)
             case ReadyToStop():

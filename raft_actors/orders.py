@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from raft_actors.futures import RequestFuture
 
-__all__ = ["Ended", "FormRequest", "SnapshotOrder", "StopNow"]
+__all__ = ["CallerOrder", "Ended", "FormRequest", "SnapshotOrder", "StopNow", "TransferOrder"]
 
 
 class FormRequest(NamedTuple):
@@ -22,6 +22,18 @@ class SnapshotOrder(NamedTuple):
     """A caller wants a snapshot of now."""
 
     future: RequestFuture[int]
+
+
+class TransferOrder(NamedTuple):
+    """A caller wants ``target`` to lead; ``None``: the best of the others."""
+
+    target: str | None
+    timeout: float
+    future: RequestFuture[str]
+
+
+CallerOrder = FormRequest | SnapshotOrder | TransferOrder
+"""What callers want of the peer itself, each with a future."""
 
 
 class StopNow(NamedTuple):

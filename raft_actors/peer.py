@@ -17,7 +17,6 @@ supervisor decides what comes next.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import time
@@ -26,23 +25,32 @@ from typing import TYPE_CHECKING, Any
 
 from raft_actors.behaviours.applying import MAX_APPLYING
 from raft_actors.behaviours.attention import ANSWERS, concerns, is_committing
+from raft_actors.callers import Callers
 from raft_actors.engine import Engine
 from raft_actors.errors import OutcomeUnknown, RaftError
 from raft_actors.log_writer import Job, LogWriter, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
-from raft_actors.orders import Ended, FormRequest, SnapshotOrder, StopNow
+from raft_actors.orders import CallerOrder, Ended, FormRequest, SnapshotOrder, StopNow, TransferOrder
 from raft_actors.peer_ports import Owner, PeerPorts
 from raft_actors.protocol.effects import Compact, Load, Send
-from raft_actors.protocol.events import ClusterRequested, PeerDown, Received, SnapshotRequested, StopRequested
+from raft_actors.protocol.events import (
+    ClusterRequested,
+    PeerDown,
+    Received,
+    Slept,
+    SnapshotRequested,
+    StopRequested,
+    TransferRequested,
+)
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import Moment
 from raft_actors.snapshot_keeper import Keeper, SnapshotKeeper
+from raft_actors.suspension import Suspension
 from raft_actors.transport.local import LOCAL
 
 if TYPE_CHECKING:
-    from raft_actors.futures import RequestFuture
     from raft_actors.intake import Mailbox
     from raft_actors.log_store import LogStore
 
@@ -92,9 +100,8 @@ class Peer(PeerPorts, InboxActor):
         self._for_disk: list[Job | Load | Compact] = []
         self._for_machine: list[Any] = []
         self._for_keeper: list[Any] = []
-        self._forming: dict[int, RequestFuture[Any]] = {}
-        self._saving: dict[int, RequestFuture[int]] = {}
-        self._tokens = itertools.count(1)
+        self._callers = Callers()
+        self._suspension = Suspension()
         self._stop_by = float("inf")
         self._hold_until = 0.0
         self._stoppers: list[Envelope[Any]] = []
@@ -166,10 +173,12 @@ class Peer(PeerPorts, InboxActor):
         moment = Moment(time.monotonic(), time.time(), random.random())
         engine = self.engine
         stops: list[StopRequested] = []
+        if self._suspension.noticed():
+            engine.run(Slept(), moment)
         for item in drained.items:
             if type(item) is StopRequested:
                 stops.append(item)
-            elif isinstance(item, Envelope | FormRequest | SnapshotOrder | StopNow):
+            elif isinstance(item, Envelope | CallerOrder | StopNow):
                 self._control(item, moment)
             else:
                 engine.run(item, moment)
@@ -221,16 +230,16 @@ class Peer(PeerPorts, InboxActor):
         work = self._for_machine
         return len(work) < MAX_APPLYING and all(type(one) is ApplyBatch and not one.segments for one in work)
 
-    def _control(self, item: Envelope[Any] | FormRequest | SnapshotOrder | StopNow, moment: Moment) -> None:
+    def _control(self, item: Envelope[Any] | CallerOrder | StopNow, moment: Moment) -> None:
         match item:
             case SnapshotOrder():
-                token = next(self._tokens)
-                self._saving[token] = item.future
-                self.engine.run(SnapshotRequested(token), moment)
+                self.engine.run(SnapshotRequested(self._callers.admit(item.future)), moment)
             case FormRequest():
-                token = next(self._tokens)
-                self._forming[token] = item.future
+                token = self._callers.admit(item.future)
                 self.engine.run(ClusterRequested(token, uuid.uuid4().hex, item.names, item.timeout), moment)
+            case TransferOrder():
+                token = self._callers.admit(item.future)
+                self.engine.run(TransferRequested(token, item.target, item.timeout), moment)
             case StopNow():
                 self._ending = self._ending or item
             case Envelope():
@@ -303,10 +312,9 @@ class Peer(PeerPorts, InboxActor):
         self.engine.waiters.close(unapplied=late, unknown=unknown)
         for future in self.mailbox.unanswered():
             future.try_fail(unknown)
-        for future in (*self._forming.values(), *self._saving.values()):
-            future.try_fail(unknown)
+        self._callers.close(unknown)
         for item in left_over:
-            if isinstance(item, FormRequest | SnapshotOrder):
+            if isinstance(item, CallerOrder):
                 item.future.try_fail(late)
             elif isinstance(item, Envelope):
                 self._answer_left_over(item, late)

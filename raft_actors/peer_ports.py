@@ -22,17 +22,19 @@ from raft_actors.protocol.effects import (
     Send,
     SnapshotAnswer,
     SnapshotWork,
+    TransferAnswer,
 )
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Applied, Event, Persisted
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.requests import ReadBatch, Segment
+from raft_actors.transfer_errors import transfer_error
 from raft_actors.transport.local import LOCAL
 from raft_actors.values import configuration_of
 
 if TYPE_CHECKING:
+    from raft_actors.callers import Callers
     from raft_actors.engine import Engine
-    from raft_actors.futures import RequestFuture
     from raft_actors.intake import Mailbox
     from raft_actors.log_writer import Job
     from raft_actors.machine_actor import MachineActor
@@ -76,8 +78,7 @@ class PeerPorts:
     _for_disk: list[Job | Load | Compact]
     _for_machine: list[Any]
     _for_keeper: list[Any]
-    _forming: dict[int, RequestFuture[Any]]
-    _saving: dict[int, RequestFuture[int]]
+    _callers: Callers
     _ending: StopNow | None
 
     def send(self, send: Send) -> None:
@@ -131,7 +132,7 @@ class PeerPorts:
 
     def saved(self, answer: SnapshotAnswer) -> None:
         """Answer the caller who asked for a snapshot."""
-        future = self._saving.pop(answer.token)
+        future = self._callers.take(answer.token)
         if answer.index is not None:
             future.try_set(answer.index)
         else:
@@ -146,12 +147,20 @@ class PeerPorts:
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
         """Answer the caller who asked for a cluster."""
-        future = self._forming.pop(effect.token)
+        future = self._callers.take(effect.token)
         if isinstance(effect, ClusterFormed):
             future.try_set(configuration_of(self.engine.state))
         else:
             asked = Member(self.name, self.engine.state.incarnation)
             future.try_fail(formation_error(asked, effect))
+
+    def transferred(self, answer: TransferAnswer) -> None:
+        """Answer the caller who asked for another leader."""
+        future = self._callers.take(answer.token)
+        if answer.refusal is None:
+            future.try_set(answer.leader)
+        else:
+            future.try_fail(transfer_error(self.name, answer))
 
     def discarded(self, effect: Discard) -> None:
         """Count a refused message."""

@@ -46,6 +46,6 @@ def _settled(state: PeerState, role: Leader) -> bool:
     last = state.log.last.index
     if state.commit_index < last or role.reading is not None or role.transfer is not None:
         return False
-    if state.configuration.changing:
+    if state.configuration.changing or state.handing is not None:
         return False
     return all(one.state is ProgressState.REPLICATE and one.next_index > last for one in role.progress.values())

@@ -11,7 +11,8 @@ def next_deadline(state: PeerState) -> float:
     """The earliest deadline of ``state``, on the monotonic clock; ``NEVER`` if there is none."""
     saving = state.stop_after_snapshot[0] if state.stop_after_snapshot is not None else NEVER
     joining = state.joining.retry if state.joining is not None else NEVER
-    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving, joining)
+    handing = state.handing.deadline if state.handing is not None else NEVER
+    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving, joining, handing)
 
 
 def _role_deadline(state: PeerState) -> float:

@@ -211,6 +211,7 @@ def _reply(state: PeerState, message: AppendEntries, *, success: bool, match: in
         sent=message.sent,
         promise=state.settings.min_election_timeout if state.settings.lease_reads else 0.0,
         wants=state.log.previous.index if state.lacks_state else 0,
+        priority=state.settings.priority,
     )
     return Send(message.sender, reply)
 

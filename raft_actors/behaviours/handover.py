@@ -1,9 +1,14 @@
 """Handing leadership over: pick the best successor, bring it up to date, tell it to stand.
 
-Thesis: §3.10. Used by a graceful stop.
+A graceful stop does it, a caller may ask for it (``transfers``), and leadership drifts by it (``drifting``). While a
+hand-over is under way no writes are taken; it is given up after an election timeout, and the leader leads on.
+
+Thesis: §3.10.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from msgspec.structs import replace
 
@@ -12,19 +17,23 @@ from raft_actors.behaviours.transition import Transition, other_voters
 from raft_actors.protocol.effects import Effect, ReadyToStop, Send
 from raft_actors.protocol.events import StopRequested
 from raft_actors.protocol.messages import TimeoutNow
+from raft_actors.protocol.progress import Progress
 from raft_actors.protocol.state import NEVER, Leader, PeerState, Transfer
 from raft_actors.protocol.types import Moment
 
 NEVER_HEARD = float("-inf")
 
 __all__ = [
+    "begin_transfer",
     "continue_transfer",
     "expire_transfer",
     "finish_stop",
     "hand_to_successor",
+    "is_able",
     "on_successor_down",
     "stop",
     "stop_when_saved",
+    "successor",
 ]
 
 SAVING_SHARE = 0.5
@@ -62,10 +71,11 @@ def stop_when_saved(state: PeerState, moment: Moment) -> Transition:
 
 def _stop_now(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
     role = state.role
-    if not isinstance(role, Leader) or _successor(state, role, moment) is None:
+    if not isinstance(role, Leader) or successor(state, role, moment) is None:
         return Transition(state, (ReadyToStop(),))
     role = replace(role, lease_given_up=True)
-    return _hand_to_next(replace(state, role=role, stopping=moment.now + event.timeout), role, moment)
+    state = replace(state, role=role, stopping=moment.now + event.timeout)
+    return _hand_to_next(state, role, moment) if role.transfer is None else Transition(state)
 
 
 def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
@@ -73,34 +83,46 @@ def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
 
     The successor has an election timeout; one that has not answered since we lead may be dead, and has two heartbeats.
     """
-    target = _successor(state, role, moment)
+    target = successor(state, role, moment)
     if target is None:
         return Transition(replace(state, role=replace(role, transfer=None), stopping=moment.now))
     settings = state.settings
     answered = role.progress[target].match_index > 0
     patience = settings.max_election_timeout if answered else 2 * settings.heartbeat_interval
-    transfer = Transfer(target, min(state.stopping, moment.now + patience))
-    return continue_transfer(replace(state, role=replace(role, transfer=transfer)))
+    return begin_transfer(state, role, Transfer(target, min(state.stopping, moment.now + patience)))
 
 
 def hand_to_successor(state: PeerState, role: Leader, moment: Moment) -> Transition:
     """Of a leader that goes: turn to whoever can take it now; if there is nobody, it goes on alone."""
-    target = _successor(state, role, moment)
+    target = successor(state, role, moment)
     if target is None:
         return Transition(replace(state, role=role))
-    transfer = Transfer(target, moment.now + state.settings.max_election_timeout)
-    return continue_transfer(replace(state, role=replace(role, transfer=transfer)))
+    return begin_transfer(state, role, Transfer(target, moment.now + state.settings.max_election_timeout))
 
 
-def _successor(state: PeerState, role: Leader, moment: Moment) -> str | None:
-    """The most caught-up voter that answered within an election timeout; the first named of equals.
+def begin_transfer(state: PeerState, role: Leader, transfer: Transfer) -> Transition:
+    """Take no more writes, and trust no lease: as soon as the target has all of our log, it is told to stand."""
+    role = replace(role, transfer=transfer, lease_given_up=True)
+    return continue_transfer(replace(state, role=role))
 
-    One that is sent a snapshot comes last: it has lost its state and must not stand, or lacks entries by far.
+
+def successor(state: PeerState, role: Leader, moment: Moment, tried: Collection[str] = ()) -> str | None:
+    """The most caught-up voter that can lead; of equals the one of highest priority, then the first named.
+
+    One that is sent a snapshot comes last: it lacks entries by far.
     """
-    horizon = moment.now - state.settings.max_election_timeout
-    alive = [voter.name for voter in other_voters(state) if role.progress[voter.name].heard_at > horizon]
+    able = [voter.name for voter in other_voters(state) if is_able(state, role.progress[voter.name], moment)]
     known = role.progress
-    return max(alive, key=lambda name: (known[name].sending is None, known[name].match_index), default=None)
+
+    def claim(name: str) -> tuple[bool, int, int]:
+        return known[name].sending is None, known[name].match_index, known[name].priority
+
+    return max([name for name in able if name not in tried], key=claim, default=None)
+
+
+def is_able(state: PeerState, progress: Progress, moment: Moment) -> bool:
+    """Whether a voter answered within an election timeout, and has not lost the state without which none may lead."""
+    return not progress.lost and progress.heard_at > moment.now - state.settings.max_election_timeout
 
 
 def continue_transfer(state: PeerState) -> Transition:

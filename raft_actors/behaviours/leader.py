@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours import handover, sending
+from raft_actors.behaviours import drifting, handover, sending
 from raft_actors.behaviours.appending import append
 from raft_actors.behaviours.reads import confirm_round
 from raft_actors.behaviours.replication import feed, heartbeat_all, note_reply
@@ -50,6 +50,7 @@ def become_leader(state: PeerState, moment: Moment) -> Transition:
         first_index=next_index,
         heartbeat_deadline=moment.now + state.settings.heartbeat_interval,
         quorum_deadline=moment.now + state.settings.min_election_timeout,
+        drift_at=drifting.earliest(state, moment),
     )
     state = replace(state, role=role, leader=state.name, heard_at=moment.now)
     noop = Entry(next_index, state.term, EntryKind.NOOP, max(state.time, moment.wall))
@@ -166,6 +167,8 @@ def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Transition
         role = replace(role, quorum_deadline=moment.now + state.settings.min_election_timeout / 2)
         state = replace(state, role=role)
     state, expired = handover.expire_transfer(state, moment)
+    state, handed = drifting.drift(state, _leading(state), moment)
+    expired += handed
     role = _leading(state)
     if moment.now < min(role.heartbeat_deadline, role.news_deadline, role.round_deadline):
         return Transition(state, expired)

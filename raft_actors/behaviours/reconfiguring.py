@@ -39,22 +39,22 @@ def advance(state: PeerState, role: Leader, moment: Moment) -> Transition:
     It is cheap when there is nothing to do.
     """
     index, configuration = state.configurations[-1]
-    if role.preparing is not None and not configuration.changing:
-        return begin_if_possible(state, role, role.preparing, moment)
-    if state.commit_index < max(index, role.first_index):
-        return Transition(state)
-    if configuration.changing:
+    settled = state.commit_index >= max(index, role.first_index)
+    if settled and configuration.changing:
         return _continue(state, role, configuration, moment)
     effects: tuple[Effect, ...] = ()
-    if role.callers:
+    if settled and role.callers:
         state, role, effects = _tell_callers(state, role, configuration)
-    if role.told < index and len(state.configurations) > 1:
+    if settled and role.told < index and len(state.configurations) > 1:
         state, role, told = _tell_removed(state, role)
         effects += told
-    if configuration.is_voter(state.name):
+    if settled and not configuration.is_voter(state.name):
+        state, next_ = _leave(state, role, moment)
+    elif role.preparing is not None and not configuration.changing:
+        state, next_ = begin_if_possible(state, role, role.preparing, moment)
+    else:
         return Transition(state, effects)
-    state, left = _leave(state, role, moment)
-    return Transition(state, effects + left)
+    return Transition(state, effects + next_)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -149,6 +149,7 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
             heard_at=moment.now,
             round=number,
             promised_until=promised,
+            lost=reply.wants > 0,
         )
     inflight = progress.inflight
     if inflight and inflight[0] <= match:
@@ -162,6 +163,8 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         heard_at=moment.now,
         round=number,
         promised_until=promised,
+        lost=reply.wants > 0,
+        priority=reply.priority,
     )
 
 

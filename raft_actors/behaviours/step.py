@@ -30,7 +30,9 @@ from raft_actors.behaviours import (
     reconfiguring,
     replication,
     snapshots,
+    transfers,
     voting,
+    waking,
 )
 from raft_actors.behaviours.admission import REPLACED, why_refused
 from raft_actors.behaviours.transition import Transition, become_follower
@@ -47,6 +49,7 @@ from raft_actors.protocol.events import (
     Persisted,
     ReadsRequested,
     Received,
+    Slept,
     SnapshotFailed,
     SnapshotLoaded,
     SnapshotRecorded,
@@ -54,6 +57,7 @@ from raft_actors.protocol.events import (
     SnapshotWritten,
     StopRequested,
     Tick,
+    TransferRequested,
     WritesRequested,
 )
 from raft_actors.protocol.messages import (
@@ -97,7 +101,7 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     Raises:
         Violation: an invariant does not hold; the peer must stop.
     """
-    after, effects = _handle(state, event, moment)
+    after, effects = (_handle_late if waking.has_overslept(state, moment) else _handle)(state, event, moment)
     if isinstance(after.role, Leader) and after.configurations:
         after, moved = reconfiguring.advance(after, after.role, moment)
         effects += moved
@@ -107,6 +111,9 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     if after.stop_after_snapshot is not None:
         after, stopped = handover.stop_when_saved(after, moment)
         effects += stopped
+    if after.handing is not None:
+        after, settled = transfers.settle(after, moment)
+        effects += settled
     if after.stopping != NEVER:
         after, stopped = handover.finish_stop(after, moment)
         effects += stopped
@@ -140,6 +147,10 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return membership.request(state, event, moment)
         case StopRequested():
             return handover.stop(state, event, moment)
+        case TransferRequested():
+            return transfers.request(state, event, moment)
+        case Slept():
+            return waking.wake(state, moment)
         case ChunkLoaded():
             return replication.on_chunk_loaded(state, event, moment)
         case ChunkStored():
@@ -150,6 +161,13 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return _snapshot(state, event, moment)
         case _:
             assert_never(event)
+
+
+def _handle_late(state: PeerState, event: Event, moment: Moment) -> Transition:
+    """This process slept: nothing is looked at as if it had not."""
+    state, woken = waking.wake(state, moment)
+    state, effects = _handle(state, event, moment)
+    return Transition(state, woken + effects)
 
 
 def _snapshot(

@@ -46,6 +46,8 @@ __all__ = [
     "SnapshotAnswer",
     "SnapshotWork",
     "StoreChunk",
+    "TransferAnswer",
+    "TransferRefusal",
 ]
 
 
@@ -76,6 +78,24 @@ class ChangeRefusal(enum.Enum):
     NO_QUORUM = "too few of the voters to be answer"
     GIVEN_UP = "a newcomer was not heard for long: the change was given up"
     INTERRUPTED = "the leader leads no more; its successor may go on with the change"
+
+
+class TransferRefusal(enum.Enum):
+    """Why leadership was not handed to the peer that was wanted."""
+
+    NOT_LEADER = "the peer asked does not lead"
+    UNKNOWN = "there is no such member"
+    LEARNER = "a learner has no vote"
+    LEADS = "it leads already"
+    ALONE = "there is no other voter"
+    UNDER_WAY = "leadership is being handed over already"
+    LOST_STATE = "it has lost its state"
+    SILENT = "it does not answer"
+    NOBODY = "no other voter answers"
+    BEHIND = "it did not catch up in time"
+    NOT_ELECTED = "it was told to stand, and was not elected in time"
+    OTHER = "another peer was elected"
+    NO_LEADER = "nobody is known to lead"
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -250,6 +270,22 @@ class SnapshotAnswer(Struct, frozen=True):
     index: int | None
 
 
+class TransferAnswer(Struct, frozen=True):
+    """What became of the hand-over requested under ``token``.
+
+    Attributes:
+        token: whom to tell.
+        refusal: why it failed, or ``None``: done.
+        peer: to whom it was, or was to be, handed; ``""`` if to nobody in particular.
+        leader: who leads now, if known.
+    """
+
+    token: int
+    refusal: TransferRefusal | None
+    peer: str
+    leader: str | None
+
+
 class Discard(Struct, frozen=True):
     """A message was refused; counted by the shell, never answered."""
 
@@ -283,6 +319,7 @@ Effect = (
     | Restore
     | Adopt
     | SnapshotAnswer
+    | TransferAnswer
     | Discard
     | ReadyToStop
 )

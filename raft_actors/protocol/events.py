@@ -26,6 +26,7 @@ __all__ = [
     "Persisted",
     "ReadsRequested",
     "Received",
+    "Slept",
     "SnapshotFailed",
     "SnapshotLoaded",
     "SnapshotRecorded",
@@ -33,6 +34,7 @@ __all__ = [
     "SnapshotWritten",
     "StopRequested",
     "Tick",
+    "TransferRequested",
     "WritesRequested",
 ]
 
@@ -178,6 +180,24 @@ class SnapshotLoaded(Struct, frozen=True):
     id: str
 
 
+class TransferRequested(Struct, frozen=True):
+    """A caller wants another peer to lead.
+
+    Attributes:
+        token: whom to answer.
+        target: who is to lead; ``None``: the most caught-up voter.
+        timeout: seconds until the attempt is given up.
+    """
+
+    token: int
+    target: str | None
+    timeout: float
+
+
+class Slept(Struct, frozen=True):
+    """The machine was suspended for a while, which the monotonic clock does not show. Comes before all that waited."""
+
+
 class StopRequested(Struct, frozen=True):
     """Stop gracefully: hand leadership over first if anybody can take it, within ``timeout`` seconds."""
 
@@ -203,4 +223,6 @@ Event = (
     | ChunkStored
     | SnapshotLoaded
     | StopRequested
+    | TransferRequested
+    | Slept
 )

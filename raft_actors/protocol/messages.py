@@ -114,6 +114,7 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
         sent: copied from the request.
         promise: seconds, from receipt, for which this voter grants no vote; 0 without lease reads.
         wants: the sender has lost its state: it needs a snapshot of this index or later; 0 if it does not.
+        priority: the sender's; leadership drifts to the highest.
     """
 
     success: bool
@@ -124,6 +125,7 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     sent: float = 0.0
     promise: float = 0.0
     wants: int = 0
+    priority: int = 0
 
 
 class InstallSnapshot(Header, frozen=True, gc=False, kw_only=True, tag=True):

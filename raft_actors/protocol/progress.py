@@ -59,6 +59,8 @@ class Progress(Struct, frozen=True, gc=False):
         round: newest ReadIndex round it confirmed.
         promised_until: until when, by our clock, it grants no vote to others.
         sending: the snapshot that is sent; only in state ``SNAPSHOT``.
+        lost: it has lost its state, and must not lead before it has another one.
+        priority: its own, as it said last.
     """
 
     next_index: int
@@ -71,3 +73,5 @@ class Progress(Struct, frozen=True, gc=False):
     round: int = 0
     promised_until: float = float("-inf")
     sending: Sending | None = None
+    lost: bool = False
+    priority: int = 0

@@ -20,9 +20,11 @@ from raft_actors.protocol.types import Ballot, LogPosition, Settings
 __all__ = [
     "NEVER",
     "Candidate",
+    "Drift",
     "Follower",
     "Forming",
     "Joining",
+    "Handing",
     "Leader",
     "PeerState",
     "PendingRead",
@@ -152,6 +154,8 @@ class Leader(Struct, frozen=True):
         stuck_since: since when a change could take no step.
         told: index of the configuration whose former members were told that they are out.
         leaving: it is no voter any more, and hands over.
+        drift_at: when to look next whether leadership should drift to a peer of higher priority.
+        drift_mark: where the log ended at the last look; 0 before the first.
     """
 
     progress: dict[str, Progress]
@@ -173,9 +177,43 @@ class Leader(Struct, frozen=True):
     stuck_since: float = NEVER
     told: int = 0
     leaving: bool = False
+    drift_at: float = NEVER
+    drift_mark: int = 0
 
 
 Role = Follower | PreCandidate | Candidate | Leader
+
+
+class Handing(Struct, frozen=True):
+    """A caller waits for somebody else to lead. It outlives the leadership: who was elected is known only after it.
+
+    Attributes:
+        token: whom to answer.
+        target: who is to lead, or ``None``: whoever can.
+        deadline: when to give up.
+        term: of the leadership that is to end.
+        tried: to whom it was handed so far; if that has not ended, to the last one.
+        sent: one of them was told to stand.
+    """
+
+    token: int
+    target: str | None
+    deadline: float
+    term: int
+    tried: tuple[str, ...] = ()
+    sent: bool = False
+
+
+class Drift(Struct, frozen=True, gc=False):
+    """The last time that this peer, as leader, handed over to one of higher priority. It outlives the leadership, too.
+
+    Attributes:
+        tried_at: when that was.
+        pause: seconds for which it does not do so again.
+    """
+
+    tried_at: float = LONG_AGO
+    pause: float = 0.0
 
 
 class Forming(Struct, frozen=True):
@@ -282,6 +320,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
         removed: it was told that it is no member since the configuration of this index; 0 if it was not.
         formation: a formation of a new cluster it takes part in.
         formed: token of the caller to tell when the first configuration commits, 0 if none.
+        handing: a caller waits for somebody else to lead.
+        drift: when leadership drifted to a peer of higher priority last.
         stopping: when a graceful stop gives up handing over; ``NEVER`` if none was asked for.
         stop_after_snapshot: ``(latest, end)``: a graceful stop that has to end by ``end`` begins once the snapshot that
             makes the restart faster is durable, and at ``latest`` without it.
@@ -322,6 +362,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
     removed: int = 0
     formation: Forming | Reserved | None = None
     formed: int = 0
+    handing: Handing | None = None
+    drift: Drift = Drift()
     stopping: float = NEVER
     stop_after_snapshot: tuple[float, float] | None = None
 

@@ -68,6 +68,7 @@ class Settings(Struct, frozen=True, gc=False, kw_only=True):
     snapshot_threshold: int = 100_000
     snapshot_threshold_bytes: int = 64 << 20
     trailing_entries: int = 10_000
+    priority: int = 0
 
     def election_timeout(self, jitter: float) -> float:
         """A fresh random timeout in [min, max): drawn anew each time it is armed. Paper: §5.2."""

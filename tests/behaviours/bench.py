@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.step import Transition, step
 from raft_actors.protocol import effects as fx
 from raft_actors.protocol import messages as ms
@@ -311,6 +312,13 @@ def timed_out(state: PeerState, jitter: float = 0.5) -> Transition:
     """Its election deadline has come, and it is on time."""
     assert not isinstance(state.role, Leader)
     return take(state, Tick(), at(state.role.election_deadline, jitter))
+
+
+def awake(state: PeerState, until: float) -> PeerState:
+    """The state at ``until``, if nothing happens but that its deadlines come."""
+    while next_deadline(state) <= until:
+        state = take(state, Tick(), at(next_deadline(state))).state
+    return state
 
 
 def of_type(effects: Iterable[fx.Effect], kind: type[E]) -> list[E]:

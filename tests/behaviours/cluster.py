@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.recovery import recover
 from raft_actors.behaviours.step import step
@@ -30,6 +32,7 @@ from raft_actors.protocol.events import (
     Received,
     SnapshotRecorded,
     Tick,
+    TransferRequested,
 )
 from raft_actors.protocol.messages import Message
 from raft_actors.protocol.state import Leader, PeerState
@@ -68,6 +71,7 @@ class Node:
         self.jobs: deque[Job] = deque()
         self.files = Files(name, self.disk, made)
         self.state: PeerState | None = None
+        self.asked: set[int] = set()
 
     @property
     def machine(self) -> list[Entry]:
@@ -95,6 +99,7 @@ class Cluster:
     ) -> None:
         self.now = 100.0
         self.settings = settings or Settings()
+        self.priorities: dict[str, int] = {}
         made: dict[str, Made] = {}
         self.nodes = {name: Node(name, 0.1 + 0.3 * place, made) for place, name in enumerate(names)}
         self.network: deque[Packet] = deque()
@@ -135,6 +140,8 @@ class Cluster:
         node = self.nodes[name]
         before = node.alive
         self._on_event(name, event)
+        if isinstance(event, TransferRequested):
+            node.asked.add(event.token)
         if isinstance(event, ReadsRequested):
             self._must_see[event.token] = self._answered
         node.state, effects = step(before, event, self.moment(name))
@@ -176,6 +183,8 @@ class Cluster:
                 self.answers[effect.token] = f"{effect.refusal.name} by {effect.peer}"
             case fx.ChangeAnswer():
                 self.answers[effect.token] = effect.refusal.name if effect.refusal else "changed"
+            case fx.TransferAnswer():
+                self._answer_transfer(node, effect)
             case fx.Compact():
                 node.jobs.append(Job(effect))
             case fx.SnapshotAnswer():
@@ -184,6 +193,13 @@ class Cluster:
                 pass
             case _:
                 self._later.extend((node.name, event) for event in node.files.perform(effect))
+
+    def _answer_transfer(self, node: Node, effect: fx.TransferAnswer) -> None:
+        if effect.token not in node.asked:
+            raise Broken(f"{node.name} answers request {effect.token}, which nobody waits for")
+        node.asked.remove(effect.token)
+        told = effect.refusal.name if effect.refusal else "done"
+        self.answers[effect.token] = f"{told}: {effect.leader} leads"
 
     def send(self, source: str, send: fx.Send) -> None:
         if (source, send.to) not in self.cut and send.to in self.nodes:
@@ -289,6 +305,7 @@ class Cluster:
         """Lose everything that is not on disk."""
         node = self.nodes[name]
         node.state = None
+        node.asked.clear()
         node.jobs.clear()
         node.files.crash()
 
@@ -298,7 +315,7 @@ class Cluster:
         node.state = recover(
             name=name,
             incarnation=f"{name}'s store",
-            settings=self.settings,
+            settings=replace(self.settings, priority=self.priorities.get(name, 0)),
             cluster=node.disk.cluster,
             ballot=node.disk.ballot,
             log=node.disk.log(),

@@ -253,7 +253,7 @@ def test_a_wake_up_in_time_is_not_late() -> None:
 
 
 def test_lateness_is_not_forgiven_to_who_knows_no_leader() -> None:
-    assert isinstance(take(bench.peer(), Tick(), at(NOW + 5.0)).state.role, PreCandidate)
+    assert isinstance(take(bench.peer(), Tick(), at(NOW + 1.0)).state.role, PreCandidate)
 
 
 def test_the_death_of_the_leader_is_followed_by_an_election_at_once() -> None:

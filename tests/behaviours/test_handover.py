@@ -66,8 +66,8 @@ def test_a_successor_is_brought_up_to_date_first() -> None:
 
 
 def test_who_was_silent_for_an_election_timeout_is_no_successor() -> None:
-    state = take(bench.leader(), ack("s3", 2, 2), at(NOW + 0.65)).state
-    assert receivers(take(state, STOP, at(NOW + 0.65)).effects) == ["s3"]
+    state = take(bench.awake(bench.leader(), NOW + 0.58), ack("s3", 2, 2), at(NOW + 0.62)).state
+    assert receivers(take(state, STOP, at(NOW + 0.62)).effects) == ["s3"]
 
 
 def test_no_writes_are_taken_during_a_hand_over() -> None:
@@ -121,7 +121,7 @@ def test_a_stopping_leader_turns_from_a_dead_successor_to_the_next() -> None:
 
 def test_a_successor_that_does_not_stand_is_told_again() -> None:
     state = take(bench.leader(), STOP).state
-    state = take_all(state, ack("s2", 2, 2), ack("s3", 2, 2), moment=at(NOW + 0.55))
+    state = take_all(bench.awake(state, NOW + 0.55), ack("s2", 2, 2), ack("s3", 2, 2), moment=at(NOW + 0.55))
     state, effects = take(state, Tick(), at(NOW + 0.6))
     assert receivers(effects)[0] == "s2"
     assert [one.term for one in sent(effects, TimeoutNow)] == [2]

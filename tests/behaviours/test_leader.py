@@ -186,21 +186,22 @@ def test_entries_that_do_not_reach_all_are_no_heartbeat() -> None:
 
 
 def test_a_leader_that_hears_no_quorum_steps_down() -> None:
-    state, effects = tick(bench.leader(), NOW + 0.7)
-    assert state.role == Follower(NOW + 0.7 + 0.45)
+    state, effects = tick(bench.awake(bench.leader(), NOW + 0.58), NOW + 0.62)
+    assert state.role == Follower(NOW + 0.62 + 0.45)
     assert (state.term, state.leader) == (2, None)
     assert receivers(effects) == []
 
 
 def test_one_follower_of_two_is_a_quorum() -> None:
-    state = take(bench.leader(), ack("s2", 2, 2), at(NOW + 0.5)).state
-    assert isinstance(tick(state, NOW + 0.7)[0].role, Leader)
+    state = bench.awake(take(bench.leader(), ack("s2", 2, 2), at(NOW + 0.5)).state, NOW + 0.58)
+    assert isinstance(tick(state, NOW + 0.62)[0].role, Leader)
 
 
 def test_a_learner_is_no_quorum() -> None:
     members = Configuration(voters=bench.THREE.voters, learners=bench.configuration("s4").voters)
-    state = take(bench.leader(members=members), ack("s4", 2, 2), at(NOW + 0.5)).state
-    assert isinstance(tick(state, NOW + 0.7)[0].role, Follower)
+    state = bench.awake(take(bench.leader(members=members), ack("s4", 2, 2), at(NOW + 0.5)).state, NOW + 0.58)
+    assert isinstance(state.role, Leader)
+    assert isinstance(tick(state, NOW + 0.62)[0].role, Follower)
 
 
 def test_contact_is_checked_again_and_again() -> None:
@@ -217,7 +218,7 @@ def test_contact_is_checked_again_and_again() -> None:
 
 def test_without_check_quorum_a_leader_stays() -> None:
     state = bench.leader(settings=Settings(check_quorum=False))
-    assert isinstance(tick(state, NOW + 99)[0].role, Leader)
+    assert isinstance(bench.awake(state, NOW + 99).role, Leader)
 
 
 def test_a_leader_whose_disk_hangs_steps_down() -> None:
@@ -264,15 +265,15 @@ def test_a_disk_that_caught_up_in_two_steps_is_owed_for_no_more() -> None:
     state = take_all(bench.leader(), write(), write(), Persisted(Ballot(2, "s1"), LogPosition(2, 3)))
     assert leading(state).unsynced == 4
     state = synced(state).state
-    state = take_all(state, ack("s2", 2, 4), Tick(), moment=at(NOW + 0.7))
+    state = take_all(bench.awake(state, NOW + 0.58), ack("s2", 2, 4), Tick(), moment=at(NOW + 0.62))
     assert isinstance(state.role, Leader)
 
 
 def test_an_idle_leader_is_owed_nothing_by_its_disk() -> None:
     state = synced(take(bench.leader(), write()).state).state
     assert leading(state).unsynced == 0
-    state = take(state, ack("s2", 2, 3), at(NOW + 9)).state
-    assert isinstance(tick(state, NOW + 9)[0].role, Leader)
+    state = take(bench.awake(state, NOW + 0.6), ack("s2", 2, 3), at(NOW + 0.6)).state
+    assert isinstance(bench.awake(state, NOW + 1.19).role, Leader)
 
 
 def test_a_deposed_leader_turns_reads_away_and_keeps_writes_waiting() -> None:

@@ -7,14 +7,25 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from raft_actors.behaviours import applying, follower, installing, reads, snapshots, step, voting
+from raft_actors.behaviours import (
+    applying,
+    drifting,
+    follower,
+    handover,
+    installing,
+    reads,
+    snapshots,
+    step,
+    transfers,
+    voting,
+)
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol import effects as fx
 from raft_actors.protocol.effects import Capture, Compact, Effect
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.messages import AppendEntries, RequestVote
 from raft_actors.protocol.snapshot import Snapshot
-from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.state import NEVER, Leader, PeerState
 from raft_actors.protocol.types import LogPosition, Moment, Settings, Violation
 from tests.behaviours.cluster import Broken
 from tests.behaviours.test_random_walks import STEPS, TINY, Walk
@@ -134,6 +145,49 @@ def cuts_the_log_before_the_snapshot_is_durable(patch: pytest.MonkeyPatch) -> No
     patch.setattr(snapshots, "take_if_due", early)
 
 
+def forgets_its_caller_with_its_leadership(patch: pytest.MonkeyPatch) -> None:
+    """Who asked for a hand-over is kept by the leader, and gone with it."""
+    honest = transfers.settle
+
+    def settle(state: PeerState, moment: Moment) -> Transition:
+        return honest(state, moment) if isinstance(state.role, Leader) else Transition(replace(state, handing=None))
+
+    patch.setattr(transfers, "settle", settle)
+
+
+def answers_its_caller_again_and_again(patch: pytest.MonkeyPatch) -> None:
+    """The end of a hand-over is told with every step."""
+    honest = transfers.settle
+
+    def settle(state: PeerState, moment: Moment) -> Transition:
+        after, effects = honest(state, moment)
+        return Transition(replace(after, handing=state.handing), effects)
+
+    patch.setattr(transfers, "settle", settle)
+
+
+def never_gives_a_hand_over_up(patch: pytest.MonkeyPatch) -> None:
+    """Writes are turned away for ever if the target is not elected (thesis §3.10)."""
+    honest = handover.begin_transfer
+    for module in (transfers, drifting):
+        patch.setattr(
+            module,
+            "begin_transfer",
+            lambda state, role, transfer: honest(state, role, replace(transfer, deadline=NEVER)),
+        )
+
+
+def leads_on_whatever_the_priorities(patch: pytest.MonkeyPatch) -> None:
+    """Leadership never drifts."""
+    patch.setattr(drifting, "drift", lambda state, role, moment: Transition(state))
+
+
+HANDING_OVER: list[Plant] = [
+    forgets_its_caller_with_its_leadership,
+    answers_its_caller_again_and_again,
+    never_gives_a_hand_over_up,
+    leads_on_whatever_the_priorities,
+]
 SNAPSHOTS: list[Plant] = [
     adopts_before_its_disk,
     cuts_the_log_before_the_snapshot_is_durable,
@@ -161,6 +215,22 @@ def test_a_walk_with_snapshots_finds_the_planted_bug(plant: Plant, monkeypatch: 
             walk.faults(STEPS)
             walk.heal()
         except (Broken, Violation):
+            return
+    pytest.fail(f"{ENOUGH_WALKS} walks noticed nothing")
+
+
+@pytest.mark.parametrize("plant", HANDING_OVER, ids=lambda plant: plant.__name__)
+def test_a_walk_that_hands_over_finds_the_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    for seed in range(ENOUGH_WALKS):
+        try:
+            walk = Walk(seed, Settings(lease_reads=True), priorities=True)
+            walk.faults(STEPS)
+            walk.hand_over_in_vain()
+            walk.heal()
+            walk.check_drifted()
+            walk.check_alive()
+        except (Broken, Violation, AssertionError):
             return
     pytest.fail(f"{ENOUGH_WALKS} walks noticed nothing")
 

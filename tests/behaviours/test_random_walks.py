@@ -15,6 +15,7 @@ from raft_actors.protocol.events import (
     SnapshotRequested,
     StopRequested,
     Tick,
+    TransferRequested,
     WritesRequested,
 )
 from raft_actors.protocol.state import Leader
@@ -23,18 +24,28 @@ from tests.behaviours.cluster import Cluster
 
 SEEDS = 40
 STEPS = 600
+LONGEST_PAUSE = 70.0
+DEPOSED_WITHIN = 60
 TINY = 9
 """A threshold of snapshots up to which walks ask for some, too."""
 
 
 class Walk:
-    """One walk: faults first, then everything heals and the cluster must make progress."""
+    """One walk: faults first, then everything heals and the cluster must make progress.
 
-    def __init__(self, seed: int, settings: Settings, size: int = 3) -> None:
+    With ``priorities`` the last peer has the highest. In two of three walks every peer wakes in time; in the others any
+    may sleep for as long as it likes, and few leaders survive that.
+    """
+
+    def __init__(self, seed: int, settings: Settings, size: int = 3, *, priorities: bool = False) -> None:
         self.dice = random.Random(seed)
         self.names = tuple(f"s{number}" for number in range(1, size + 1))
         self.cluster = Cluster(self.names, settings)
         self.token = 0
+        self._sleepy = seed % 3 == 0
+        for number, name in enumerate(self.names if priorities else ()):
+            self.cluster.priorities[name] = number
+            self.cluster.restart(name)
         self._moves, self._weights = self._likely()
         self.cluster.run("s1", ClusterRequested(self._new_token(), "the cluster", self.names, 5.0))
         self.cluster.settle()
@@ -45,13 +56,15 @@ class Walk:
             self._deliver: (30, 60),
             self._sync: (5, 20),
             self._wait: (2, 20),
-            self.cluster.tick: (1, 8),
+            self._wake: (1, 8),
             self._write: (5, 15),
             self._read: (5, 15),
             self._isolate: (0, 2),
+            self._depose: (0, 2),
             self._cut: (0, 1),
             self._mend: (1, 2),
             self._stop: (0, 1),
+            self._transfer: (0, 1),
             self._down: (0, 1),
             self._crash: (0, 2),
         }
@@ -103,6 +116,17 @@ class Walk:
         if self.cluster.now >= next_deadline(self.cluster.state(name)):
             self.cluster.run(name, Tick())
 
+    def _wake(self, name: str) -> None:
+        """The clock reaches the next deadline of ``name``."""
+        cluster = self.cluster
+        until = next_deadline(cluster.state(name))
+        while not self._sleepy:
+            first = min(self._alive(), key=lambda one: next_deadline(cluster.state(one)))
+            if first == name or next_deadline(cluster.state(first)) >= until:
+                break
+            cluster.tick(first)
+        cluster.tick(name)
+
     def _write(self, name: str) -> None:
         commands = tuple(b"%d" % self.dice.randrange(100) for _ in range(self.dice.randrange(1, 4)))
         self.cluster.run(name, WritesRequested(self._new_token(), commands))
@@ -113,6 +137,19 @@ class Walk:
     def _isolate(self, name: str) -> None:
         self.cluster.cut |= {link for other in self.names for link in ((name, other), (other, name))}
 
+    def _depose(self, name: str) -> None:
+        """If ``name`` leads, cut it off until the others have another leader, who is written to."""
+        if not isinstance(self.cluster.state(name).role, Leader):
+            return
+        self._isolate(name)
+        for _ in range(DEPOSED_WITHIN):
+            self._wake_next()
+            others = [one for one in self.leaders() if one != name]
+            if others:
+                self._write(others[0])
+                self.cluster.settle()
+                return
+
     def _cut(self, name: str) -> None:
         self.cluster.cut ^= {(name, self.dice.choice(self.names))}
 
@@ -121,6 +158,17 @@ class Walk:
 
     def _stop(self, name: str) -> None:
         self.cluster.run(name, StopRequested(0.5))
+
+    def _transfer(self, name: str) -> None:
+        target = self.dice.choice((*self.names, None))
+        self.cluster.run(name, TransferRequested(self._new_token(), target, self.dice.random()))
+
+    def hand_over_in_vain(self) -> None:
+        """Whoever leads wants one to lead that is cut off, and will not hear of it."""
+        for leader in self.leaders():
+            target = self.dice.choice([name for name in self.names if name != leader])
+            self._isolate(target)
+            self.cluster.run(leader, TransferRequested(self._new_token(), target, 0.5))
 
     def _down(self, name: str) -> None:
         self.cluster.run(name, PeerDown(self.dice.choice(self.names)))
@@ -146,16 +194,34 @@ class Walk:
             if node.state is None:
                 cluster.restart(name)
         for _ in range(200):
-            cluster.settle()
-            name = min(self.names, key=lambda one: next_deadline(cluster.state(one)))
-            cluster.nodes[name].dice = self.dice.random()
-            cluster.tick(name)
+            self._wake_next()
         cluster.settle()
+
+    def _wake_next(self) -> None:
+        self.cluster.settle()
+        name = min(self._alive(), key=lambda one: next_deadline(self.cluster.state(one)))
+        self.cluster.nodes[name].dice = self.dice.random()
+        self.cluster.tick(name)
+
+    def _alive(self) -> list[str]:
+        return [name for name in self.names if self.cluster.nodes[name].state is not None]
+
+    def leaders(self) -> list[str]:
+        return [name for name in self._alive() if isinstance(self.cluster.state(name).role, Leader)]
+
+    def check_drifted(self) -> None:
+        """Within the longest pause, and a little, the peer of the highest priority leads."""
+        until = self.cluster.now + LONGEST_PAUSE
+        while self.leaders() != [self.names[-1]]:
+            self._wake_next()
+            assert self.cluster.now < until
+        self.cluster.settle()
 
     def check_alive(self) -> None:
         cluster = self.cluster
-        leaders = [name for name in self.names if isinstance(cluster.state(name).role, Leader)]
+        leaders = self.leaders()
         assert len(leaders) == 1, leaders
+        assert not [name for name in self.names if cluster.nodes[name].asked], "somebody waits in vain"
         token = self._new_token()
         cluster.run(leaders[0], WritesRequested(token, (b"last",)))
         cluster.settle()
@@ -191,4 +257,14 @@ def test_nothing_committed_is_lost_and_the_cluster_recovers(seed: int) -> None:
     walk = Walk(seed, settings, size=5 if seed % 4 == 0 else 3)
     walk.faults(STEPS)
     walk.heal()
+    walk.check_alive()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_happened_the_peer_of_the_highest_priority_leads_in_the_end(seed: int) -> None:
+    walk = Walk(seed, Settings(pre_vote=seed % 3 != 0, lease_reads=seed % 2 == 0), priorities=True)
+    walk.faults(STEPS)
+    walk.hand_over_in_vain()
+    walk.heal()
+    walk.check_drifted()
     walk.check_alive()

@@ -161,7 +161,7 @@ def test_a_lost_piece_is_read_and_sent_again() -> None:
 
 def test_nothing_is_repeated_to_a_follower_that_is_not_heard() -> None:
     state = sending(Settings(check_quorum=False))
-    state, effects = take(state, Tick(), at(NOW + 0.7))
+    state, effects = take(bench.awake(state, NOW + 0.65), Tick(), at(NOW + 0.7))
     assert reads(effects) == []
     assert sent(effects, AppendEntries, to="s2"), "but it is asked"
     state = take(state, ack("s2", 2, 0), at(NOW + 0.8)).state

@@ -70,6 +70,10 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "PeerDown stranger": lambda state: ev.PeerDown("s9"),
     "ClusterRequested": lambda state: ev.ClusterRequested(7, "p", ("s1", "s2"), 5.0),
     "StopRequested": lambda state: ev.StopRequested(5.0),
+    "TransferRequested": lambda state: ev.TransferRequested(7, "s2", 5.0),
+    "TransferRequested to s1": lambda state: ev.TransferRequested(7, "s1", 5.0),
+    "Slept": lambda state: ev.Slept(),
+    "Tick after a sleep": lambda state: ev.Tick(),
     "SnapshotRequested": lambda state: ev.SnapshotRequested(7),
     "SnapshotWritten": lambda state: ev.SnapshotWritten(bench.snapshot(LogPosition(1, 1))),
     "SnapshotFailed": lambda state: ev.SnapshotFailed(),
@@ -78,6 +82,10 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "ChunkStored": lambda state: ev.ChunkStored("unknown", 5),
     "SnapshotLoaded": lambda state: ev.SnapshotLoaded("unknown"),
 }
+
+
+LATE = {"Tick at the deadline": 0.0, "Tick after a sleep": 0.61}
+"""Seconds after the next deadline; everything else happens before it."""
 
 
 def reaction(before: PeerState, event: ev.Event | ms.Message, now: float = bench.NOW) -> str:
@@ -104,6 +112,8 @@ def _word(effect: fx.Effect) -> str:
             return "disk"
         case fx.Reject():
             return f"reject {effect.refusal.name}"
+        case fx.TransferAnswer():
+            return f"transfer {effect.refusal.name if effect.refusal else 'done'}"
         case _:
             return type(effect).__name__
 
@@ -159,7 +169,7 @@ def test_every_role_answers_every_event(row: tuple[str, ...]) -> None:
     answers = []
     for make in ROLES.values():
         state = make()
-        now = next_deadline(state) if row[0].endswith("deadline") else bench.NOW
+        now = next_deadline(state) + LATE[row[0]] if row[0] in LATE else bench.NOW
         answers.append(reaction(state, EVENTS[row[0]](state), now))
     assert tuple(answers) == row[1:]
 

@@ -7,6 +7,8 @@ Commands, one a line (names of peers are s1, s2, ...)::
     form s1 s2 s3               the first forms a cluster of all, and leads it; `request` only asks it to
     write s1 x y                commands that arrive together; read s2; lease s1 (a lease read)
     stop s1                     a graceful stop
+    transfer s1 s2              a caller wants s2 to lead; without s2: anybody else; `within s1 0.2 s2`: in that time
+    priority s3 5               of s3, which starts anew with it
     snapshot s1                 a caller wants one; `slow s1`: from now on what s1 captures is written by `written s1`
     tick s1                     the clock reaches the next deadline of s1, which alone is woken
     wait 0.3                    the clock goes on, and nobody is woken
@@ -45,6 +47,7 @@ from raft_actors.protocol.events import (
     SnapshotRequested,
     StopRequested,
     Tick,
+    TransferRequested,
     WritesRequested,
 )
 from raft_actors.protocol.state import Candidate, Leader, PeerState, PreCandidate
@@ -121,6 +124,17 @@ class Transcript:
 
     def do_stop(self, name: str) -> None:
         self.cluster.run(name, StopRequested(1.0))
+
+    def do_transfer(self, name: str, target: str | None = None) -> None:
+        self.do_within(name, "5", target)
+
+    def do_within(self, name: str, seconds: str, target: str | None = None) -> None:
+        self.cluster.run(name, TransferRequested(self._new_token(), target, float(seconds)))
+
+    def do_priority(self, name: str, value: str) -> None:
+        self.cluster.priorities[name] = int(value)
+        self.cluster.crash(name)
+        self.cluster.restart(name)
 
     def do_snapshot(self, name: str) -> None:
         self.cluster.run(name, SnapshotRequested(self._new_token()))
@@ -282,6 +296,8 @@ def _event(event: Event) -> str:
             return f"is asked to form {' '.join(event.names)} (request {event.token})"
         case StopRequested():
             return "is asked to stop"
+        case TransferRequested():
+            return f"is asked to let {event.target or 'anybody else'} lead (request {event.token})"
         case _:
             return snapshot_event(event)
 
@@ -310,6 +326,9 @@ def _effect(effect: fx.Effect) -> str:
             return f"discard a message of {effect.sender}: {effect.reason}"
         case fx.ReadyToStop():
             return "ready to stop"
+        case fx.TransferAnswer():
+            ended = f"failed: {effect.refusal.value}" if effect.refusal else "is done"
+            return f"request {effect.token} {ended}; {effect.leader or 'nobody known'} leads"
         case _:
             return snapshot_effect(effect)
 

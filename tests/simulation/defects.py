@@ -7,7 +7,15 @@ writer and the store cannot see, or by the feature that it waits for.
 
 from __future__ import annotations
 
-from tests.simulation import defects_a, defects_b, defects_c, defects_leases, defects_reads, defects_snapshots
+from tests.simulation import (
+    defects_a,
+    defects_b,
+    defects_c,
+    defects_handovers,
+    defects_leases,
+    defects_reads,
+    defects_snapshots,
+)
 from tests.simulation.hunting import DEFECTS
 
 __all__ = [
@@ -17,6 +25,7 @@ __all__ = [
     "defects_a",
     "defects_b",
     "defects_c",
+    "defects_handovers",
     "defects_leases",
     "defects_reads",
     "defects_snapshots",

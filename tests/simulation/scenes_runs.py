@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from raft_actors.errors import CommandFailed, InvariantViolated, NotLeader, OutcomeUnknown, StorageFailed
 from raft_actors.machines import KV
+from raft_actors.protocol.effects import TransferAnswer, TransferRefusal
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.types import Ballot
 from raft_actors.testing.history import Operation
 from raft_actors.testing.simulation.clients import Request, _Answer
 from raft_actors.testing.simulation.cluster import Cluster
+from raft_actors.testing.simulation.handovers import Wish
 from raft_actors.testing.simulation.ledger import Ledger, examples_of
 from raft_actors.testing.simulation.plan import Plan
 from raft_actors.testing.simulation.simulate import Report, _run
@@ -111,6 +113,21 @@ def a_write_is_committed_twice() -> None:
     call = Call("write")
     call.commits(3)
     call.commits(4)
+
+
+@violates("exactly one answer", "s2 answers TransferAnswer(token=1")
+def who_wants_another_leader_is_answered_twice() -> None:
+    cluster = well()
+    leader = cluster.nodes["s1"].engine.state.leader or ""
+    cluster.nodes["s2"].transferred(TransferAnswer(1, TransferRefusal.NOT_LEADER, "", leader))
+
+
+@violates("right answer", "says that s2 leads now, which led in []")
+def who_wants_another_leader_is_told_of_one_that_was_not_elected() -> None:
+    cluster = cluster_of()
+    node = cluster.nodes["s1"]
+    node.wishes = {1: Wish("s2", 3)}
+    node.transferred(TransferAnswer(1, None, "s2", "s2"))
 
 
 @violates("exactly one answer")

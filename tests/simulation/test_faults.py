@@ -40,6 +40,8 @@ MARKS = {
     "rot": [" snapshot is damaged "],
     "exile": [" is exiled until "],
     "snapshot": [" is asked for a snapshot"],
+    "suspend": [" is suspended until "],
+    "transfer": [" is asked to let lead ", " answers who asked for a leader ", "refusal=None"],
 }
 """What a trace tells of a fault."""
 LOSSES = ("disk is wiped", "disk is damaged at", "snapshot is damaged")

@@ -38,7 +38,8 @@ Logged: TypeAlias = tuple[Any, ...]
 DOWN, RETIRED = "down", "retired"
 MINOR = frozenset({"lost", "discards", "asks", "hears", "commits"})
 """What happens all the time."""
-DRAWN_OTHERWISE = MINOR | {"becomes", "cuts", "mends", "pauses until", "faints until", "VIOLATION"}
+STANDING_STILL = ("pauses until", "faints until", "is suspended until")
+DRAWN_OTHERWISE = MINOR | {"becomes", "cuts", "mends", *STANDING_STILL, "VIOLATION"}
 """What is more than a mark."""
 
 SHOWN_LINKS = 3
@@ -187,7 +188,7 @@ def after(standing: Standing, entry: Logged) -> Standing:
             return standing._replace(role=DOWN)
         case ("retires",):
             return standing._replace(role=RETIRED)
-        case ("pauses until" | "faints until", float(until)):
+        case ("pauses until" | "faints until" | "is suspended until", float(until)):
             return standing._replace(paused_until=until)
     return standing
 
@@ -242,7 +243,7 @@ def _pauses(record: Record, log: Iterable[Logged]) -> Iterator[Pause]:
     healed = next((time for time, where, what, *_ in log if (where, what) == ("faults", "end")), record.end)
     last: dict[str, Pause] = {}
     for time, where, what, *rest in log:
-        if what not in ("pauses until", "faints until") or where not in record.names:
+        if what not in STANDING_STILL or where not in record.names:
             continue
         known, until = last.get(where), max(time, min(rest[0], healed))
         if known is not None and time <= known.end:

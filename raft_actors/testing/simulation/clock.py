@@ -48,6 +48,10 @@ class Clock:
         """Skip some time, as after a suspend; never back."""
         self._base += seconds
 
+    def stood_still(self, since: float) -> None:
+        """It did not run from the true time ``since`` until now, as while a machine is suspended."""
+        self._base -= (self._world.now - max(since, self._since)) * self._rate
+
     def set_wall(self, seconds: float) -> None:
         """Be off by so much from the true time of day."""
         self._wall = EPOCH + seconds

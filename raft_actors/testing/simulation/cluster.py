@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from raft_actors.config import Config
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import ClusterRequested
 from raft_actors.protocol.state import Leader
+from raft_actors.protocol.types import Settings
 from raft_actors.state_machine import StateMachine
 from raft_actors.testing.simulation.clients import Clients, Commands, Request, TaggedCodec
 from raft_actors.testing.simulation.faults import Faults
@@ -32,6 +35,8 @@ __all__ = ["Cluster"]
 
 PATIENCE = 60.0
 """Virtual seconds within which a healed cluster has to be well."""
+DRIFTING = 62.0
+"""Virtual seconds that it may take until leadership has drifted: the longest pause after a try, and the next one."""
 BUSIEST = 200_000
 """Steps within which it has to be well, too: peers that keep each other busy without end are not."""
 CALM = 1.5
@@ -67,10 +72,13 @@ class Cluster:
         self.network = Network(world, plan, self.names)
         self.clients = Clients(self, commands)
         self.invariants.on_commit = self.clients.committed
-        self.nodes = {name: Node(self, name, plan.settings) for name in self.names}
+        self.nodes = {name: Node(self, name, self._settings(place)) for place, name in enumerate(self.names)}
         self.faults = Faults(self)
         self._attempts = 0
         self._fresh: list[Request] = []
+
+    def _settings(self, place: int) -> Settings:
+        return replace(self.plan.settings, priority=place) if self.plan.priorities else self.plan.settings
 
     # -- phases --------------------------------------------------------------------------------------------------------
 
@@ -95,7 +103,8 @@ class Cluster:
         self.clients.calling = False
         self.faults.end()
         world = self.world
-        until, busiest = world.now + PATIENCE, world.steps + BUSIEST
+        patience = PATIENCE + (DRIFTING if self.plan.priorities else 0.0)
+        until, busiest = world.now + patience, world.steps + BUSIEST
         term, since, why = 0, world.now, None
         while world.now < until and world.steps < busiest:
             world.run(steps=busiest, until=world.now + POLL)
@@ -107,7 +116,7 @@ class Cluster:
                 elif world.now >= since + CALM:
                     self._final_checks()
                     return
-        late = f"{PATIENCE:g} s" if world.now >= until else f"{BUSIEST} steps"
+        late = f"{patience:g} s" if world.now >= until else f"{BUSIEST} steps"
         raise Violated("liveness", f"{late} after the last fault {why}")
 
     def _why_not_well(self) -> str | None:
@@ -122,12 +131,18 @@ class Cluster:
         leader = leaders[0]
         if any(node.engine.state.leader != leader.name for node in able):
             return f"not everybody follows {leader.name}: {self._standing()}"
+        best = able[-1].name
+        if self.plan.priorities and leader.name != best:
+            return f"{leader.name} leads, {best} has a higher priority: {self._standing()}"
         if self.clients.pending:
             waiting = next(iter(self.clients.pending.values()))
             return f"{waiting} is not answered"
         unsaved = [node.name for node in able if node.asked]
         if unsaved:
             return f"{', '.join(unsaved)} did not answer who wants a snapshot"
+        wishing = [node.name for node in able if node.wishes]
+        if wishing:
+            return f"{', '.join(wishing)} did not answer who wants another leader"
         return self._why_not_fresh(leader, able) or self._why_not_equal(able)
 
     def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from raft_actors.errors import CorruptLog, RaftError
 from raft_actors.protocol.events import PeerDown, StopRequested
 from raft_actors.protocol.state import Leader
+from raft_actors.testing.simulation.handovers import handovers
+from raft_actors.testing.simulation.node_sleep import suspensions
 from raft_actors.testing.simulation.partitions import both_ways, draw_partition
 from raft_actors.testing.simulation.plan import NEEDED_FOR_LEASES
 from raft_actors.testing.simulation.world import Violated
@@ -31,8 +33,7 @@ FAINTING = 0.03
 """Seconds for which answers still reach a leader that stands still."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
 OFTEN = 3
-"""So many times as often as others, links are cut: that is where most of Raft's trouble begins. With leases, likewise
-whatever takes a leader out of sight."""
+"""So many times as often as others links are cut, and with leases whatever takes a leader out of sight."""
 
 
 class Faults:
@@ -65,6 +66,8 @@ class Faults:
             "rot": self._rot,
             "exile": self._exile,
             "snapshot": self._snapshot,
+            **suspensions(cluster, self._some),
+            **handovers(cluster, self._any),
         }
         chosen = [name for name in cluster.plan.faults if name in kinds]
         often = {"partition", *(NEEDED_FOR_LEASES if cluster.plan.settings.lease_reads else ())}

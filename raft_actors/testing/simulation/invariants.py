@@ -65,6 +65,10 @@ class Invariants:
         self._committed_in: list[int] = []
         self._cluster = b""
 
+    def terms_of(self, name: str | None) -> list[int]:
+        """The terms that a peer was elected for."""
+        return [term for term, leader in self._leaders.items() if leader == name]
+
     # -- after each step -----------------------------------------------------------------------------------------------
 
     def stepped(self, node: Node, event: Event, before: PeerState, after: PeerState) -> None:

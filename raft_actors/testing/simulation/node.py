@@ -32,6 +32,8 @@ from raft_actors.snapshot_loading import load_newest
 from raft_actors.testing.simulation.clock import Clock
 from raft_actors.testing.simulation.disk import Disk, SimulatedAdapter
 from raft_actors.testing.simulation.files import SimulatedFolder
+from raft_actors.testing.simulation.handovers import NodeHandovers
+from raft_actors.testing.simulation.node_sleep import NodeSleep
 from raft_actors.testing.simulation.node_snapshots import NodeSnapshots
 from raft_actors.testing.simulation.ports import Died, NodePorts
 from raft_actors.testing.simulation.watched import Watched
@@ -45,12 +47,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Died", "Node"]
 
-NEVER = float("inf")
-SOON = 1e-6
+NEVER, SOON = float("inf"), 1e-6
 EVERYTHING = ANSWERS | APPLIED | SYNCED
 
 
-class Node(NodePorts, NodeSnapshots):
+class Node(NodePorts, NodeSnapshots, NodeSleep, NodeHandovers):
     """One peer.
 
     Args:
@@ -107,6 +108,7 @@ class Node(NodePorts, NodeSnapshots):
         known = cluster.invariants.entries
         self.mirror = [known[index, term][1] for index, term in enumerate(disk.terms, 1)]
         self.handed = 0
+        self._goes_on()
         self.life += 1
         self.up = True
         self.fuse = 0
@@ -125,6 +127,7 @@ class Node(NodePorts, NodeSnapshots):
         self.replica = Replica(Watched(cluster.judge, self.name), self.name, cluster.codec)
         self.machine = SimulatedMachine(self, self.replica)
         self._begin_keeping(store)
+        self.wishes = {}
         snapshot = load_newest(store, self.replica, self.name)
         if snapshot is not None:
             self.loaded(snapshot)
@@ -271,7 +274,7 @@ class Node(NodePorts, NodeSnapshots):
 
     def _turn(self) -> None:
         drained = self.mailbox.drain()
-        moment = self.clock.moment()
+        moment = self._awake()
         engine = self.engine
         stops = []
         for item in drained.items:

@@ -38,9 +38,13 @@ FAULTS = {
     "snapshot": "callers ask for snapshots",
     "slow_machine": "the state machine is slow",
     "busy": "peers are slow to look into their inbox, so that much arrives together",
+    "suspend": "whole machines stand still, and their clocks with them",
+    "transfer": "callers want other leaders, and in every second run peers have priorities",
 }
 """Every fault and what it does; ``simulate(faults=...)`` takes these names."""
 
+ADDED_LATER = ("suspend", "transfer")
+"""These are drawn with dice of their own: all the rest of what a seed stands for stays what it was."""
 NEEDED_FOR_LEASES = ("partition", "ambush", "faint")
 """Where leases are used, leaders have to be cut off: else nothing depends on them."""
 LEASE_CLOCK_SPREAD = 0.05
@@ -85,6 +89,7 @@ class Plan:
         patience: timeout of a request; ``inf`` in some seeds, so that one that is forgotten is missed.
         lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
+        priorities: each peer has a higher priority than those before it; the last one leads in the end.
     """
 
     faults: tuple[str, ...] = ()
@@ -118,6 +123,7 @@ class Plan:
     patience: float = 3.0
     lulls: bool = False
     distrust: bool = False
+    priorities: bool = False
 
 
 def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
@@ -127,11 +133,15 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         rng: the dice.
         allowed: names of ``FAULTS`` that may be switched on.
     """
+    later = _other_dice(rng)
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
     settings = _draw_settings(rng)
     needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
-    faults = tuple(name for name in FAULTS if (rng.random() < share or name in needed) and name in allowed)
-    plan = Plan(faults=faults, settings=settings)
+    usual = [name for name in FAULTS if name not in ADDED_LATER]
+    faults = [name for name in usual if (rng.random() < share or name in needed) and name in allowed]
+    faults += [name for name in ADDED_LATER if later.random() < share and name in allowed]
+    plan = Plan(faults=tuple(faults), settings=settings)
+    plan.priorities = "transfer" in faults and later.random() < 0.5
     plan.monitors = rng.random() < 0.6
     plan.outage = rng.choice((0.05, 0.3, 1.0))
     plan.fault_every = rng.choice((20, 60, 200))
@@ -145,6 +155,13 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     _draw_slowness(rng, plan)
     _draw_clients(rng, plan)
     return plan
+
+
+def _other_dice(rng: Random) -> Random:
+    """Dice that depend on ``rng`` and take nothing from it."""
+    copy = Random()
+    copy.setstate(rng.getstate())
+    return Random(copy.getrandbits(64))
 
 
 def _draw_settings(rng: Random) -> Settings:

@@ -1,0 +1,47 @@
+"""A peer whose process slept for longer than an election timeout does not go on as if nothing had happened.
+
+::
+
+    Leader -----------------------+
+    PreCandidate, Candidate ------+--slept--> Follower that listens for an election timeout
+    Follower, also without leader +
+
+A process is stopped by a signal, by a debugger, with its whole machine; the others may have elected a leader since, and
+have gone on. In the inbox there are old answers, which look like those of a quorum that follows us now (BUG-27). So
+before anything else is looked at, leadership is given up, and who wants to lead listens first.
+
+A sleep is seen by how late a deadline is. That of a leader was a heartbeat away at most when it fell asleep, so that no
+sleep of an election timeout goes unnoticed. That of the others may have been as far away as that timeout: after a sleep
+that is less than twice as long it may look as if nobody was heard until then, which is also what the inbox says.
+The sleep of a machine is told by the event ``Slept``.
+
+Thesis: §6.2, §6.4.1 (what a leader that does not know how late it is must not do).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.transition import Transition, become_follower, election_deadline
+from raft_actors.protocol.configuration import has_quorum
+from raft_actors.protocol.state import Follower, Leader, PeerState
+from raft_actors.protocol.types import Moment
+
+__all__ = ["has_overslept", "wake"]
+
+
+def has_overslept(state: PeerState, moment: Moment) -> bool:
+    """Whether this peer did nothing for an election timeout although it should have."""
+    role, timeout = state.role, state.settings.max_election_timeout
+    if isinstance(role, Leader):
+        return moment.now - role.heartbeat_deadline > timeout - state.settings.heartbeat_interval
+    return moment.now - role.election_deadline > timeout
+
+
+def wake(state: PeerState, moment: Moment) -> Transition:
+    """Lead and stand no more; listen first. Who is a quorum alone has nobody to listen to."""
+    if has_quorum(state.configuration, (state.name,)):
+        return Transition(state)
+    if isinstance(state.role, Leader):
+        return become_follower(state, moment)
+    return Transition(replace(state, role=Follower(election_deadline(state, moment), forgiven=True)))
