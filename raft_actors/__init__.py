@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from raft_actors.administration import configuration, set_configuration
+from raft_actors.administration import add_peer, configuration, remove_peer, set_configuration
 from raft_actors.api import (
     backup,
     leader,
@@ -68,6 +68,8 @@ __all__ = [
     "stop",
     "set_configuration",
     "configuration",
+    "add_peer",
+    "remove_peer",
     "leader",
     "transfer_leadership",
     "status",

@@ -1,4 +1,4 @@
-"""Who belongs to a cluster: forming one, and asking for its configuration."""
+"""Who belongs to a cluster: forming one, asking for its configuration, and changing it while it runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterable
 
 from raft_actors.arguments import PeerRef, name_of, patience_of
-from raft_actors.errors import ConfigurationChanged, ConfigurationInProgress, InvalidConfiguration, Timeout
+from raft_actors.changing import change_members
+from raft_actors.errors import ConfigurationChanged, ConfigurationInProgress, InvalidConfiguration
 from raft_actors.forwarding import give_order
 from raft_actors.futures import refuse_if_forbidden
 from raft_actors.orders import FormRequest
+from raft_actors.protocol.changes import AddMember, RemoveMember, SetMembers
 from raft_actors.supervisor import handle_of, running
 from raft_actors.values import Configuration, configuration_of
 
-__all__ = ["configuration", "set_configuration"]
+__all__ = ["add_peer", "configuration", "remove_peer", "set_configuration"]
 
 RETRY_FORMING = 0.05
 """Longest pause, in seconds, before a formation that met another one is tried again."""
@@ -23,16 +25,21 @@ RETRY_FORMING = 0.05
 def set_configuration(
     peer: PeerRef, peers: Iterable[PeerRef], *, expected: Configuration | int | None = None, timeout: float | None = 5.0
 ) -> Configuration:
-    """Form the cluster of ``peers``, once; with the members that it has already, return its configuration.
+    """Form the cluster of ``peers``, or change the members of a running one to exactly these.
 
-    All named peers must be running and unconfigured, and ``peer`` must be one of them; if one refuses, the error names
-    it and nothing is stored anywhere. Of two calls at the same time, one forms the cluster.
+    Peers without a cluster form one: all named peers must be running and unconfigured, and ``peer`` must be one of
+    them; if one refuses, the error names it and nothing is stored anywhere. Of two calls at the same time, one forms
+    the cluster.
+
+    Of a cluster, ``peer`` may be any member. It goes from any set of voters to any other, in safe steps: newcomers
+    catch up as learners first, and decisions need a majority of both sets in between. The members that it has already:
+    nothing is done. Learners are no members of the new configuration, unless they are named and become voters.
 
     Args:
         peer: whom to ask.
-        peers: names of all members.
+        peers: names of all voters.
         expected: the configuration, or its index, that the caller believes to be current.
-        timeout: seconds; ``None``: for ever.
+        timeout: seconds; ``None``: for ever. A change that has begun goes on afterwards: ``configuration`` shows it.
 
     Returns:
         The committed configuration.
@@ -40,18 +47,25 @@ def set_configuration(
     Raises:
         InvalidConfiguration: the names cannot be a cluster, or a peer belongs to another one.
         ConfigurationChanged: ``expected`` is not the current configuration.
-        ConfigurationInProgress: a peer is being made a member of another new cluster.
-        UnknownPeer: a named peer does not run, or did not answer.
-        Timeout: the configuration was stored, but not committed in time.
+        ConfigurationInProgress: another change is under way, or a peer is being made a member of another new cluster.
+        Incompatible: a new peer belongs to another cluster.
+        UnknownPeer: a new peer does not run, or did not answer; or a majority of the new voters does not.
+        ElectionInProgress: nobody leads the cluster.
+        NotInConfiguration: ``peer`` is a member of its cluster no more.
+        Timeout: it was not committed in time, or a newcomer was not heard for long.
+        OutcomeUnknown: the leader was lost, and something else was changed meanwhile.
     """
     refuse_if_forbidden()
     wanted = _member_names(peers)
+    index = _index_of(expected)
     deadline = time.monotonic() + patience_of(timeout, "timeout")
     while True:
         current = configuration(peer)
-        _check_expected(current, expected)
         if current.index:
-            return _await_committed(peer, _unchanged(peer, current, wanted), deadline)
+            _check_running(name for name in wanted if name not in current.voters + current.learners)
+            return change_members(peer, SetMembers(wanted), expected=index, deadline=deadline)
+        if index:
+            raise ConfigurationChanged(f"peer {name_of(peer)!r} has no configuration, let alone that of index {index}")
         try:
             return _form(peer, wanted, deadline)
         except ConfigurationInProgress:
@@ -60,10 +74,73 @@ def set_configuration(
         time.sleep(RETRY_FORMING * random.random())
 
 
+def add_peer(peer: PeerRef, new: PeerRef, *, learner: bool = False, timeout: float | None = 30.0) -> Configuration:
+    """Make ``new`` a member: it catches up as a learner, then it becomes a voter.
+
+    A member that lost its disk is added again as a new one, and takes the place of what it was.
+
+    Args:
+        peer: any member.
+        new: a running peer without a cluster, or a learner that is to be a voter.
+        learner: whether it stays a learner: it receives everything, may be read, and counts for nothing.
+        timeout: seconds; ``None``: for ever. A change that has begun goes on afterwards: ``configuration`` shows it.
+
+    Returns:
+        The committed configuration.
+
+    Raises:
+        InvalidConfiguration: it is a voter, and cannot be made a learner.
+        ConfigurationInProgress: another change is under way.
+        Incompatible: it belongs to another cluster.
+        UnknownPeer: it does not run, or did not answer.
+        RaftError: as for ``set_configuration``.
+    """
+    return change_members(
+        peer, AddMember(name_of(new), learner), deadline=time.monotonic() + patience_of(timeout, "timeout")
+    )
+
+
+def remove_peer(peer: PeerRef, old: PeerRef, *, timeout: float | None = 10.0) -> Configuration:
+    """Make ``old`` a member no more, running or not. It may be the leader, which hands over then.
+
+    It goes on running until it is stopped, and answers ``NotInConfiguration``.
+
+    Args:
+        peer: any member.
+        old: the member.
+        timeout: seconds; ``None``: for ever. A change that has begun goes on afterwards: ``configuration`` shows it.
+
+    Returns:
+        The committed configuration.
+
+    Raises:
+        InvalidConfiguration: it is the last voter.
+        ConfigurationInProgress: another change is under way.
+        UnknownPeer: it is no member.
+        RaftError: as for ``set_configuration``.
+    """
+    return change_members(peer, RemoveMember(name_of(old)), deadline=time.monotonic() + patience_of(timeout, "timeout"))
+
+
+def configuration(peer: PeerRef) -> Configuration:
+    """The configuration that counts for ``peer``, committed or not; empty, with index 0, while it has none.
+
+    Raises:
+        UnknownPeer: it does not run.
+    """
+    state = running(peer).state
+    return Configuration() if state is None else configuration_of(state)
+
+
 def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configuration:
+    _check_running(wanted)
+    return give_order(name_of(peer), lambda left, future: FormRequest(wanted, left, future), deadline=deadline)
+
+
+def _check_running(wanted: Iterable[str]) -> None:
+    """Refuse at once what would only be refused after a timeout."""
     for name in wanted:
         handle_of(name).open_mailbox()
-    return give_order(name_of(peer), lambda left, future: FormRequest(wanted, left, future), deadline=deadline)
 
 
 def _member_names(peers: Iterable[PeerRef]) -> tuple[str, ...]:
@@ -78,38 +155,8 @@ def _member_names(peers: Iterable[PeerRef]) -> tuple[str, ...]:
     return wanted
 
 
-def _check_expected(current: Configuration, expected: Configuration | int | None) -> None:
+def _index_of(expected: Configuration | int | None) -> int | None:
     index = expected.index if isinstance(expected, Configuration) else expected
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
         raise TypeError(f"expected must be a Configuration or its index, not {expected!r:.60}")
-    if index is not None and index != current.index:
-        raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has {current.index}")
-
-
-def _unchanged(peer: PeerRef, current: Configuration, wanted: tuple[str, ...]) -> Configuration:
-    if set(current.voters) == set(wanted) and not current.learners:
-        return current
-    raise InvalidConfiguration(
-        f"peer {name_of(peer)!r} belongs to a cluster of {', '.join(current.voters)} already",
-        advice="this version cannot change the members of a running cluster; name exactly those that it has",
-    )
-
-
-def _await_committed(peer: PeerRef, current: Configuration, deadline: float) -> Configuration:
-    if current.committed:
-        return current
-    handle = running(peer)
-    known = handle.wait_for(lambda state: configuration_of(state).committed or None, deadline)
-    if known is None:
-        raise Timeout(f"the configuration of peer {handle.name!r} was not committed in time")
-    return configuration(peer)
-
-
-def configuration(peer: PeerRef) -> Configuration:
-    """The configuration that counts for ``peer``, committed or not; empty, with index 0, while it has none.
-
-    Raises:
-        UnknownPeer: it does not run.
-    """
-    state = running(peer).state
-    return Configuration() if state is None else configuration_of(state)
+    return index

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from raft_actors import names
 from raft_actors.arguments import PeerRef
+from raft_actors.behaviours.transition import is_removed
 from raft_actors.errors import (
     ElectionInProgress,
     NotConfigured,
+    NotInConfiguration,
     NotLeader,
     PeerFailed,
     RaftError,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from raft_actors.orders import CallerOrder
     from raft_actors.protocol.state import PeerState
 
-__all__ = ["ANSWERING", "at_the_leader", "give_order", "living_leader"]
+__all__ = ["ANSWERING", "PAUSE", "at_the_leader", "give_order", "living_leader"]
 
 Answer = TypeVar("Answer")
 
@@ -51,6 +53,7 @@ def at_the_leader(
     Raises:
         ElectionInProgress: there was no leader to carry it out before the deadline.
         NotConfigured: the peer belongs to no cluster.
+        NotInConfiguration: it is a member of its cluster no more.
         UnknownPeer: it does not run.
         RaftError: what the leader answered.
     """
@@ -97,9 +100,12 @@ def living_leader(handle: Handle, state: PeerState) -> str | None:
 
     Raises:
         NotConfigured: it belongs to no cluster.
+        NotInConfiguration: it knows that it is a member of its cluster no more.
     """
     if not state.cluster:
         raise NotConfigured(f"peer {handle.name!r} is not part of a cluster yet")
+    if is_removed(state):
+        raise NotInConfiguration(f"peer {handle.name!r} is a member of its cluster no more")
     if state.leader is None:
         return None
     other = names.whereis(state.leader)

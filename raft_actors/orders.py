@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from raft_actors.futures import RequestFuture
+    from raft_actors.protocol.changes import Change
+    from raft_actors.values import Configuration
 
-__all__ = ["CallerOrder", "Ended", "FormRequest", "SnapshotOrder", "StopNow", "TransferOrder"]
+__all__ = ["CallerOrder", "ChangeOrder", "Ended", "FormRequest", "SnapshotOrder", "StopNow", "TransferOrder"]
 
 
 class FormRequest(NamedTuple):
@@ -24,6 +26,15 @@ class SnapshotOrder(NamedTuple):
     future: RequestFuture[int]
 
 
+class ChangeOrder(NamedTuple):
+    """A caller wants other members; ``expected``: index of the configuration that they must have now."""
+
+    change: Change
+    expected: int | None
+    timeout: float
+    future: RequestFuture[Configuration]
+
+
 class TransferOrder(NamedTuple):
     """A caller wants ``target`` to lead; ``None``: the best of the others."""
 
@@ -32,7 +43,7 @@ class TransferOrder(NamedTuple):
     future: RequestFuture[str]
 
 
-CallerOrder = FormRequest | SnapshotOrder | TransferOrder
+CallerOrder = FormRequest | SnapshotOrder | ChangeOrder | TransferOrder
 """What callers want of the peer itself, each with a future."""
 
 

@@ -31,10 +31,11 @@ from raft_actors.errors import OutcomeUnknown, RaftError
 from raft_actors.log_writer import Job, LogWriter, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
-from raft_actors.orders import CallerOrder, Ended, FormRequest, SnapshotOrder, StopNow, TransferOrder
+from raft_actors.orders import CallerOrder, ChangeOrder, Ended, FormRequest, SnapshotOrder, StopNow, TransferOrder
 from raft_actors.peer_ports import Owner, PeerPorts
 from raft_actors.protocol.effects import Compact, Load, Send
 from raft_actors.protocol.events import (
+    ChangeRequested,
     ClusterRequested,
     PeerDown,
     Received,
@@ -237,6 +238,9 @@ class Peer(PeerPorts, InboxActor):
             case FormRequest():
                 token = self._callers.admit(item.future)
                 self.engine.run(ClusterRequested(token, uuid.uuid4().hex, item.names, item.timeout), moment)
+            case ChangeOrder():
+                token = self._callers.admit(item.future)
+                self.engine.run(ChangeRequested(token, item.change, item.expected, item.timeout), moment)
             case TransferOrder():
                 token = self._callers.admit(item.future)
                 self.engine.run(TransferRequested(token, item.target, item.timeout), moment)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.behaviours.attention import APPLIED, SYNCED
+from raft_actors.change_errors import change_error
 from raft_actors.errors import CommandFailed, OutcomeUnknown, RaftError, StorageFailed
 from raft_actors.formation_errors import formation_error
 from raft_actors.machine_actor import AdoptState, ApplyBatch, RoleNotice, StaleRead
@@ -14,6 +15,7 @@ from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import (
     Adopt,
     Capture,
+    ChangeAnswer,
     ClusterFormed,
     ClusterRefused,
     Compact,
@@ -30,7 +32,7 @@ from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.requests import ReadBatch, Segment
 from raft_actors.transfer_errors import transfer_error
 from raft_actors.transport.local import LOCAL
-from raft_actors.values import configuration_of
+from raft_actors.values import committed_of, configuration_of
 
 if TYPE_CHECKING:
     from raft_actors.callers import Callers
@@ -153,6 +155,14 @@ class PeerPorts:
         else:
             asked = Member(self.name, self.engine.state.incarnation)
             future.try_fail(formation_error(asked, effect))
+
+    def changed(self, answer: ChangeAnswer) -> None:
+        """Answer the caller who asked for other members."""
+        future = self._callers.take(answer.token)
+        if answer.refusal is None:
+            future.try_set(committed_of(self.engine.state))
+        else:
+            future.try_fail(change_error(self.name, answer, configuration_of(self.engine.state)))
 
     def transferred(self, answer: TransferAnswer) -> None:
         """Answer the caller who asked for another leader."""

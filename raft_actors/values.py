@@ -13,6 +13,7 @@ from raft_actors.protocol.state import Candidate, Follower, Leader, PeerState, P
 
 if TYPE_CHECKING:
     from raft_actors.errors import RaftError
+    from raft_actors.protocol.configuration import Configuration as Members
     from raft_actors.protocol.progress import Progress as FollowerProgress
 
 __all__ = ["Configuration", "Progress", "Status"]
@@ -22,11 +23,14 @@ __all__ = ["Configuration", "Progress", "Status"]
 class Configuration:
     """The members of a cluster.
 
+    While a change is under way, it is the newest step of it, and not ``committed``: first the newcomers are learners;
+    then the voters are those to be, and a majority of the ones before is needed as well.
+
     Attributes:
         voters: names of those whose majority decides, in the order given.
         learners: names of those that receive the log and count for nothing.
         index: of the entry that holds it, 0 while there is none.
-        committed: whether that entry is committed, as far as the peer asked knows.
+        committed: whether that entry is committed, and no change under way, as far as the peer asked knows.
     """
 
     voters: tuple[str, ...] = ()
@@ -108,12 +112,22 @@ def configuration_of(state: PeerState) -> Configuration:
     """The configuration that counts for a peer."""
     if not state.configurations:
         return Configuration()
-    index, configuration = state.configurations[-1]
+    return _shown(state, *state.configurations[-1])
+
+
+def committed_of(state: PeerState) -> Configuration:
+    """The newest configuration that a peer knows to be committed."""
+    known = (one for one in reversed(state.configurations) if one[0] <= state.commit_index)
+    newest = next(known, None)
+    return Configuration() if newest is None else _shown(state, *newest)
+
+
+def _shown(state: PeerState, index: int, configuration: Members) -> Configuration:
     return Configuration(
         tuple(member.name for member in configuration.voters),
         tuple(member.name for member in configuration.learners),
         index,
-        index <= state.commit_index,
+        index <= state.commit_index and not configuration.changing,
     )
 
 

@@ -26,6 +26,7 @@ from raft_actors.protocol.changes import (
     SetMembers,
     goal_of,
     is_reached,
+    is_so,
     next_configuration,
 )
 from raft_actors.protocol.configuration import Configuration, Goal, Member, has_quorum
@@ -109,13 +110,7 @@ def _is_so(configuration: Configuration, change: Change) -> bool:
     """Whether ``configuration`` is stable and has what is wanted, going by names."""
     voters = {member.name for member in configuration.voters}
     learners = {member.name for member in configuration.learners}
-    match change:
-        case SetMembers():
-            return voters == set(change.names) and not learners
-        case AddMember():
-            return change.name in (learners if change.learner else voters)
-        case RemoveMember():
-            return change.name not in voters | learners
+    return is_so(change, voters=voters, learners=learners)
 
 
 def _looks_dead(state: PeerState, role: Leader, change: Change, moment: Moment) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "given_up",
     "goal_of",
     "is_reached",
+    "is_so",
     "newcomers",
     "next_configuration",
     "same_members",
@@ -78,6 +79,17 @@ def goal_of(configuration: Configuration, change: Change, known: Mapping[str, Me
             if change.learner:
                 return Goal(_without(voters, (change.name,)), (*learners, member))
             return Goal((*_without(voters, (change.name,)), member), learners)
+
+
+def is_so(change: Change, *, voters: Collection[str], learners: Collection[str]) -> bool:
+    """Whether a stable configuration of these names has what is wanted."""
+    match change:
+        case SetMembers():
+            return set(voters) == set(change.names) and not learners
+        case AddMember():
+            return change.name in (learners if change.learner else voters)
+        case RemoveMember():
+            return change.name not in voters and change.name not in learners
 
 
 def is_reached(configuration: Configuration, goal: Goal) -> bool:
