@@ -65,7 +65,7 @@ def set_configuration(
             _check_running(name for name in wanted if name not in current.voters + current.learners)
             return change_members(peer, SetMembers(wanted), expected=index, deadline=deadline)
         if index:
-            raise ConfigurationChanged(f"peer {name_of(peer)!r} has no configuration, let alone that of index {index}")
+            raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has 0")
         try:
             return _form(peer, wanted, deadline)
         except ConfigurationInProgress:
@@ -95,9 +95,10 @@ def add_peer(peer: PeerRef, new: PeerRef, *, learner: bool = False, timeout: flo
         UnknownPeer: it does not run, or did not answer.
         RaftError: as for ``set_configuration``.
     """
-    return change_members(
-        peer, AddMember(name_of(new), learner), deadline=time.monotonic() + patience_of(timeout, "timeout")
-    )
+    deadline = time.monotonic() + patience_of(timeout, "timeout")
+    name = name_of(new)
+    _check_running((name,))
+    return change_members(peer, AddMember(name, learner), deadline=deadline)
 
 
 def remove_peer(peer: PeerRef, old: PeerRef, *, timeout: float | None = 10.0) -> Configuration:
@@ -119,7 +120,8 @@ def remove_peer(peer: PeerRef, old: PeerRef, *, timeout: float | None = 10.0) ->
         UnknownPeer: it is no member.
         RaftError: as for ``set_configuration``.
     """
-    return change_members(peer, RemoveMember(name_of(old)), deadline=time.monotonic() + patience_of(timeout, "timeout"))
+    deadline = time.monotonic() + patience_of(timeout, "timeout")
+    return change_members(peer, RemoveMember(name_of(old)), deadline=deadline)
 
 
 def configuration(peer: PeerRef) -> Configuration:

@@ -37,7 +37,9 @@ def change_error(asked: str, answer: ChangeAnswer, current: Configuration) -> Ra
         case ChangeRefusal.IN_PROGRESS:
             return ConfigurationInProgress(f"another change of the configuration is under way, {NOTHING}")
         case ChangeRefusal.CHANGED:
-            return ConfigurationChanged(f"the current configuration has index {current.index}, {NOTHING}")
+            return ConfigurationChanged(
+                f"expected another configuration, the current one has index {current.index}, {NOTHING}"
+            )
         case ChangeRefusal.UNKNOWN:
             return UnknownPeer(
                 peer,

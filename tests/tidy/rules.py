@@ -43,7 +43,13 @@ LAYERS = (
     ("raft_actors.*",),  # the parts of a peer: whatever is not named here
     ("raft_actors.peer", "raft_actors.opening"),
     ("raft_actors.supervisor",),
-    ("raft_actors.api", "raft_actors.administration", "raft_actors.forwarding", "raft_actors.leadership"),
+    (
+        "raft_actors.api",
+        "raft_actors.administration",
+        "raft_actors.changing",
+        "raft_actors.forwarding",
+        "raft_actors.leadership",
+    ),
     ("raft_actors.client",),
     ("raft_actors",),
     ("raft_actors.testing", "raft_actors.bench"),
