@@ -59,19 +59,13 @@ def set_configuration(
     wanted = _member_names(peers)
     index = _index_of(expected)
     deadline = time.monotonic() + patience_of(timeout, "timeout")
-    while True:
-        current = configuration(peer)
-        if current.index:
-            _check_running(name for name in wanted if name not in current.voters + current.learners)
-            return change_members(peer, SetMembers(wanted), expected=index, deadline=deadline)
-        if index:
-            raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has 0")
-        try:
-            return _form(peer, wanted, deadline)
-        except ConfigurationInProgress:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(RETRY_FORMING * random.random())
+    current = configuration(peer)
+    if current.index:
+        _check_running(name for name in wanted if name not in current.voters + current.learners)
+        return change_members(peer, SetMembers(wanted), expected=index, deadline=deadline)
+    if index:
+        raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has 0")
+    return _form(peer, wanted, deadline)
 
 
 def add_peer(peer: PeerRef, new: PeerRef, *, learner: bool = False, timeout: float | None = 30.0) -> Configuration:
@@ -135,8 +129,23 @@ def configuration(peer: PeerRef) -> Configuration:
 
 
 def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configuration:
+    """Form the cluster; if another call is faster, be content with the same members, and never change them."""
     _check_running(wanted)
-    return give_order(name_of(peer), lambda left, future: FormRequest(wanted, left, future), deadline=deadline)
+    while True:
+        try:
+            return give_order(name_of(peer), lambda left, future: FormRequest(wanted, left, future), deadline=deadline)
+        except ConfigurationInProgress:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(RETRY_FORMING * random.random())
+        current = configuration(peer)
+        if current.index and set(current.voters) == set(wanted):
+            return change_members(peer, SetMembers(wanted), deadline=deadline)
+        if current.index:
+            raise InvalidConfiguration(
+                f"peer {name_of(peer)!r} has just been made a member of a cluster of {', '.join(current.voters)}",
+                advice="look at configuration(peer), and call again to change its members",
+            )
 
 
 def _check_running(wanted: Iterable[str]) -> None:

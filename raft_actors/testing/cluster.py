@@ -13,6 +13,7 @@ ended when its ``with`` block is left: no thread is alive, no name registered, n
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import cloudpickle
 
 from raft_actors import administration, api
+from raft_actors.behaviours.transition import is_removed
 from raft_actors.codec import resolve
 from raft_actors.config import Config
 from raft_actors.errors import ElectionInProgress, NotApplied
+from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.testing.faulty_peers import PATIENCE, FaultyPeers
 from raft_actors.testing.replica import Entry, shown, state_of, stored_entries
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from storage_adapters import StorageAdapter
 
 __all__ = ["Cluster"]
+
+logger = logging.getLogger("raft_actors")
 
 Reply = TypeVar("Reply")
 LOOK_AGAIN = 0.005
@@ -53,7 +58,7 @@ class Cluster(FaultyPeers):
             ``path -> StorageAdapter``.
         config: settings of every peer; its ``storage`` and ``data_dir`` are not looked at.
         data_dir: where the stores are; ``None``: in a temporary folder, which is removed at the end. A cluster that is
-            there already goes on.
+            there already goes on, with the members that it has.
 
     Raises:
         InvalidConfiguration: the names cannot be a cluster.
@@ -79,7 +84,7 @@ class Cluster(FaultyPeers):
         """Start every peer, and form the cluster if there is none yet."""
         try:
             self._begin()
-            administration.set_configuration(self.names[0], self.names, timeout=2 * PATIENCE)
+            self._form()
         except BaseException:
             self._end()
             raise
@@ -90,6 +95,21 @@ class Cluster(FaultyPeers):
     ) -> None:
         """Stop everything, without hand-over."""
         self._end()
+
+    def _form(self) -> None:
+        """Form the cluster, unless it is there already: then the configuration in the stores is the one that counts."""
+        known = max((administration.configuration(name) for name in self.names), key=lambda one: one.index)
+        if not known.index:
+            administration.set_configuration(self.names[0], self.names, timeout=2 * PATIENCE)
+            return
+        stored = known.voters + known.learners
+        if set(stored) != set(self.names):
+            wanted, there = ", ".join(self.names), ", ".join(stored)
+            logger.warning("the stores hold a cluster of %s, which goes on; %s were named", there, wanted)
+        leader = self.leader(2 * PATIENCE)
+        if leader is None:
+            raise ElectionInProgress(f"the cluster of {', '.join(stored)} elected no leader\n{self._portrait()}")
+        self.eventually(lambda: administration.configuration(leader).committed, 2 * PATIENCE)
 
     # -- use -----------------------------------------------------------------------------------------------------------
 
@@ -116,6 +136,25 @@ class Cluster(FaultyPeers):
             RaftError: as ``raft_actors.write``.
         """
         return self._at_leader(lambda leader, left: api.write(leader, command, timeout=left), timeout)
+
+    def add(self, name: str, *, learner: bool = False, timeout: float = 30.0) -> None:
+        """Start ``name``, unless it runs, and make it a member: on its own data, or as a new peer.
+
+        Args:
+            name: a new name, or that of a peer that was wiped or removed.
+            learner: whether it stays a learner.
+            timeout: seconds.
+
+        Raises:
+            RaftError: as ``raft_actors.add_peer``.
+        """
+        if name not in self._disks:
+            self._take_in(name)
+        if self._handle_or_none(name) is None:
+            self.start(name)
+        self._at_leader(
+            lambda leader, left: administration.add_peer(leader, name, learner=learner, timeout=left), timeout
+        )
 
     def read(self, query: Any, *, consistency: str = "linearizable", timeout: float = 5.0) -> Any:
         """Answer ``query`` at whoever leads.
@@ -173,7 +212,7 @@ class Cluster(FaultyPeers):
             time.sleep(LOOK_AGAIN)
 
     def converged(self, timeout: float = 10.0) -> bool:
-        """Wait until all running peers have applied equal logs and have equal states.
+        """Wait until all running members have applied equal logs and have equal states.
 
         Returns:
             True.
@@ -208,14 +247,13 @@ class Cluster(FaultyPeers):
         return None if found is None else found[1]
 
     def _reaches_quorum(self, state: PeerState) -> bool:
-        voters = [member.name for member in state.configuration.voters]
         reached = [
             name
-            for name in voters
+            for name in state.configuration.members()
             if name == state.name
             or (name in self._disks and self._awake(name) is not None and self._net.connected(state.name, name))
         ]
-        return 2 * len(reached) > len(voters)
+        return has_quorum(state.configuration, reached)
 
     def _at_leader(self, call: Callable[[str, float], Reply], timeout: float) -> Reply:
         deadline = time.monotonic() + timeout
@@ -233,9 +271,9 @@ class Cluster(FaultyPeers):
 
     def _difference(self) -> str | None:
         """What tells the running peers apart, or ``None``."""
-        running = [name for name in self.names if self._handle_or_none(name) is not None]
+        running = [name for name in self.names if self._is_running_member(name)]
         if not running:
-            return "no peer runs"
+            return "no member runs"
         seen = [api.status(name) for name in running]
         ends = {(one.last_index, one.last_term, one.commit_index, one.last_applied) for one in seen}
         if len(ends) > 1 or seen[0].last_index != seen[0].last_applied:
@@ -247,6 +285,12 @@ class Cluster(FaultyPeers):
             if [entry for entry in self._stored(name) if entry.index >= begin] != log:
                 return f"the logs of {first} and {name} differ"
         return self._different_states(running)
+
+    def _is_running_member(self, name: str) -> bool:
+        """Whether it runs, and does not know that it belongs to no cluster, or not any more."""
+        handle = self._handle_or_none(name)
+        state = None if handle is None else handle.state
+        return handle is not None and (state is None or (bool(state.cluster) and not is_removed(state)))
 
     def _different_states(self, running: list[str]) -> str | None:
         state = self.state(running[0])

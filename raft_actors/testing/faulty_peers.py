@@ -69,12 +69,18 @@ class FaultyPeers:
         self._machine = machine
         self._temporary = None if data_dir is not None else tempfile.TemporaryDirectory(prefix="raft-actors-")
         self._folder = Path(self._temporary.name if self._temporary else os.fspath(data_dir or ""))
-        self._disks = {name: Disk(factory, engine) for name in self.names}
-        self._configs = {
-            name: dataclasses.replace(config, data_dir=self._folder, storage=disk) for name, disk in self._disks.items()
-        }
+        self._engine = factory, engine
+        self._config = config
+        self._disks: dict[str, Disk] = {}
+        self._configs: dict[str, Config] = {}
+        for name in self.names:
+            self._equip(name)
         self._paused: set[str] = set()
         self._network: Network | None = None
+
+    def _equip(self, name: str) -> None:
+        disk = self._disks[name] = Disk(*self._engine)
+        self._configs[name] = dataclasses.replace(self._config, data_dir=self._folder, storage=disk)
 
     # -- begin and end -------------------------------------------------------------------------------------------------
 
@@ -82,6 +88,12 @@ class FaultyPeers:
         self._network = Network(self.names)
         for name in self.names:
             self.start(name)
+
+    def _take_in(self, name: str) -> None:
+        """Give one more peer a disk and links of its own; it is not started."""
+        self._net.include(names.check_name(name))
+        self._equip(name)
+        self.names += (name,)
 
     def _end(self) -> None:
         for disk in self._disks.values():

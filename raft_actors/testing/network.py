@@ -61,6 +61,11 @@ class Network:
         self._late = _LateDelivery()
         LOCAL.set_fault(self._names, self._pass)
 
+    def include(self, name: str) -> None:
+        """Look at the messages of one more peer; its links are good."""
+        self._names += (name,)
+        LOCAL.set_fault((name,), self._pass)
+
     def cut(self, source: str, to: str) -> None:
         """Lose everything from ``source`` to ``to``; the way back stays open."""
         self._cuts |= {(source, to)}

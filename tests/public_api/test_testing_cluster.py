@@ -170,7 +170,7 @@ def test_converged_is_red_when_logs_differ(monkeypatch: pytest.MonkeyPatch) -> N
 def test_converged_is_red_when_nobody_runs() -> None:
     with Cluster(Counter, 1) as cluster:
         cluster.stop("s1")
-        with pytest.raises(AssertionError, match="no peer runs\n  s1: stopped"):
+        with pytest.raises(AssertionError, match="no member runs\n  s1: stopped"):
             cluster.converged(0.1)
 
 

@@ -151,12 +151,6 @@ def test_an_expected_configuration_that_is_not_current_is_refused(three: raft.Co
         raft.set_configuration("s1", THREE, expected=nothing)
 
 
-def test_other_members_than_those_it_has_are_refused_while_changes_are_not_built(three: raft.Config) -> None:
-    raft.set_configuration("s1", ["s1", "s2"])
-    with pytest.raises(raft.InvalidConfiguration, match="'s1' belongs to a cluster of s1, s2"):
-        raft.set_configuration("s1", THREE)
-
-
 # -- at the same time --------------------------------------------------
 
 
