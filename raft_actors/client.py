@@ -19,6 +19,7 @@ import pykka
 
 from raft_actors import api, names
 from raft_actors.arguments import PeerRef, name_of, seconds_of
+from raft_actors.behaviours.transition import is_removed
 from raft_actors.codec import CheckedCodec, is_immutable_reply, resolve
 from raft_actors.errors import (
     ElectionInProgress,
@@ -58,7 +59,8 @@ class Client:
     if it does, those that it refused follow the others.
 
     Args:
-        peers: names of peers of this process, or one name; ``ActorRef``s too. Not all of them need to run.
+        peers: names of peers of this process, or one name; ``ActorRef``s too. Not all of them need to run, nor to be
+            members for ever: the client goes on with the members that the last leader knew.
         timeout: seconds for each request that brings no timeout of its own; ``None``: for ever.
 
     Raises:
@@ -79,6 +81,7 @@ class Client:
             raise ValueError("a Client needs the name of at least one peer")
         self._timeout = seconds_of(timeout, "timeout")
         self._leader: Handle | None = None
+        self._members: tuple[str, ...] = ()
         self._line = RetryLine(self._try)
         self._closed = False
 
@@ -257,7 +260,7 @@ class Client:
         if isinstance(error, PeerFailed | Incompatible) and self._all_failed():
             return False
         if not isinstance(error, Overloaded):
-            self._leader = None
+            self._forget_leader()
         return self._line.park(request, error)
 
     def _refuse(self, error: RaftError, *, block: bool) -> RequestFuture[Any]:
@@ -283,6 +286,12 @@ class Client:
                 return handle.open_mailbox()
         raise self._why_no_leader()
 
+    def _forget_leader(self) -> None:
+        """Look for another one, among the members that this one knew too: the peers given may be none any more."""
+        leader, self._leader = self._leader, None
+        if leader is not None and leader.state is not None:
+            self._members = tuple(leader.state.configuration.members())
+
     def _find_leader(self) -> Handle:
         """Who leads, by the newest term that any of our peers has published.
 
@@ -290,10 +299,13 @@ class Client:
             RaftError: nobody; the error says what is the matter.
         """
         found, newest = None, -1
-        for name in self._peers:
+        asked = list(dict.fromkeys((*self._peers, *self._members)))
+        for name in asked:
             handle = names.whereis(name)
             state = handle.state if isinstance(handle, Handle) and handle.running else None
-            if state is not None and state.leader is not None and state.term > newest:
+            if state is not None and is_removed(state):
+                asked += (other for other in state.configuration.members() if other not in asked)
+            elif state is not None and state.leader is not None and state.term > newest:
                 leader = names.whereis(state.leader)
                 if isinstance(leader, Handle) and leader.running:
                     found, newest = leader, state.term
