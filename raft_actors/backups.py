@@ -75,6 +75,7 @@ def write_image(store: Path, path: Path) -> LogPosition:
         snapshot = _sound_snapshot(store, adapter, meta, where)
         with SnapshotStore(snapshot_folder(store)).open(snapshot.id) if snapshot else _NoState(meta) as state:
             frames = FrameWriter(stream.write, Header(state.snapshot, state.cluster, state.codec, state.version))
+            frames.sessions(state.sessions)
             while data := state.read(COPIED_BYTES):
                 frames.state(data)
             state.finish()
@@ -169,6 +170,7 @@ class _NoState:
         self.cluster = meta.identity.cluster
         self.codec = meta.identity.codec
         self.version = 0
+        self.sessions = b""
 
     def read(self, count: int) -> bytes:
         return b""

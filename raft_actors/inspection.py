@@ -22,7 +22,7 @@ from raft_actors.durable_mark import Mark, mark_path, read_mark
 from raft_actors.errors import CorruptLog, Incompatible, RaftError
 from raft_actors.log_recovery import READ_BYTES, check_range, contradiction, lost_end
 from raft_actors.protocol.configuration import decode as decode_configuration
-from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import LogPosition
 from raft_actors.records import DamagedRecord, Survey, before_of, decode_records
@@ -283,11 +283,10 @@ def _survey_to(
 
 def _check_configurations(survey: Survey, problems: list[str]) -> None:
     for entry in survey.remembered:
-        if entry.kind is EntryKind.CONFIGURATION:
-            try:
-                decode_configuration(entry.data)
-            except ValueError as error:
-                problems.append(f"entry {entry.index} is no configuration: {error}")
+        try:
+            decode_configuration(entry.data)
+        except ValueError as error:
+            problems.append(f"entry {entry.index} is no configuration: {error}")
     survey.remembered.clear()
 
 

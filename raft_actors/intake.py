@@ -31,6 +31,9 @@ __all__ = ["Drained", "Mailbox"]
 ASK_PATIENCE = 60.0
 """Seconds for which an ``ask`` waits for an index that is not applied yet, whatever its own timeout."""
 
+ROOM = 64
+"""Bytes that a request of a session may take beside its command."""
+
 
 class Drained(NamedTuple):
     """What was queued but for writes: events and messages in order, and the reads of callers in batches."""
@@ -88,6 +91,13 @@ class Mailbox(LendingChannel):
         else:
             self._submit(self._writes_lane, data, len(data), future, watch=watch)
 
+    def write_session(self, data: bytes, future: RequestFuture[Any], *, watch: bool) -> None:
+        """As ``write_encoded``, for a request of a session (``protocol.sessions``)."""
+        if len(data) > self._max_command_bytes + ROOM:
+            future.try_fail(self._too_large(len(data)))
+        else:
+            self._submit(self._sessions_lane, data, len(data), future, watch=watch)
+
     def read(
         self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
     ) -> None:
@@ -137,6 +147,11 @@ class Mailbox(LendingChannel):
 
     def _writes_lane(self) -> tuple[WriteBatch, list[Any]]:
         return self._writes, self._writes.commands
+
+    def _sessions_lane(self) -> tuple[WriteBatch, list[Any]]:
+        batch = self._writes
+        batch.sessions.append(len(batch.commands))
+        return batch, batch.commands
 
     def _reads_lane(self) -> tuple[ReadBatch, list[Any]]:
         return self._reads, self._reads.queries

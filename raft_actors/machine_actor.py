@@ -23,18 +23,34 @@ from raft_actors.futures import RequestFuture, forbid_waiting
 from raft_actors.machine_snapshots import MachineSnapshots
 from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.sessions import SessionTable
+from raft_actors.replica_sessions import ReplicaSessions
 from raft_actors.requests import ReadBatch, Segment, WriteBatch
 from raft_actors.state_machine import Context, StateMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AdoptState", "ApplyBatch", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
+__all__ = ["AdoptState", "ApplyBatch", "Image", "Loaded", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
 
 logger = logging.getLogger("raft_actors")
 
 CROWD = 64
 """So many reads may wait for an index before those among them are looked for that were answered meanwhile."""
+
+
+class Image(NamedTuple):
+    """What is to be saved of a replica."""
+
+    state: Any
+    sessions: SessionTable[Any]
+
+
+class Loaded(NamedTuple):
+    """What was saved of a replica."""
+
+    state: Any
+    sessions: SessionTable[Any]
 
 
 class Replica:
@@ -47,6 +63,7 @@ class Replica:
 
     Attributes:
         state: what the machine returned last.
+        sessions: those of its clients; like the state, a result of the entries applied.
         applied: index of the newest applied entry.
         least: with less applied than this, the state is none to read from: it was lost, and is on its way.
         abandoned: nobody waits for this replica any more; it stops before its next command.
@@ -60,6 +77,7 @@ class Replica:
         self.abandoned = False
         self._name = name
         self._codec = codec
+        self.sessions = ReplicaSessions(name, codec)
         self._snapshots = MachineSnapshots(machine, name, codec)
 
     def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
@@ -80,37 +98,47 @@ class Replica:
 
     def _run(self, entries: Sequence[Entry], futures: Sequence[RequestFuture[Any]] | None) -> None:
         """The inner loop: one turn per command."""
-        machine, decode, command = self.machine, self._codec.decode, EntryKind.COMMAND
+        machine, command = self.machine, EntryKind.COMMAND
         context = Context(0, 0, 0.0)
         machine.context = context
         for place, entry in enumerate(entries):
+            future = futures[place] if futures is not None else None
+            data, write = entry.data, None
             if entry.kind is not command:
-                continue
+                write = self.sessions.admit(entry, future) if entry.kind is EntryKind.SESSION else None
+                if write is None:
+                    continue
+                data = write.command
             if self.abandoned:
                 raise SystemExit
-            try:
-                value = decode(entry.data)
-            except Incompatible as error:
-                raise Incompatible(
-                    f"peer {self._name!r} cannot apply entry {entry.index}: {error.__cause__}"
-                ) from error
+            value = self._decoded(data, entry)
             context.index, context.term, context.time = entry.index, entry.term, entry.time
             try:
                 result = machine.handle_write(value, self.state)
                 if type(result) is not tuple or len(result) != 2:
                     raise TypeError(f"handle_write must return a pair (reply, state), not {result!r:.100}")
                 reply, self.state = result
+                if write is not None:
+                    self.sessions.record_reply(write, reply)
             except MemoryError:  # not the command's fault, and not the same on every replica
                 raise
             except Exception as error:  # noqa: BLE001 - a recorded result
-                if futures is not None:
-                    futures[place].try_fail(CommandFailed.because(detached(error)), entry.index)
+                if write is not None:
+                    self.sessions.record_error(write, error)
+                if future is not None:
+                    future.try_fail(CommandFailed.because(detached(error)), entry.index)
             else:
-                if futures is not None:
-                    self._answer(futures[place], reply, entry.index)
+                if future is not None:
+                    self._answer(future, reply, entry.index)
         if entries:
             self.applied = entries[-1].index
         del machine.context
+
+    def _decoded(self, data: bytes, entry: Entry) -> Any:
+        try:
+            return self._codec.decode(data)
+        except Incompatible as error:
+            raise Incompatible(f"peer {self._name!r} cannot apply entry {entry.index}: {error.__cause__}") from error
 
     def read(self, query: Any, future: RequestFuture[Any]) -> None:
         """Answer one query from the current state."""
@@ -127,23 +155,26 @@ class Replica:
         else:
             self._answer(future, result[0], self.applied)
 
-    def capture(self) -> Any:
+    def capture(self) -> Image:
         """Return an image of the state, between two commands; it tells what was ``applied``, whatever comes later."""
-        return self._snapshots.capture(self.state)
+        return Image(self._snapshots.capture(self.state), self.sessions.table.copy())
 
-    def dump(self, image: Any, file: Any) -> None:
+    def dump(self, image: Image, file: Any) -> None:
         """Write an image to ``file``; any thread. See ``MachineSnapshots.dump``."""
-        self._snapshots.dump(image, file)
+        for part in image.sessions.dump(self.sessions.encoded):
+            file.sessions(part)
+        self._snapshots.dump(image.state, file)
 
-    def load(self, file: Any) -> Any:
+    def load(self, file: Any) -> Loaded:
         """Return the state in ``file``, which is not ours yet; any thread. See ``MachineSnapshots.load``."""
-        return self._snapshots.load(file)
+        sessions = getattr(file, "sessions", b"")
+        return Loaded(self._snapshots.load(file), self.sessions.loaded(sessions))
 
-    def adopt(self, state: Any, index: int) -> list[Any]:
+    def adopt(self, loaded: Loaded, index: int) -> list[Any]:
         """Go on from a loaded state, at once.
 
         Args:
-            state: what ``load`` returned.
+            loaded: what ``load`` returned.
             index: of the newest entry that is in it.
 
         Returns:
@@ -155,7 +186,8 @@ class Replica:
         if index < self.applied:
             raise InvariantViolated(f"peer {self._name!r} has applied {self.applied} and would go back to {index}")
         box = [self.state]
-        self.state, self.applied = state, index
+        self.state, self.applied = loaded.state, index
+        self.sessions.table = loaded.sessions
         return box
 
     def _answer(self, future: RequestFuture[Any], reply: Any, index: int) -> None:

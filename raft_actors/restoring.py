@@ -22,7 +22,7 @@ from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.types import Ballot, LogPosition
 from raft_actors.records import GENESIS, DamagedRecord, decode_records
-from raft_actors.snapshot_format import LOG, STATE, DamagedFrame, FrameReader, UnknownVersion
+from raft_actors.snapshot_format import LOG, SESSIONS, STATE, DamagedFrame, FrameReader, UnknownVersion
 from raft_actors.store_opening import AdapterFactory
 
 __all__ = ["Image", "refill"]
@@ -68,13 +68,24 @@ class Image:
             )
         self._frame = self._next()
 
-    def state(self) -> Iterator[bytes]:
-        """Yield the state, piece by piece.
+    def sessions(self) -> Iterator[bytes]:
+        """Yield the session table, piece by piece; first of all.
 
         Raises:
             CorruptLog: it is damaged.
         """
-        while self._frame is not None and self._frame[0] == STATE:
+        return self._payloads(SESSIONS)
+
+    def state(self) -> Iterator[bytes]:
+        """Yield the state, piece by piece; after the sessions.
+
+        Raises:
+            CorruptLog: it is damaged.
+        """
+        return self._payloads(STATE)
+
+    def _payloads(self, kind: int) -> Iterator[bytes]:
+        while self._frame is not None and self._frame[0] == kind:
             yield self._frame[1]
             self._frame = self._next()
 
@@ -159,7 +170,7 @@ def _install(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, 
     header = image.header
     snapshot = header.snapshot
     if not snapshot.id:
-        for _ in image.state():
+        for _ in (*image.sessions(), *image.state()):
             raise image.damaged(DamagedFrame("holds the state of no snapshot"))
         return snapshot.last, snapshot.time
     output = store.snapshots.create(
@@ -168,6 +179,8 @@ def _install(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, 
         codec=header.codec,
         version=header.version,
     )
+    for data in image.sessions():
+        output.sessions(data)
     for data in image.state():
         output.write(data)
     store.write([Persist(snapshot=output.commit())])

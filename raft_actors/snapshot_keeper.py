@@ -200,7 +200,7 @@ class Keeper:
     def _load(self, snapshot: Snapshot) -> None:
         try:
             with self._store.snapshots.open(snapshot.id) as reader:
-                state = self._replica.load(reader)
+                loaded = self._replica.load(reader)
                 reader.finish()
         except (DamagedSnapshot, FileNotFoundError) as error:
             raise CorruptLog(f"peer {self._name!r} cannot load its snapshot: {error}") from error
@@ -211,7 +211,7 @@ class Keeper:
                 f"peer {self._name!r} cannot load the state in snapshot {snapshot.id}: {type(error).__name__}: {error}"
             ) from error
         self._loaded.pop(snapshot.id, None)  # to the end of the line
-        self._loaded[snapshot.id] = state
+        self._loaded[snapshot.id] = loaded
         self._report(SnapshotLoaded(snapshot.id))
 
     def give_up(self) -> None:

@@ -10,11 +10,12 @@ import pytest
 import raft_actors as raft
 from raft_actors.codec import resolve
 from raft_actors.log_store import LogStore
-from raft_actors.machine_actor import Replica
+from raft_actors.machine_actor import Loaded, Replica
 from raft_actors.machines import KV
 from raft_actors.protocol.configuration import NO_CONFIGURATION
 from raft_actors.protocol.effects import Capture, Persist, Restore, StoreChunk
 from raft_actors.protocol.events import ChunkStored, SnapshotFailed, SnapshotLoaded, SnapshotWritten
+from raft_actors.protocol.sessions import SessionTable
 from raft_actors.protocol.types import Ballot, LogPosition
 from raft_actors.snapshot_keeper import Keeper
 from storage_adapters import MemoryAdapter
@@ -42,7 +43,7 @@ class Kept:
         self.store.write([Persist(Ballot(1, "s1"), cluster="c1", entries=commands(1, 20))])
         self.machine = Picky()
         self.replica = Replica(self.machine, "s1", resolve("cloudpickle"))
-        self.replica.adopt({"k": 1}, CAPTURE.last.index)
+        self.replica.adopt(Loaded({"k": 1}, SessionTable()), CAPTURE.last.index)
         self.told: list[Any] = []
         self.keeper = Keeper("s1", self.store, self.replica, "cloudpickle", self.told.append)
 

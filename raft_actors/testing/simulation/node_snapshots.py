@@ -86,9 +86,9 @@ class NodeSnapshots:
         self._machine_queue.append(AdoptState(lambda: self._taken(snapshot), snapshot.last.index, let_go))
 
     def _taken(self, snapshot: Snapshot) -> Any:
-        state = self.keeper.take(snapshot)
-        self.cluster.judge.saved(self.name, snapshot.last.index, self._digest(state), "loads it from a snapshot")
-        return state
+        loaded = self.keeper.take(snapshot)
+        self.cluster.judge.saved(self.name, snapshot.last.index, self._digest(loaded.state), "loads it from a snapshot")
+        return loaded
 
     def compact(self, compact: Compact) -> None:
         """Queue a durable snapshot for the store to record."""
@@ -127,7 +127,7 @@ class NodeSnapshots:
             return
         try:
             with self.store.snapshots.open(snapshot.id) as reader:
-                state = self.replica.load(reader)
+                state = self.replica.load(reader).state
                 reader.finish()
         except (DamagedSnapshot, OSError) as error:
             raise Violated("snapshots load", f"{self.name} cannot load {snapshot.id}: {error}") from error
