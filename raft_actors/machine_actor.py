@@ -31,26 +31,12 @@ from raft_actors.state_machine import Context, StateMachine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AdoptState", "ApplyBatch", "Image", "Loaded", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
+__all__ = ["AdoptState", "ApplyBatch", "MachineActor", "Replica", "RoleNotice", "StaleRead"]
 
 logger = logging.getLogger("raft_actors")
 
 CROWD = 64
 """So many reads may wait for an index before those among them are looked for that were answered meanwhile."""
-
-
-class Image(NamedTuple):
-    """What is to be saved of a replica."""
-
-    state: Any
-    sessions: SessionTable[Any]
-
-
-class Loaded(NamedTuple):
-    """What was saved of a replica."""
-
-    state: Any
-    sessions: SessionTable[Any]
 
 
 class Replica:
@@ -155,27 +141,25 @@ class Replica:
         else:
             self._answer(future, result[0], self.applied)
 
-    def capture(self) -> Image:
+    def capture(self) -> Any:
         """Return an image of the state, between two commands; it tells what was ``applied``, whatever comes later."""
-        return Image(self._snapshots.capture(self.state), self.sessions.table.copy())
+        return self._snapshots.capture(self.state)
 
-    def dump(self, image: Image, file: Any) -> None:
+    def dump(self, image: Any, file: Any) -> None:
         """Write an image to ``file``; any thread. See ``MachineSnapshots.dump``."""
-        for part in image.sessions.dump(self.sessions.encoded):
-            file.sessions(part)
-        self._snapshots.dump(image.state, file)
+        self._snapshots.dump(image, file)
 
-    def load(self, file: Any) -> Loaded:
+    def load(self, file: Any) -> Any:
         """Return the state in ``file``, which is not ours yet; any thread. See ``MachineSnapshots.load``."""
-        sessions = getattr(file, "sessions", b"")
-        return Loaded(self._snapshots.load(file), self.sessions.loaded(sessions))
+        return self._snapshots.load(file)
 
-    def adopt(self, loaded: Loaded, index: int) -> list[Any]:
+    def adopt(self, state: Any, index: int, sessions: SessionTable[Any] | None = None) -> list[Any]:
         """Go on from a loaded state, at once.
 
         Args:
-            loaded: what ``load`` returned.
+            state: what ``load`` returned.
             index: of the newest entry that is in it.
+            sessions: those of that index; none if not given.
 
         Returns:
             The old state in a box, for ``let_go`` on a thread that has time; it is freed at once if nobody takes it.
@@ -186,8 +170,8 @@ class Replica:
         if index < self.applied:
             raise InvariantViolated(f"peer {self._name!r} has applied {self.applied} and would go back to {index}")
         box = [self.state]
-        self.state, self.applied = loaded.state, index
-        self.sessions.table = loaded.sessions
+        self.state, self.applied = state, index
+        self.sessions.table = SessionTable() if sessions is None else sessions
         return box
 
     def _answer(self, future: RequestFuture[Any], reply: Any, index: int) -> None:
@@ -215,9 +199,9 @@ class StaleRead(NamedTuple):
 
 
 class AdoptState(NamedTuple):
-    """A state that was loaded, the index of the newest entry in it, and who takes the old state apart."""
+    """A state that was loaded with its sessions, the newest index in it, and who takes the old state apart."""
 
-    take: Callable[[], Any]
+    take: Callable[[], tuple[Any, SessionTable[Any]]]
     last: int
     freed: Callable[[list[Any]], None]
 
@@ -299,7 +283,8 @@ class MachineActor(InboxActor):
             case StaleRead():
                 self._park(item)
             case AdoptState():
-                item.freed(self.replica.adopt(item.take(), item.last))
+                state, sessions = item.take()
+                item.freed(self.replica.adopt(state, item.last, sessions))
                 self._caught_up()
             case RoleNotice():
                 self._notice(item)

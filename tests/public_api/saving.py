@@ -9,8 +9,7 @@ from typing import Any
 
 import raft_actors as raft
 from raft_actors.codec import resolve
-from raft_actors.machine_actor import Loaded, Replica
-from raft_actors.protocol.sessions import SessionTable
+from raft_actors.machine_actor import Replica
 
 
 @raft.register
@@ -75,7 +74,7 @@ class Holder(raft.StateMachine[Any, Any]):
 
 def replica(state: Any, codec: Any = "cloudpickle", machine: type[raft.StateMachine[Any, Any]] = Holder) -> Replica:
     made = Replica(machine(), "s1", resolve(codec))
-    made.adopt(Loaded(state, SessionTable()), 7)
+    made.adopt(state, 7)
     return made
 
 

@@ -15,9 +15,8 @@ import pytest
 import raft_actors as raft
 from raft_actors import machines, names
 from raft_actors.codec import resolve
-from raft_actors.machine_actor import Loaded, Replica
+from raft_actors.machine_actor import Replica
 from raft_actors.machines import KV, Counter, Echo, Stack
-from raft_actors.protocol.sessions import SessionTable
 from raft_actors.state_images import EncodedState
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def replica(machine: type[raft.StateMachine[Any, Any]], state: Any = None, codec: str = "cloudpickle") -> Replica:
     one = Replica(machine(), "s1", resolve(codec))
     if state is not None:
-        one.adopt(Loaded(state, SessionTable()), 7)
+        one.adopt(state, 7)
     return one
 
 

@@ -153,7 +153,7 @@ def differing(seeds: range) -> list[int]:
     found = []
     for seed in seeds:
         one = replica(None)
-        one.adopt(Loaded(tangle(random.Random(seed)), SessionTable()), 7)
+        one.adopt(tangle(random.Random(seed)), 7)
         if shape(one.load(saved(one)), {}) != shape(one.state, {}):
             found.append(seed)
     return found
@@ -185,10 +185,10 @@ def test_any_state_comes_back_as_it_was(state, codec) -> None:
 
 def test_a_loaded_state_is_adopted_at_once() -> None:
     one = replica({"old": 1}, machine=KV)
-    assert one.adopt(Loaded({"new": 2}, SessionTable()), 9) == [{"old": 1}]
+    assert one.adopt({"new": 2}, 9) == [{"old": 1}]
     assert (one.state, one.applied) == ({"new": 2}, 9)
     with pytest.raises(raft.InvariantViolated, match="has applied 9 and would go back to 8"):
-        one.adopt(Loaded({}, SessionTable()), 8)
+        one.adopt({}, 8)
 
 
 def test_only_mutable_contents_are_encoded_while_the_machine_waits() -> None:

@@ -16,9 +16,8 @@ import pytest
 
 from raft_actors import codec
 from raft_actors.breathing import STRETCH, Breath
-from raft_actors.machine_actor import Loaded, Replica
+from raft_actors.machine_actor import Replica
 from raft_actors.machines import KV
-from raft_actors.protocol.sessions import SessionTable
 
 SWITCH = 0.05
 """So long, in seconds, a thread must ask for the interpreter here before it is let in: ten times longer than usual."""
@@ -96,7 +95,7 @@ class Nowhere:
 
 def replica(state: Any, name: str = "cloudpickle", machine: type[KV] = KV) -> Replica:
     made = Replica(machine(), "s1", codec.resolve(name))
-    made.adopt(Loaded(state, SessionTable()), 1)
+    made.adopt(state, 1)
     return made
 
 
