@@ -18,6 +18,7 @@ from raft_actors.errors import InvalidCommand, Overloaded, RaftError, Refused
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.lending import LendingChannel
 from raft_actors.mailbox import Envelope
+from raft_actors.protocol.sessions import OpenSession
 from raft_actors.requests import GetStatus, Read, ReadBatch, Write, WriteBatch
 from raft_actors.timekeeper import TIMEKEEPER
 
@@ -65,6 +66,7 @@ class Mailbox(LendingChannel):
         self._max_command_bytes = config.max_command_bytes
         self._max_pending = config.max_pending_writes
         self._max_bytes = config.max_pending_bytes
+        self._session_timeout = config.session_timeout
         self._writes = WriteBatch()
         self._reads = ReadBatch(lease=False)
         self._lease_reads = ReadBatch(lease=True)
@@ -147,6 +149,10 @@ class Mailbox(LendingChannel):
 
     def _writes_lane(self) -> tuple[WriteBatch, list[Any]]:
         return self._writes, self._writes.commands
+
+    def open_session(self, nonce: int, future: RequestFuture[Any]) -> None:
+        """Queue the opening of a session; ``future`` is answered with its name."""
+        self.write_session(OpenSession(nonce, self._session_timeout).encode(), future, watch=True)
 
     def _sessions_lane(self) -> tuple[WriteBatch, list[Any]]:
         batch = self._writes
