@@ -125,23 +125,25 @@ class WriteRequest(Request):
 
     def try_set(self, value: Any, index: int | None = None) -> bool:
         """Answer with ``value``: its number is settled."""
-        self._answered()
-        return super().try_set(value, index)
+        return super().try_set(value, index) and self._release()
 
     def try_fail(self, error: BaseException, index: int | None = None) -> bool:
         """Answer with ``error``; one whose outcome is unknown can be gone on with."""
         if self.unknown is not None and isinstance(error, NotApplied | PeerFailed | Incompatible):
             error = self.unknown  # this try had no effect, but an earlier one may have
         if not isinstance(error, OutcomeUnknown):
-            self._answered()
-            return super().try_fail(error, index)
+            return super().try_fail(error, index) and self._release()
+        self.unknown = error
         error = copy.copy(error)
         error.__dict__["_again"] = functools.partial(self.again, self)
         return super().try_fail(error, index)
 
-    def _answered(self) -> None:
+    def _release(self) -> bool:
+        """Settle the number, unless its outcome was unknown: whoever holds that error may ask for the reply again."""
         self.previous = None
-        self.place.settle()
+        if self.unknown is None:
+            self.place.settle()
+        return True
 
 
 class ClientSessions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 import raft_actors as raft
 from raft_actors import replica_sessions
 from raft_actors.errors import OutcomeUnknown
@@ -17,7 +18,6 @@ WRITES = 40
 
 def counted(cluster: Cluster, disturb) -> tuple[int, int]:
     """Four threads add one, again and again, also after an unknown outcome; returns what they wrote and the value."""
-    done = threading.Event()
 
     def add(client: raft.Client) -> None:
         for _ in range(WRITES):
@@ -34,7 +34,6 @@ def counted(cluster: Cluster, disturb) -> tuple[int, int]:
         for thread in threads:
             thread.join(60)
             assert not thread.is_alive()
-        done.set()
         return 4 * WRITES, client.read("value")
 
 
@@ -51,7 +50,7 @@ def isolate_leaders(cluster: Cluster) -> None:
         leader = cluster.leader()
         others = set(cluster.names) - {leader}
         cluster.partition({leader}, others)
-        cluster.eventually(lambda: any(cluster.status(name).role == "leader" for name in others), 10)  # noqa: B023
+        cluster.eventually(lambda: any(cluster.status(name).role == "leader" for name in others), 10)
         cluster.heal()
 
 
@@ -94,10 +93,6 @@ def test_sessions_are_in_snapshots(storage: str) -> None:
         for name in cluster.names:
             cluster.start(name)
         assert client.write(("add", 1)) == 6, "the session is known to those who start from a snapshot"
-        assert client._sessions.current is not None
-        session = client._sessions.current.id
-        kinds = [entry.kind for entry in cluster.entries(cluster.leader())]
-        assert session not in [place for place, kind in enumerate(kinds) if kind == "session"] or "session" in kinds
 
 
 def test_a_client_whose_session_has_expired_opens_another() -> None:
@@ -105,23 +100,16 @@ def test_a_client_whose_session_has_expired_opens_another() -> None:
     with Cluster(Counter, config=config) as cluster, raft.Client(cluster.names, timeout=10.0) as client:
         assert client.write(("add", 1)) == 1
         first = client._sessions.current
-        leader = cluster.leader()
-        cluster.eventually(lambda: _is_over(cluster, leader), 5)
+        cluster.eventually(lambda: aged(cluster) > 1.5, 5)
         assert client.write(("add", 1)) == 2
         assert client._sessions.current != first
 
 
-def _is_over(cluster: Cluster, leader: str) -> bool:
-    """Whether replicated time has gone on by more than the timeout; it does with what is written."""
-    began = _is_over.__dict__.setdefault(leader, raft.write(leader, ("add", 0)) and _time(cluster, leader))
-    raft.write(leader, ("add", 0))
-    return _time(cluster, leader) - began > 1.5
-
-
-def _time(cluster: Cluster, leader: str) -> float:
-    from raft_actors import supervisor
-
-    return supervisor.handle_of(leader).state.time
+def aged(cluster: Cluster) -> float:
+    """Write something that is in no session, and return the seconds of replicated time since the log began."""
+    cluster.write(("add", 0))
+    log = cluster._stored(cluster.leader())
+    return log[-1].time - log[0].time
 
 
 def test_without_the_table_a_repeated_write_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,4 +126,4 @@ def test_without_the_table_a_repeated_write_counts_twice(monkeypatch: pytest.Mon
             client.write(("add", 1), timeout=0.3)
         for name in cluster.names:
             cluster.disk(name).heal()
-        assert raised.value.retry(10.0) != 2 or raised.value.retry(10.0) != 2
+        assert raised.value.retry(10.0) == 3
