@@ -77,7 +77,7 @@ PINNED = {
     "one_promise_is_a_lease": 48,
     "a_new_leader_reads_before_its_first_entry_is_committed": 2,
     "reads_do_not_wait_for_their_index": 0,
-    "read_requests_are_numbered_anew_after_a_restart": 37,
+    "read_requests_are_numbered_anew_after_a_restart": 82,
     "a_leader_reads_without_asking": 0,
     "a_quorum_that_was_heard_lately_is_enough": 0,
     "an_older_round_confirms_a_read": 0,
