@@ -41,7 +41,7 @@ from raft_actors.store_opening import AdapterFactory
 from storage_adapters import StorageAdapter
 from storage_adapters import folder as disk
 
-__all__ = ["image_from_snapshot", "restore_image", "write_image"]
+__all__ = ["image_from_snapshot", "restore_image", "write_image", "write_open_image"]
 
 COPIED_BYTES = 1 << 20
 """How much of a state is in memory at a time, in bytes."""
@@ -66,8 +66,14 @@ def write_image(store: Path, path: Path) -> LogPosition:
         FileExistsError: there is something at ``path``.
         OSError: the image could not be written.
     """
+    with reading(store) as adapter:
+        return write_open_image(store, adapter, path)
+
+
+def write_open_image(store: Path, adapter: StorageAdapter, path: Path) -> LogPosition:
+    """As ``write_image``, of a store that is open already."""
     where = f"the store {store}"
-    with _new_file(path) as stream, reading(store) as adapter:
+    with _new_file(path) as stream:
         meta = read_meta(adapter.meta, where)
         if meta is None:
             raise NotAStore(f"{store} holds a log that no peer has made")

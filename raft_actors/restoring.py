@@ -25,7 +25,7 @@ from raft_actors.records import GENESIS, DamagedRecord, decode_records
 from raft_actors.snapshot_format import LOG, SESSIONS, STATE, DamagedFrame, FrameReader, UnknownVersion
 from raft_actors.store_opening import AdapterFactory
 
-__all__ = ["Image", "refill"]
+__all__ = ["Image", "fill", "found", "refill"]
 
 _LENGTH = struct.Struct("<I")
 _BATCH = 1000
@@ -153,16 +153,35 @@ def refill(image: Image, factory: AdapterFactory, folder: Path, *, name: str, cl
         PeerFailed: the store cannot be written.
     """
     with LogStore.open(factory, folder, name=name, codec=image.codec) as store:
-        last, time = _install(image, store, cluster)
-        entries = image.entries()
-        while batch := tuple(islice(entries, _BATCH)):
-            store.write([Persist(entries=batch)])
-            last, time = LogPosition(batch[-1].term, batch[-1].index), batch[-1].time
-        term = max(1, last.term)
+        last, time = fill(image, store, cluster)
         alone = Configuration(voters=(Member(name, store.identity.incarnation),))
-        entry = Entry(last.index + 1, term, EntryKind.CONFIGURATION, time, encode_configuration(alone))
-        store.write([Persist(Ballot(term), entries=(entry,), cluster=cluster)])
+        found(store, last, time, configuration=alone, cluster=cluster)
     return last
+
+
+def fill(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, float]:
+    """Give an empty store the snapshot and the entries of an image.
+
+    Returns:
+        The position of the last entry, and its time.
+
+    Raises:
+        CorruptLog: the image is damaged.
+        PeerFailed: the store cannot be written.
+    """
+    last, time = _install(image, store, cluster)
+    entries = image.entries()
+    while batch := tuple(islice(entries, _BATCH)):
+        store.write([Persist(entries=batch)])
+        last, time = LogPosition(batch[-1].term, batch[-1].index), batch[-1].time
+    return last, time
+
+
+def found(store: LogStore, last: LogPosition, time: float, *, configuration: Configuration, cluster: str) -> None:
+    """Let a store that was filled up to ``last`` belong to a new cluster of these members."""
+    term = max(1, last.term)
+    entry = Entry(last.index + 1, term, EntryKind.CONFIGURATION, time, encode_configuration(configuration))
+    store.write([Persist(Ballot(term), entries=(entry,), cluster=cluster)])
 
 
 def _install(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, float]:

@@ -42,7 +42,7 @@ LAYERS = (
         )
     ),
     ("raft_actors.*",),  # the parts of a peer: whatever is not named here
-    ("raft_actors.peer", "raft_actors.opening"),
+    ("raft_actors.peer", "raft_actors.opening", "raft_actors.recovering"),
     ("raft_actors.supervisor",),
     ("raft_actors.api", "raft_actors.administration", "raft_actors.forwarding", "raft_actors.leadership"),
     ("raft_actors.client", "raft_actors.client_peers"),
