@@ -116,7 +116,7 @@ PINNED = {
     "an_install_counts_as_applied_without_its_state": 3,
     "a_state_is_adopted_before_it_is_loaded": 18,
     "a_state_is_adopted_before_it_is_recorded": 3,
-    "an_install_that_failed_is_acknowledged": 43,
+    "an_install_that_failed_is_acknowledged": 525,
     "an_install_is_acknowledged_before_it_is_recorded": 3,
     "of_two_loaded_states_only_the_later_is_kept": 621,
 }

@@ -173,7 +173,7 @@ def _other_dice(rng: Random, number: int) -> Random:
 
 
 def _draw_sessions(rng: Random, plan: Plan, share: float, allowed: Collection[str]) -> None:
-    on = rng.random() < share / 2
+    on = rng.random() < share
     plan.session_seed = rng.getrandbits(64)
     plan.session_timeout = rng.choice((3600.0, 3600.0, 1.0, 0.2))
     number = rng.randrange(1, 4)

@@ -74,12 +74,13 @@ class _Try(RequestFuture[Any]):
 class _Write(Request):
     """A write in a session, over all its tries."""
 
-    __slots__ = ("doubtful", "encoded", "previous", "sequence", "under_way")
+    __slots__ = ("doubtful", "encoded", "previous", "sent", "sequence", "under_way")
 
     encoded: bytes
     sequence: int
     previous: _Write | None
     doubtful: bool
+    sent: bool
     under_way: int
 
 
@@ -127,7 +128,7 @@ class _Caller:
         codec.tag = write.number.to_bytes(TAG_BYTES, "big")
         write.encoded = codec.encode_checked(value)
         write.previous = self.open.get(self.issued - 1) if self.rng.random() < 0.5 else None
-        write.sequence, write.doubtful, write.under_way = self.issued, False, 0
+        write.sequence, write.doubtful, write.sent, write.under_way = self.issued, False, False, 0
         clients.requests.append(write)
         clients.pending[write.number] = write
         self.open[write.sequence] = write
@@ -142,6 +143,9 @@ class _Caller:
         after = previous.sequence if previous is not None and not previous.status else 0
         settled = min(self.open) - 1
         data = SessionWrite(self.session, self.nonce, write.sequence, after, settled, write.encoded)
+        if write.sent:
+            self.cluster.world.note(self.name, "repeats", write.number)
+        write.sent = True
         write.under_way += 1
         self._send(data.encode(), write)
 
@@ -187,6 +191,7 @@ class _Caller:
         write = attempt.request
         if write is None:
             self.session = value
+            self.cluster.world.note(self.name, "has session", value)
         elif not write.status:
             self.sessions.check_reply(write, canonical(value))
             self._end(write, "ok", value, index)
