@@ -41,7 +41,7 @@ from raft_actors.store_opening import AdapterFactory
 from storage_adapters import StorageAdapter
 from storage_adapters import folder as disk
 
-__all__ = ["image_from_snapshot", "restore_image", "write_image"]
+__all__ = ["image_from_snapshot", "restore_image", "write_image", "write_open_image"]
 
 COPIED_BYTES = 1 << 20
 """How much of a state is in memory at a time, in bytes."""
@@ -66,8 +66,14 @@ def write_image(store: Path, path: Path) -> LogPosition:
         FileExistsError: there is something at ``path``.
         OSError: the image could not be written.
     """
+    with reading(store) as adapter:
+        return write_open_image(store, adapter, path)
+
+
+def write_open_image(store: Path, adapter: StorageAdapter, path: Path) -> LogPosition:
+    """As ``write_image``, of a store that is open already."""
     where = f"the store {store}"
-    with _new_file(path) as stream, reading(store) as adapter:
+    with _new_file(path) as stream:
         meta = read_meta(adapter.meta, where)
         if meta is None:
             raise NotAStore(f"{store} holds a log that no peer has made")
@@ -75,6 +81,7 @@ def write_image(store: Path, path: Path) -> LogPosition:
         snapshot = _sound_snapshot(store, adapter, meta, where)
         with SnapshotStore(snapshot_folder(store)).open(snapshot.id) if snapshot else _NoState(meta) as state:
             frames = FrameWriter(stream.write, Header(state.snapshot, state.cluster, state.codec, state.version))
+            frames.sessions(state.sessions)
             while data := state.read(COPIED_BYTES):
                 frames.state(data)
             state.finish()
@@ -169,6 +176,7 @@ class _NoState:
         self.cluster = meta.identity.cluster
         self.codec = meta.identity.codec
         self.version = 0
+        self.sessions = b""
 
     def read(self, count: int) -> bytes:
         return b""

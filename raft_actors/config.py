@@ -156,7 +156,8 @@ class Config:
         snapshot_threshold_bytes: bytes of applied commands after which a snapshot is taken (1 to 2**62).
         trailing_entries: entries before a snapshot that stay for followers a little behind (0 to 2**62).
         priority: leadership drifts to the highest that is up to date (-1000 to 1000); it decides no election.
-        session_timeout: reserved; seconds after which the session of a silent client is forgotten (up to a year).
+        session_timeout: seconds of replicated time after which the session of a silent client is forgotten (up to a
+            year); that of the leader that opens the session counts.
         codec: ``"cloudpickle"``, ``"plain"``, or a ``Codec``; the same at every peer of a cluster.
         restart: when to start a died peer again; ``None``: never.
 

@@ -150,7 +150,8 @@ class Engine:
 
     def write(self, batch: WriteBatch, moment: Moment) -> None:
         """Commands arrived together."""
-        self.run(WritesRequested(self.waiters.admit(batch), tuple(batch.commands)), moment)
+        event = WritesRequested(self.waiters.admit(batch), tuple(batch.commands), frozenset(batch.sessions))
+        self.run(event, moment)
 
     def read(self, batch: ReadBatch, moment: Moment) -> None:
         """Reads arrived together."""

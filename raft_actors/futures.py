@@ -183,6 +183,12 @@ class RequestFuture(pykka.Future[T]):
         outcome = self._outcome
         return None if outcome is None else outcome[2]
 
+    @property
+    def failure(self) -> BaseException | None:
+        """The answer, if it is there and is an exception."""
+        outcome = self._outcome
+        return None if outcome is None else outcome[1]
+
     def get(self, *, timeout: float | None = None) -> T:
         """Return the answer, waiting for it.
 

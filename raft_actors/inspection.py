@@ -22,7 +22,7 @@ from raft_actors.durable_mark import Mark, mark_path, read_mark
 from raft_actors.errors import CorruptLog, Incompatible, RaftError
 from raft_actors.log_recovery import READ_BYTES, check_range, contradiction, lost_end
 from raft_actors.protocol.configuration import decode as decode_configuration
-from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import LogPosition
 from raft_actors.records import DamagedRecord, Survey, before_of, decode_records
@@ -34,7 +34,7 @@ from storage_adapters import LMDBAdapter, RocksDBAdapter, StorageAdapter, Storag
 from storage_adapters.folder import engine_of
 from storage_adapters.lock import StoreLock
 
-__all__ = ["InspectionFailed", "NotAStore", "Report", "entries", "reading", "verify"]
+__all__ = ["InspectionFailed", "NotAStore", "Report", "engine_in", "entries", "reading", "verify"]
 
 LEFT_OUT = shutil.ignore_patterns("LOCK", "RESERVE", "TAIL", "snapshots")
 MOST_PROBLEMS = 100
@@ -101,7 +101,7 @@ def reading(folder: Path) -> Iterator[StorageAdapter]:
         InspectionFailed: it could not be looked into, for want of room or of a process.
         MissingExtra: its engine is not installed.
     """
-    engine = _engine(folder)
+    engine = engine_in(folder)
     where = f"the store {folder}"
     with translated_storage(where, str(folder)):
         if engine == "lmdb":
@@ -139,7 +139,13 @@ def _entries(adapter: StorageAdapter, first: int, last: int) -> Iterator[Entry]:
         index = pairs[-1][0] + 1
 
 
-def _engine(folder: Path) -> str:
+def engine_in(folder: Path) -> str:
+    """The name of the engine of the store in ``folder``: ``"lmdb"`` or ``"rocksdb"``.
+
+    Raises:
+        NotAStore: there is none.
+        CorruptLog: its data is gone.
+    """
     if not folder.is_dir():
         raise NotAStore(f"{folder} is not a folder")
     engine = engine_of(folder)
@@ -283,11 +289,10 @@ def _survey_to(
 
 def _check_configurations(survey: Survey, problems: list[str]) -> None:
     for entry in survey.remembered:
-        if entry.kind is EntryKind.CONFIGURATION:
-            try:
-                decode_configuration(entry.data)
-            except ValueError as error:
-                problems.append(f"entry {entry.index} is no configuration: {error}")
+        try:
+            decode_configuration(entry.data)
+        except ValueError as error:
+            problems.append(f"entry {entry.index} is no configuration: {error}")
     survey.remembered.clear()
 
 

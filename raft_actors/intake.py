@@ -18,6 +18,7 @@ from raft_actors.errors import InvalidCommand, Overloaded, RaftError, Refused
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.lending import LendingChannel
 from raft_actors.mailbox import Envelope
+from raft_actors.protocol.sessions import OpenSession
 from raft_actors.requests import GetStatus, Read, ReadBatch, Write, WriteBatch
 from raft_actors.timekeeper import TIMEKEEPER
 
@@ -30,6 +31,9 @@ __all__ = ["Drained", "Mailbox"]
 
 ASK_PATIENCE = 60.0
 """Seconds for which an ``ask`` waits for an index that is not applied yet, whatever its own timeout."""
+
+ROOM = 64
+"""Bytes that a request of a session may take beside its command."""
 
 
 class Drained(NamedTuple):
@@ -62,6 +66,7 @@ class Mailbox(LendingChannel):
         self._max_command_bytes = config.max_command_bytes
         self._max_pending = config.max_pending_writes
         self._max_bytes = config.max_pending_bytes
+        self._session_timeout = config.session_timeout
         self._writes = WriteBatch()
         self._reads = ReadBatch(lease=False)
         self._lease_reads = ReadBatch(lease=True)
@@ -87,6 +92,13 @@ class Mailbox(LendingChannel):
             future.try_fail(self._too_large(len(data)))
         else:
             self._submit(self._writes_lane, data, len(data), future, watch=watch)
+
+    def write_session(self, data: bytes, future: RequestFuture[Any], *, watch: bool) -> None:
+        """As ``write_encoded``, for a request of a session (``protocol.sessions``)."""
+        if len(data) > self._max_command_bytes + ROOM:
+            future.try_fail(self._too_large(len(data)))
+        else:
+            self._submit(self._sessions_lane, data, len(data), future, watch=watch)
 
     def read(
         self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
@@ -137,6 +149,15 @@ class Mailbox(LendingChannel):
 
     def _writes_lane(self) -> tuple[WriteBatch, list[Any]]:
         return self._writes, self._writes.commands
+
+    def open_session(self, nonce: int, future: RequestFuture[Any]) -> None:
+        """Queue the opening of a session; ``future`` is answered with its name."""
+        self.write_session(OpenSession(nonce, self._session_timeout).encode(), future, watch=True)
+
+    def _sessions_lane(self) -> tuple[WriteBatch, list[Any]]:
+        batch = self._writes
+        batch.sessions.append(len(batch.commands))
+        return batch, batch.commands
 
     def _reads_lane(self) -> tuple[ReadBatch, list[Any]]:
         return self._reads, self._reads.queries

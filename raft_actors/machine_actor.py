@@ -23,6 +23,8 @@ from raft_actors.futures import RequestFuture, forbid_waiting
 from raft_actors.machine_snapshots import MachineSnapshots
 from raft_actors.mailbox import FINISH, Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.sessions import SessionTable
+from raft_actors.replica_sessions import ReplicaSessions
 from raft_actors.requests import ReadBatch, Segment, WriteBatch
 from raft_actors.state_machine import Context, StateMachine
 
@@ -47,6 +49,7 @@ class Replica:
 
     Attributes:
         state: what the machine returned last.
+        sessions: those of its clients; like the state, a result of the entries applied.
         applied: index of the newest applied entry.
         least: with less applied than this, the state is none to read from: it was lost, and is on its way.
         abandoned: nobody waits for this replica any more; it stops before its next command.
@@ -60,6 +63,7 @@ class Replica:
         self.abandoned = False
         self._name = name
         self._codec = codec
+        self.sessions = ReplicaSessions(name, codec)
         self._snapshots = MachineSnapshots(machine, name, codec)
 
     def apply(self, entries: Sequence[Entry], segments: Sequence[Segment]) -> None:
@@ -80,37 +84,47 @@ class Replica:
 
     def _run(self, entries: Sequence[Entry], futures: Sequence[RequestFuture[Any]] | None) -> None:
         """The inner loop: one turn per command."""
-        machine, decode, command = self.machine, self._codec.decode, EntryKind.COMMAND
+        machine, command = self.machine, EntryKind.COMMAND
         context = Context(0, 0, 0.0)
         machine.context = context
         for place, entry in enumerate(entries):
+            future = futures[place] if futures is not None else None
+            data, write = entry.data, None
             if entry.kind is not command:
-                continue
+                write = self.sessions.admit(entry, future) if entry.kind is EntryKind.SESSION else None
+                if write is None:
+                    continue
+                data = write.command
             if self.abandoned:
                 raise SystemExit
-            try:
-                value = decode(entry.data)
-            except Incompatible as error:
-                raise Incompatible(
-                    f"peer {self._name!r} cannot apply entry {entry.index}: {error.__cause__}"
-                ) from error
+            value = self._decoded(data, entry)
             context.index, context.term, context.time = entry.index, entry.term, entry.time
             try:
                 result = machine.handle_write(value, self.state)
                 if type(result) is not tuple or len(result) != 2:
                     raise TypeError(f"handle_write must return a pair (reply, state), not {result!r:.100}")
                 reply, self.state = result
+                if write is not None:
+                    self.sessions.record_reply(write, reply)
             except MemoryError:  # not the command's fault, and not the same on every replica
                 raise
             except Exception as error:  # noqa: BLE001 - a recorded result
-                if futures is not None:
-                    futures[place].try_fail(CommandFailed.because(detached(error)), entry.index)
+                if write is not None:
+                    self.sessions.record_error(write, error)
+                if future is not None:
+                    future.try_fail(CommandFailed.because(detached(error)), entry.index)
             else:
-                if futures is not None:
-                    self._answer(futures[place], reply, entry.index)
+                if future is not None:
+                    self._answer(future, reply, entry.index)
         if entries:
             self.applied = entries[-1].index
         del machine.context
+
+    def _decoded(self, data: bytes, entry: Entry) -> Any:
+        try:
+            return self._codec.decode(data)
+        except Incompatible as error:
+            raise Incompatible(f"peer {self._name!r} cannot apply entry {entry.index}: {error.__cause__}") from error
 
     def read(self, query: Any, future: RequestFuture[Any]) -> None:
         """Answer one query from the current state."""
@@ -139,12 +153,13 @@ class Replica:
         """Return the state in ``file``, which is not ours yet; any thread. See ``MachineSnapshots.load``."""
         return self._snapshots.load(file)
 
-    def adopt(self, state: Any, index: int) -> list[Any]:
+    def adopt(self, state: Any, index: int, sessions: SessionTable[Any] | None = None) -> list[Any]:
         """Go on from a loaded state, at once.
 
         Args:
             state: what ``load`` returned.
             index: of the newest entry that is in it.
+            sessions: those of that index; none if not given.
 
         Returns:
             The old state in a box, for ``let_go`` on a thread that has time; it is freed at once if nobody takes it.
@@ -156,6 +171,7 @@ class Replica:
             raise InvariantViolated(f"peer {self._name!r} has applied {self.applied} and would go back to {index}")
         box = [self.state]
         self.state, self.applied = state, index
+        self.sessions.table = SessionTable() if sessions is None else sessions
         return box
 
     def _answer(self, future: RequestFuture[Any], reply: Any, index: int) -> None:
@@ -183,9 +199,9 @@ class StaleRead(NamedTuple):
 
 
 class AdoptState(NamedTuple):
-    """A state that was loaded, the index of the newest entry in it, and who takes the old state apart."""
+    """A state that was loaded with its sessions, the newest index in it, and who takes the old state apart."""
 
-    take: Callable[[], Any]
+    take: Callable[[], tuple[Any, SessionTable[Any]]]
     last: int
     freed: Callable[[list[Any]], None]
 
@@ -267,7 +283,8 @@ class MachineActor(InboxActor):
             case StaleRead():
                 self._park(item)
             case AdoptState():
-                item.freed(self.replica.adopt(item.take(), item.last))
+                state, sessions = item.take()
+                item.freed(self.replica.adopt(state, item.last, sessions))
                 self._caught_up()
             case RoleNotice():
                 self._notice(item)

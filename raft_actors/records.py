@@ -56,7 +56,7 @@ HEADER_BYTES = _HEAD.size
 _KINDS = tuple(EntryKind)
 _LAST_KIND = len(_KINDS) - 1
 _REMEMBERED = int(EntryKind.CONFIGURATION)
-"""Kinds from this number on are kept by ``Survey``: a peer needs them when it starts."""
+"""Entries of this kind are kept by ``Survey``: a peer needs them when it starts."""
 
 
 class DamagedRecord(Exception):
@@ -169,7 +169,7 @@ class Survey:
         chain: its chain value.
         time: the leader's time in it, in seconds.
         runs: ``(first index, term)`` of each run of equal terms.
-        remembered: the configuration and session entries, in order.
+        remembered: the configuration entries, in order.
     """
 
     def __init__(self, previous: LogPosition = NOWHERE, chain: int = GENESIS, time: float = 0.0) -> None:
@@ -203,7 +203,7 @@ class Survey:
                 if its_term != term or new_run:
                     self._begin_run(expected, term, its_term)
                     new_run = False
-                if kind >= _REMEMBERED:
+                if kind == _REMEMBERED:
                     self.remembered.append(Entry(index, its_term, _KINDS[kind], its_time, record[HEADER_BYTES:]))
                 chain, time, term = crc, its_time, its_term
                 expected += 1

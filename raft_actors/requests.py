@@ -79,15 +79,17 @@ class WriteBatch:
 
     Attributes:
         commands: the encoded commands.
+        sessions: places of those that are requests of a session.
         futures: who waits for each.
         size: bytes of all commands.
         left: how many are not finished yet.
     """
 
-    __slots__ = ("commands", "futures", "left", "size")
+    __slots__ = ("commands", "futures", "left", "sessions", "size")
 
     def __init__(self) -> None:
         self.commands: list[bytes] = []
+        self.sessions: list[int] = []
         self.futures: list[RequestFuture[Any]] = []
         self.size = 0
         self.left = 0

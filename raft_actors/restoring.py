@@ -22,10 +22,10 @@ from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.types import Ballot, LogPosition
 from raft_actors.records import GENESIS, DamagedRecord, decode_records
-from raft_actors.snapshot_format import LOG, STATE, DamagedFrame, FrameReader, UnknownVersion
+from raft_actors.snapshot_format import LOG, SESSIONS, STATE, DamagedFrame, FrameReader, UnknownVersion
 from raft_actors.store_opening import AdapterFactory
 
-__all__ = ["Image", "refill"]
+__all__ = ["Image", "fill", "found", "refill"]
 
 _LENGTH = struct.Struct("<I")
 _BATCH = 1000
@@ -68,13 +68,24 @@ class Image:
             )
         self._frame = self._next()
 
-    def state(self) -> Iterator[bytes]:
-        """Yield the state, piece by piece.
+    def sessions(self) -> Iterator[bytes]:
+        """Yield the session table, piece by piece; first of all.
 
         Raises:
             CorruptLog: it is damaged.
         """
-        while self._frame is not None and self._frame[0] == STATE:
+        return self._payloads(SESSIONS)
+
+    def state(self) -> Iterator[bytes]:
+        """Yield the state, piece by piece; after the sessions.
+
+        Raises:
+            CorruptLog: it is damaged.
+        """
+        return self._payloads(STATE)
+
+    def _payloads(self, kind: int) -> Iterator[bytes]:
+        while self._frame is not None and self._frame[0] == kind:
             yield self._frame[1]
             self._frame = self._next()
 
@@ -142,16 +153,35 @@ def refill(image: Image, factory: AdapterFactory, folder: Path, *, name: str, cl
         PeerFailed: the store cannot be written.
     """
     with LogStore.open(factory, folder, name=name, codec=image.codec) as store:
-        last, time = _install(image, store, cluster)
-        entries = image.entries()
-        while batch := tuple(islice(entries, _BATCH)):
-            store.write([Persist(entries=batch)])
-            last, time = LogPosition(batch[-1].term, batch[-1].index), batch[-1].time
-        term = max(1, last.term)
+        last, time = fill(image, store, cluster)
         alone = Configuration(voters=(Member(name, store.identity.incarnation),))
-        entry = Entry(last.index + 1, term, EntryKind.CONFIGURATION, time, encode_configuration(alone))
-        store.write([Persist(Ballot(term), entries=(entry,), cluster=cluster)])
+        found(store, last, time, configuration=alone, cluster=cluster)
     return last
+
+
+def fill(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, float]:
+    """Give an empty store the snapshot and the entries of an image.
+
+    Returns:
+        The position of the last entry, and its time.
+
+    Raises:
+        CorruptLog: the image is damaged.
+        PeerFailed: the store cannot be written.
+    """
+    last, time = _install(image, store, cluster)
+    entries = image.entries()
+    while batch := tuple(islice(entries, _BATCH)):
+        store.write([Persist(entries=batch)])
+        last, time = LogPosition(batch[-1].term, batch[-1].index), batch[-1].time
+    return last, time
+
+
+def found(store: LogStore, last: LogPosition, time: float, *, configuration: Configuration, cluster: str) -> None:
+    """Let a store that was filled up to ``last`` belong to a new cluster of these members."""
+    term = max(1, last.term)
+    entry = Entry(last.index + 1, term, EntryKind.CONFIGURATION, time, encode_configuration(configuration))
+    store.write([Persist(Ballot(term), entries=(entry,), cluster=cluster)])
 
 
 def _install(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, float]:
@@ -159,7 +189,7 @@ def _install(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, 
     header = image.header
     snapshot = header.snapshot
     if not snapshot.id:
-        for _ in image.state():
+        for _ in (*image.sessions(), *image.state()):
             raise image.damaged(DamagedFrame("holds the state of no snapshot"))
         return snapshot.last, snapshot.time
     output = store.snapshots.create(
@@ -168,6 +198,8 @@ def _install(image: Image, store: LogStore, cluster: str) -> tuple[LogPosition, 
         codec=header.codec,
         version=header.version,
     )
+    for data in image.sessions():
+        output.sessions(data)
     for data in image.state():
         output.write(data)
     store.write([Persist(snapshot=output.commit())])

@@ -46,20 +46,28 @@ class Request(RequestFuture[Any]):
 
     Args:
         post: makes one try: hands the request to a peer's mailbox, for the future given.
-        harmless: it changes nothing, so it may be repeated whatever became of it.
+        harmless: repeating it does no harm, whatever became of it.
         anywhere: any peer can answer it, not only one that knows a leader.
+        first: it goes before all others.
 
     Attributes:
         number: its place among all requests.
         tries: how many times it was refused.
+        refusal: the last one.
     """
 
     tries = 0
+    refusal: RaftError | None = None
 
     def __init__(
-        self, post: Callable[[Mailbox, RequestFuture[Any]], None], *, harmless: bool = False, anywhere: bool = False
+        self,
+        post: Callable[[Mailbox, RequestFuture[Any]], None],
+        *,
+        harmless: bool = False,
+        anywhere: bool = False,
+        first: bool = False,
     ) -> None:
-        self.number = next(_numbers)
+        self.number = -1 if first else next(_numbers)
         self.post = post
         self.harmless = harmless
         self.anywhere = anywhere
@@ -72,7 +80,7 @@ class Request(RequestFuture[Any]):
 
     def park(self, refusal: RaftError) -> None:
         """It waits from now on; ``refusal`` is its answer if the time runs out."""
-        self.__dict__["_refusal"] = refusal
+        self.refusal = self.__dict__["_refusal"] = refusal
 
     def claim(self) -> RaftError | None:
         """Take it out of waiting: the refusal, or ``None`` if somebody else has taken it."""
@@ -129,6 +137,13 @@ class RetryLine:
                 self._due = time.monotonic() + FIRST_PAUSE
             self._add(request, self._last)
         return True
+
+    def hurry(self) -> None:
+        """What they wait for has come: try those that wait now."""
+        with self._changed:
+            if self._line:
+                self._due = 0.0
+                self._changed.notify()
 
     def close(self) -> None:
         """Answer those that wait with their last refusal, and refuse what comes."""

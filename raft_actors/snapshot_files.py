@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from raft_actors.protocol.snapshot import Snapshot
-from raft_actors.snapshot_format import LOG, STATE, DamagedFrame, FrameReader, FrameWriter, Header
+from raft_actors.snapshot_format import LOG, SESSIONS, STATE, DamagedFrame, FrameReader, FrameWriter, Header
 
 if TYPE_CHECKING:
     from raft_actors.folders import Folder, ReadableFile
@@ -151,6 +151,15 @@ class SnapshotOutput(_Draft):
         self._frames.state(data)
         return len(data)
 
+    def sessions(self, data: bytes) -> None:
+        """Append bytes of the session table; before any state.
+
+        Raises:
+            OSError: the disk failed.
+            ValueError: it is finished or given up, or has state already.
+        """
+        self._frames.sessions(data)
+
     def commit(self) -> Snapshot:
         """Make it durable under its own name; it is the log's when the log has recorded it.
 
@@ -221,6 +230,7 @@ class SnapshotReader(io.BufferedReader):
         cluster: id of the cluster.
         codec: name of the codec of its commands.
         version: of the machine that wrote it.
+        sessions: the session table, as bytes.
     """
 
     def __init__(self, snapshot_id: str, file: ReadableFile) -> None:
@@ -241,6 +251,7 @@ class SnapshotReader(io.BufferedReader):
         self.cluster = header.cluster
         self.codec = header.codec
         self.version = header.version
+        self.sessions = self._state.sessions
 
     def finish(self) -> None:
         """Check what was not read, up to the end of the file.
@@ -252,7 +263,7 @@ class SnapshotReader(io.BufferedReader):
 
 
 class _State(io.RawIOBase):
-    """The payloads of the state frames, one after the other."""
+    """The payloads of the state frames, one after the other; those of the sessions before them are kept apart."""
 
     def __init__(self, snapshot_id: str, frames: FrameReader, file: ReadableFile) -> None:
         self._id = snapshot_id
@@ -260,6 +271,9 @@ class _State(io.RawIOBase):
         self._file = file
         self._rest = memoryview(b"")
         self._ended = False
+        self.sessions = bytearray()
+        while not self._ended and not self._rest:
+            self._next()
 
     def readable(self) -> bool:
         return True
@@ -288,10 +302,11 @@ class _State(io.RawIOBase):
         if frame is None:
             self._ended = True
             return False
-        if frame[0] != STATE:
-            return True  # the log of a backup image: of no interest here, and checked all the same
-        self._rest = memoryview(frame[1])
-        return True
+        if frame[0] == SESSIONS:
+            self.sessions += frame[1]
+        elif frame[0] == STATE:
+            self._rest = memoryview(frame[1])
+        return True  # the log of a backup image: of no interest here, and checked all the same
 
 
 def check(snapshot_id: str, file: ReadableFile) -> Header:

@@ -3,18 +3,19 @@
 ::
 
     prefix   "RAFTSNAP", version of this layout (4 bytes)
-    frames   header, state*, log* (in backup images only), end
+    frames   header, sessions*, state*, log* (in backup images only), end
 
     offset  bytes  field of a frame    little-endian
          0      4  crc      CRC-32 of every byte of the frame after it, begun with the crc of the frame before
          4      4  length   of the payload
-         8      1  kind     1 header, 2 sessions (reserved), 3 state, 4 log, 5 end
+         8      1  kind     1 header, 2 sessions, 3 state, 4 log, 5 end
          9         payload
 
 The crc of the first frame begins with the CRC-32 of the prefix. So a frame that is altered, lost, repeated or moved
 does not fit, and neither does one of another file. The payload of the header is the msgpack of ``Header``; those of the
-state, put together, are what the machine has written; those of the log are records (``records``), each after its length
-in four bytes. The end says how many bytes of state and of log there are, and nothing may follow it.
+sessions, put together, are the session table (``protocol.sessions``), those of the state what the machine has written,
+those of the log records (``records``), each after its length in four bytes. The end says how many bytes of state and of
+log there are, and nothing may follow it.
 
 The prefix and the layout of the first frame are the same in every version, so that a later version is told from damage.
 
@@ -37,6 +38,7 @@ __all__ = [
     "FRAME_BYTES",
     "HEADER",
     "LOG",
+    "SESSIONS",
     "STATE",
     "VERSION",
     "DamagedFrame",
@@ -95,7 +97,7 @@ _header = msgspec.msgpack.Decoder(Header)
 
 
 class FrameWriter:
-    """Makes the bytes of one file, in order: the header when it is made, then state, then log, then ``end``.
+    """Makes the bytes of one file, in order: the header when it is made, sessions, state, log, ``end``.
 
     Args:
         write: takes the bytes.
@@ -106,14 +108,18 @@ class FrameWriter:
         self._write = write
         prefix = _PREFIX.pack(_MAGIC, VERSION)
         self._crc = crc32(prefix)
-        self._sizes = {STATE: 0, LOG: 0}
-        self._kind = STATE
+        self._sizes = {SESSIONS: 0, STATE: 0, LOG: 0}
+        self._kind = SESSIONS
         self._pending = bytearray()
         write(prefix)
         payload = _encode(header)
         if len(payload) > HEADER_BYTES:
             raise ValueError(f"a header of {len(payload)} bytes is larger than {HEADER_BYTES}")
         self._frame(HEADER, payload)
+
+    def sessions(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes of the session table; before the state."""
+        self._add(SESSIONS, data)
 
     def state(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes of state."""
@@ -132,7 +138,7 @@ class FrameWriter:
     def _add(self, kind: int, data: bytes | bytearray | memoryview) -> None:
         if kind != self._kind:
             if kind < self._kind:
-                raise ValueError("the state comes before the log")
+                raise ValueError("sessions come before the state, and the state before the log")
             self._flush()
             self._kind = kind
         view = memoryview(data).cast("B")
@@ -172,7 +178,7 @@ class FrameReader:
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        self._sizes = {STATE: 0, LOG: 0}
+        self._sizes = {SESSIONS: 0, STATE: 0, LOG: 0}
         self._latest = 0
         prefix = read(_PREFIX.size)
         if len(prefix) < _PREFIX.size or not prefix.startswith(_MAGIC):
@@ -190,7 +196,7 @@ class FrameReader:
             raise DamagedFrame(f"has a header that says nothing: {error}") from error
 
     def next(self) -> tuple[int, bytes] | None:
-        """Return kind and payload of the next frame of state or log, ``None`` at the end of a whole file.
+        """Return kind and payload of the next frame of sessions, state or log, ``None`` at the end of a whole file.
 
         Raises:
             DamagedFrame: the frame is damaged, or the file ends too early or too late.

@@ -22,6 +22,7 @@ from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, Raft
 from raft_actors.mailbox import Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.effects import Capture, DropChunks, LoadChunk, Restore, SnapshotWork, StoreChunk
 from raft_actors.protocol.events import ChunkLoaded, ChunkStored, SnapshotFailed, SnapshotLoaded, SnapshotWritten
+from raft_actors.protocol.sessions import SessionTable
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.snapshot_store import DamagedSnapshot, SnapshotInput, SnapshotOutput
 from raft_actors.state_sharing import let_go
@@ -39,9 +40,10 @@ logger = logging.getLogger("raft_actors")
 
 
 class Saving(NamedTuple):
-    """An image of the machine, to be written."""
+    """An image of the machine, and its sessions, to be written."""
 
     image: Any
+    sessions: SessionTable[Any]
     capture: Capture
 
 
@@ -71,7 +73,7 @@ class Keeper:
         self._output: SnapshotOutput | None = None
         self._given_up = False
         self._input: SnapshotInput | None = None
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, tuple[Any, SessionTable[Any]]] = {}
 
     # -- in the thread of the machine ----------------------------------------------------------------------------------
 
@@ -80,15 +82,15 @@ class Keeper:
         if self._replica.applied != capture.last.index:
             raise InvariantViolated(f"asked to save {capture.last}, the machine has applied {self._replica.applied}")
         try:
-            return Saving(self._replica.capture(), capture)
+            return Saving(self._replica.capture(), self._replica.sessions.table.copy(), capture)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - user code
             self._failed(error)
             return None
 
-    def take(self, snapshot: Snapshot) -> Any:
-        """The loaded state of ``snapshot``, once."""
+    def take(self, snapshot: Snapshot) -> tuple[Any, SessionTable[Any]]:
+        """The loaded state of ``snapshot``, and its sessions, once."""
         loaded = list(self._loaded)
         if snapshot.id not in loaded:
             raise InvariantViolated(f"peer {self._name!r} is to adopt snapshot {snapshot.id}, loaded are {loaded}")
@@ -149,6 +151,8 @@ class Keeper:
         try:
             if self._given_up:  # looked at after _output was set, and set before that is looked at: one of the two sees
                 raise ValueError("the peer ends")
+            for part in saving.sessions.dump(self._replica.sessions.encoded):
+                output.sessions(part)
             self._replica.dump(saving.image, output)
             return output.commit()
         finally:
@@ -200,7 +204,7 @@ class Keeper:
     def _load(self, snapshot: Snapshot) -> None:
         try:
             with self._store.snapshots.open(snapshot.id) as reader:
-                state = self._replica.load(reader)
+                loaded = self._replica.load(reader), self._replica.sessions.loaded(reader.sessions)
                 reader.finish()
         except (DamagedSnapshot, FileNotFoundError) as error:
             raise CorruptLog(f"peer {self._name!r} cannot load its snapshot: {error}") from error
@@ -211,7 +215,7 @@ class Keeper:
                 f"peer {self._name!r} cannot load the state in snapshot {snapshot.id}: {type(error).__name__}: {error}"
             ) from error
         self._loaded.pop(snapshot.id, None)  # to the end of the line
-        self._loaded[snapshot.id] = state
+        self._loaded[snapshot.id] = loaded
         self._report(SnapshotLoaded(snapshot.id))
 
     def give_up(self) -> None:

@@ -45,7 +45,7 @@ def load_newest(store: LogStore, replica: Replica, name: str) -> Snapshot | None
 def _loaded(store: LogStore, replica: Replica, name: str, snapshot: Snapshot) -> bool:
     try:
         with store.snapshots.open(snapshot.id) as reader:
-            state = replica.load(reader)
+            state, sessions = replica.load(reader), replica.sessions.loaded(reader.sessions)
             reader.finish()
     except (DamagedSnapshot, OSError) as error:
         logger.error("peer %s cannot use its snapshot %s: %s", name, snapshot.id, error)
@@ -57,7 +57,7 @@ def _loaded(store: LogStore, replica: Replica, name: str, snapshot: Snapshot) ->
         raise Incompatible(
             f"peer {name!r} cannot load the state in snapshot {snapshot.id}: {type(error).__name__}: {error}"
         ) from error
-    replica.adopt(state, snapshot.last.index)
+    replica.adopt(state, snapshot.last.index, sessions)
     return True
 
 

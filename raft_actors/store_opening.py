@@ -29,7 +29,7 @@ from raft_actors.folders import Folder, MemoryFolder
 from raft_actors.log_recovery import survey_log
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.configuration import decode as decode_configuration
-from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.log import Log, recovered
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition
@@ -146,8 +146,7 @@ def _marked(folder: Path, opened: OpenedStore) -> MarkFile:
 def _recovered(meta: Meta, survey: Survey, snapshots: tuple[Snapshot, ...], where: str) -> Recovered:
     base = meta.base
     configurations = [(base.configuration_index, base.configuration)] if base.configuration else []
-    changes = [entry for entry in survey.remembered if entry.kind is EntryKind.CONFIGURATION]
-    configurations += [(entry.index, _configuration(entry, where)) for entry in changes]
+    configurations += [(entry.index, _configuration(entry, where)) for entry in survey.remembered]
     log = recovered(base.last, survey.last, tuple(survey.runs))
     return Recovered(meta.ballot, log, tuple(configurations), survey.time, meta.identity.cluster, base.last, snapshots)
 

@@ -66,8 +66,10 @@ def write(state: PeerState, event: WritesRequested, moment: Moment) -> Transitio
         return Transition(state, (Reject(event.token, Refusal.ELECTION_IN_PROGRESS),))
     first, term, time = state.log.last.index + 1, state.term, max(state.time, moment.wall)
     command = EntryKind.COMMAND
-    entries = tuple([Entry(index, term, command, time, data) for index, data in enumerate(event.commands, first)])
-    state, effects = append(state, role, entries, moment)
+    entries = [Entry(index, term, command, time, data) for index, data in enumerate(event.commands, first)]
+    for place in event.sessions:
+        entries[place] = replace(entries[place], kind=EntryKind.SESSION)
+    state, effects = append(state, role, tuple(entries), moment)
     return Transition(state, (Accept(event.token, first, term), *effects))
 
 

@@ -19,6 +19,7 @@ from raft_actors.inspection import NotAStore, entries, reading
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.sessions import OpenSession, parse
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.snapshot_recovery import candidates, snapshot_folder
 from raft_actors.snapshot_store import SnapshotStore
@@ -104,8 +105,27 @@ def _snapshot_line(snapshot: Snapshot, remark: str) -> str:
 
 
 def _line(entry: Entry, show: Callable[[bytes], str]) -> str:
-    contents = {EntryKind.COMMAND: show, EntryKind.CONFIGURATION: _members}.get(entry.kind, _raw)(entry.data)
+    match entry.kind:
+        case EntryKind.COMMAND:
+            contents = show(entry.data)
+        case EntryKind.CONFIGURATION:
+            contents = _members(entry.data)
+        case EntryKind.SESSION:
+            contents = _request(entry, show)
+        case _:
+            contents = _raw(entry.data)
     return f"{entry.index:>8} {entry.term:>6}  {entry.kind.name.lower():<13}  {_time(entry.time)}  {contents}".rstrip()
+
+
+def _request(entry: Entry, show: Callable[[bytes], str]) -> str:
+    try:
+        request = parse(entry)
+    except ValueError:
+        return _raw(entry.data)
+    if isinstance(request, OpenSession):
+        return f"opened for {request.timeout:g} s"
+    after = f" after {request.previous}" if request.previous else ""
+    return f"{request.session}/{request.sequence}{after} {show(request.command)}"
 
 
 def _time(seconds: float) -> str:

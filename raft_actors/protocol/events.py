@@ -76,10 +76,17 @@ class Applied(Struct, frozen=True):
 
 
 class WritesRequested(Struct, frozen=True):
-    """Commands that arrived together, in order; ``token`` stands for all of them."""
+    """Commands that arrived together, in order; ``token`` stands for all of them.
+
+    Attributes:
+        token: whom to answer.
+        commands: the encoded commands.
+        sessions: places of those that are requests of a session.
+    """
 
     token: int
     commands: tuple[bytes, ...]
+    sessions: frozenset[int] = frozenset()
 
 
 class ReadsRequested(Struct, frozen=True):

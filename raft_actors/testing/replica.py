@@ -13,6 +13,7 @@ from raft_actors.futures import RequestFuture
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import Entry as LogEntry
 from raft_actors.protocol.entry import EntryKind
+from raft_actors.protocol.sessions import SessionWrite, parse
 from raft_actors.store_meta import read_meta
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Entry:
         index: its place, counted from 1.
         term: the term of the leader that made it.
         kind: ``"command"``, ``"noop"``, ``"configuration"`` or ``"session"``.
-        command: the decoded command; of a configuration the names of its voters; else ``None``.
+        command: the decoded command, also of a write in a session; of a configuration the names of its voters; else
+            ``None``.
     """
 
     index: int
@@ -48,6 +50,9 @@ def shown(entry: LogEntry, codec: CheckedCodec) -> Entry:
     command: Any = None
     if entry.kind is EntryKind.COMMAND:
         command = codec.decode(entry.data)
+    elif entry.kind is EntryKind.SESSION:
+        request = parse(entry)
+        command = codec.decode(request.command) if isinstance(request, SessionWrite) else None
     elif entry.kind is EntryKind.CONFIGURATION:
         command = tuple(member.name for member in decode_configuration(entry.data).voters)
     return Entry(entry.index, entry.term, entry.kind.name.lower(), command)

@@ -12,6 +12,7 @@ import raft_actors as raft
 from raft_actors import supervisor
 from raft_actors.machines import KV
 from tests.public_api.client_tools import NAMES, config_with, crash, started
+from tests.threads.tools import wait_until
 
 
 def retry_threads() -> list[threading.Thread]:
@@ -80,7 +81,7 @@ def test_a_refusal_by_a_follower_is_redirected_at_once(cluster):
     leader = raft.leader("c1")
     client = raft.Client(NAMES)
     for follower in set(NAMES) - {leader}:
-        client._leader = supervisor.handle_of(follower)
+        client._peers.leader = supervisor.handle_of(follower)
         begun = time.monotonic()
         assert client.write(("set", "a", follower)) == ("ok", "a", follower)
         assert time.monotonic() - begun < 1.0
@@ -317,11 +318,12 @@ def test_close_answers_what_waits_and_ends_the_thread(config):
 
 
 def test_a_client_that_has_nothing_to_retry_has_no_thread(cluster):
-    before = retry_threads()
     with raft.Client(cluster()) as client:
+        client.write(("set", "a", -1))  # opens the session
+        wait_until(lambda: not retry_threads())
         for number in range(100):
             client.write(("set", "a", number))
-        assert retry_threads() == before
+        assert retry_threads() == []
 
 
 def test_a_machine_may_not_wait_for_its_own_cluster_through_a_client(config):

@@ -77,7 +77,7 @@ IDS = [type(error).__name__ for error in EXAMPLES]
 
 
 def subtree(cls: type) -> dict[str, object]:
-    ours = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
+    ours = [child for child in cls.__subclasses__() if child.__name__ in errors.__all__]
     return {child.__name__: subtree(child) for child in ours}
 
 

@@ -78,8 +78,9 @@ def test_requests_are_sent_in_the_order_in_which_they_were_given():
     requests = [request() for _ in range(6)]
     line = Line(refuse=[requests[2].number, requests[2].number, requests[4].number])
     line.until = requests[5]
-    for each in reversed(requests):
-        assert line.line.park(each, ElectionInProgress())
+    with line.line._changed:  # nothing is sent before all of them wait
+        for each in reversed(requests):
+            assert line.line.park(each, ElectionInProgress())
     assert line.last.wait(10)
     accepted = list(dict.fromkeys(reversed(line.sent)))[::-1]  # the last try of each
     assert accepted == [each.number for each in requests]
@@ -92,8 +93,9 @@ def test_a_new_request_joins_a_busy_line_and_no_other():
     line, first, second = Line(), request(), request()
     assert not line.line.join(second)
     line.until = second
-    assert line.line.park(first, ElectionInProgress())
-    assert line.line.join(second)
+    with line.line._changed:  # nothing is sent before both of them wait
+        assert line.line.park(first, ElectionInProgress())
+        assert line.line.join(second)
     assert line.last.wait(10)
     assert line.sent == [first.number, second.number]
     line.line.close()

@@ -14,6 +14,7 @@ from tests.simulation import (
     defects_handovers,
     defects_leases,
     defects_reads,
+    defects_sessions,
     defects_snapshots,
 )
 from tests.simulation.hunting import DEFECTS
@@ -28,6 +29,7 @@ __all__ = [
     "defects_handovers",
     "defects_leases",
     "defects_reads",
+    "defects_sessions",
     "defects_snapshots",
 ]
 

@@ -14,10 +14,17 @@ import pytest
 
 from raft_actors.testing import simulation
 from raft_actors.testing.simulation.world import Violated
-from tests.simulation import scenes_invariants, scenes_logs, scenes_reads, scenes_runs, scenes_snapshots
+from tests.simulation import (
+    scenes_invariants,
+    scenes_logs,
+    scenes_reads,
+    scenes_runs,
+    scenes_sessions,
+    scenes_snapshots,
+)
 from tests.simulation.observing import SCENES, Scene
 
-__all__ = ["scenes_invariants", "scenes_logs", "scenes_reads", "scenes_runs", "scenes_snapshots"]
+__all__ = ["scenes_invariants", "scenes_logs", "scenes_reads", "scenes_runs", "scenes_sessions", "scenes_snapshots"]
 
 FOLDER = Path(simulation.__file__).parent
 

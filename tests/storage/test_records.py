@@ -130,7 +130,7 @@ def test_a_survey_keeps_what_a_starting_peer_needs() -> None:
     survey.check(pairs[3:])
     assert survey.last == LogPosition(3, 6)
     assert (survey.chain, survey.time) == (chain, 9.25)
-    assert survey.remembered == [change_1, change_5, session]
+    assert survey.remembered == [change_1, change_5]
     assert tuple(survey.runs) == Log().append(entries).runs == ((1, 1), (3, 2), (4, 3))
 
 

@@ -24,6 +24,7 @@ LAYERS = (
     tuple(
         f"raft_actors.{leaf}"
         for leaf in (
+            "error_base",
             "errors",
             "callbacks",
             "names",
@@ -41,7 +42,7 @@ LAYERS = (
         )
     ),
     ("raft_actors.*",),  # the parts of a peer: whatever is not named here
-    ("raft_actors.peer", "raft_actors.opening"),
+    ("raft_actors.peer", "raft_actors.opening", "raft_actors.recovering"),
     ("raft_actors.supervisor",),
     (
         "raft_actors.api",
@@ -50,7 +51,7 @@ LAYERS = (
         "raft_actors.forwarding",
         "raft_actors.leadership",
     ),
-    ("raft_actors.client",),
+    ("raft_actors.client", "raft_actors.client_peers"),
     ("raft_actors",),
     ("raft_actors.testing", "raft_actors.bench"),
     ("raft_actors.cli", "raft_actors.__main__"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raft_actors.testing.simulation.cluster import Cluster
     from raft_actors.testing.simulation.node import Node
 
-__all__ = ["Clients", "Commands", "Request", "TaggedCodec"]
+__all__ = ["TAG_BYTES", "Clients", "Commands", "Request", "TaggedCodec"]
 
 Commands: TypeAlias = Callable[[Random], tuple[str, Any]]
 """Returns ``("write", command)`` or ``("read", query)``."""
@@ -194,10 +194,10 @@ class Clients:
         if value is not None:
             self.call("sceptic", node, kind, value)
 
-    def draw(self, wanted: str) -> Any:
+    def draw(self, wanted: str, rng: Random | None = None) -> Any:
         """A command, or a query; ``None`` if the user's machine seems to have none."""
         for _ in range(PATIENT):
-            kind, value = self.commands(self._cluster.world.rng)
+            kind, value = self.commands(rng or self._cluster.world.rng)
             if kind == wanted:
                 return value
         return None
@@ -260,7 +260,7 @@ class Clients:
         if request.kind == "write":
             self._check_reply(request, value, index)
         self._hints[request.client] = request.peer
-        self._close(request, "ok", value, index)
+        self.close(request, "ok", value, index)
         if not is_immutable_reply(value):
             request.output = self._own_copy(value)
             spoil(value)
@@ -295,12 +295,12 @@ class Clients:
             self._refused[request.client] = not isinstance(error, NotLeader)
             if request.committed:
                 self._wrongly_refused(request, error)
-            self._close(request, "fail", error, 0)
+            self.close(request, "fail", error, 0)
         elif isinstance(error, CommandFailed):
             self._check_place(request, index)
-            self._close(request, "ok", error, index)
+            self.close(request, "ok", error, index)
         elif isinstance(error, OutcomeUnknown):
-            self._close(request, "unknown", error, 0)
+            self.close(request, "unknown", error, 0)
         else:
             raise Violated("right answer", f"{request}: {type(error).__name__}: {error}")
 
@@ -310,7 +310,8 @@ class Clients:
             what = f"{request} got {request.output!r:.100}, and then {answer!r:.100}"
             raise Violated("exactly one answer", what)
 
-    def _close(self, request: Request, status: str, output: Any, index: int) -> None:
+    def close(self, request: Request, status: str, output: Any, index: int) -> None:
+        """A request has its answer."""
         world = self._cluster.world
         request.status, request.output, request.index, request.ret = status, output, index, world.now
         request.future = None

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from raft_actors.config import Config
+from raft_actors.errors import OutcomeUnknown
 from raft_actors.protocol.effects import ClusterFormed, ClusterRefused
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import ClusterRequested
@@ -28,6 +29,7 @@ from raft_actors.testing.simulation.node import Node
 from raft_actors.testing.simulation.other_order import Command, difference
 from raft_actors.testing.simulation.plan import Plan
 from raft_actors.testing.simulation.read_rules import ReadRules
+from raft_actors.testing.simulation.sessions import Sessions, command_of
 from raft_actors.testing.simulation.watched import Judge
 from raft_actors.testing.simulation.world import Violated, World
 
@@ -71,11 +73,23 @@ class Cluster:
         self.judge = Judge(factory)
         self.network = Network(world, plan, self.names)
         self.clients = Clients(self, commands)
-        self.invariants.on_commit = self.clients.committed
+        self.sessions = Sessions(self, plan.session_timeout)
+        self.invariants.on_commit = self._committed
         self.nodes = {name: Node(self, name, self._settings(place)) for place, name in enumerate(self.names)}
         self.faults = Faults(self)
         self._attempts = 0
         self._fresh: list[Request] = []
+
+    def _committed(self, entry: Entry) -> None:
+        if entry.kind is EntryKind.SESSION:
+            self.sessions.committed(entry)
+        else:
+            self.clients.committed(entry)
+
+    def abandoned(self, peer: str, error: OutcomeUnknown) -> None:
+        """A peer is gone: whoever still waits for it hears so."""
+        self.clients.abandoned(peer, error)
+        self.sessions.abandoned(peer, error)
 
     def _settings(self, place: int) -> Settings:
         return replace(self.plan.settings, priority=place) if self.plan.priorities else self.plan.settings
@@ -88,6 +102,7 @@ class Cluster:
             node.start()
         self.world.after(0.0, self._form)
         self.clients.begin()
+        self.sessions.begin()
         if self.world.rng.random() < 0.5:
             self.faults.begin()
         else:
@@ -188,13 +203,18 @@ class Cluster:
         for node in able:
             node.check_newest()
         self.judge.require_apart([(node.name, node.replica.state) for node in able])
-        entries = [entry for entry in self.invariants.committed if entry.kind is EntryKind.COMMAND]
-        self.judge.replay([self._command(one) for one in entries])
-        self._try_other_orders([self._command(one) for one in entries])
+        self.sessions.check_all()
+        self.judge.replay(self._commands())
+        self._try_other_orders(self._commands())
 
-    def _command(self, entry: Entry) -> Command:
-        """A copy of its own, as every replica gets one."""
-        return entry.index, entry.term, entry.time, self.codec.decode(entry.data)
+    def _commands(self) -> list[Command]:
+        """What was applied, in copies of their own, as every replica gets them."""
+        return [
+            (entry.index, entry.term, entry.time, self.codec.decode(command))
+            for entry in self.invariants.committed
+            if (command := command_of(entry)) is not None
+            and (entry.kind is EntryKind.COMMAND or entry.index in self.judge.replies)
+        ]
 
     def _try_other_orders(self, commands: list[Command]) -> None:
         """Replay where hashes differ; our own machine is known not to care."""

@@ -182,7 +182,7 @@ class Node(NodePorts, NodeSnapshots, NodeSleep, NodeHandovers):
         unknown = OutcomeUnknown(f"peer {self.name!r} stopped before the outcome was known")
         self.mailbox.turn_away(late)
         self.engine.waiters.close(unapplied=late, unknown=unknown)
-        self.cluster.clients.abandoned(self.name, unknown)
+        self.cluster.abandoned(self.name, unknown)
         if self.cluster.plan.monitors:
             for other in self.cluster.nodes.values():
                 if other is not self:

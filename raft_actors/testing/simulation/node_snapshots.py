@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from raft_actors.log_writer import Job
     from raft_actors.machine_actor import Replica
     from raft_actors.protocol.effects import Load
+    from raft_actors.protocol.sessions import SessionTable
     from raft_actors.protocol.snapshot import Snapshot
     from raft_actors.testing.simulation.cluster import Cluster
     from raft_actors.testing.simulation.node import Node
@@ -85,10 +86,10 @@ class NodeSnapshots:
         self.cluster.invariants.adopted(self._this, snapshot)
         self._machine_queue.append(AdoptState(lambda: self._taken(snapshot), snapshot.last.index, let_go))
 
-    def _taken(self, snapshot: Snapshot) -> Any:
-        state = self.keeper.take(snapshot)
-        self.cluster.judge.saved(self.name, snapshot.last.index, self._digest(state), "loads it from a snapshot")
-        return state
+    def _taken(self, snapshot: Snapshot) -> tuple[Any, SessionTable[Any]]:
+        loaded = self.keeper.take(snapshot)
+        self.cluster.judge.saved(self.name, snapshot.last.index, self._digest(loaded[0]), "loads it from a snapshot")
+        return loaded
 
     def compact(self, compact: Compact) -> None:
         """Queue a durable snapshot for the store to record."""

@@ -40,10 +40,11 @@ FAULTS = {
     "busy": "peers are slow to look into their inbox, so that much arrives together",
     "suspend": "whole machines stand still, and their clocks with them",
     "transfer": "callers want other leaders, and in every second run peers have priorities",
+    "repeat": "clients with sessions send each write several times",
 }
 """Every fault and what it does; ``simulate(faults=...)`` takes these names."""
 
-ADDED_LATER = ("suspend", "transfer")
+ADDED_LATER = ("suspend", "transfer", "repeat")
 """These are drawn with dice of their own: all the rest of what a seed stands for stays what it was."""
 NEEDED_FOR_LEASES = ("partition", "ambush", "faint")
 """Where leases are used, leaders have to be cut off: else nothing depends on them."""
@@ -89,6 +90,9 @@ class Plan:
         patience: timeout of a request; ``inf`` in some seeds, so that one that is forgotten is missed.
         lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
+        sessions: how many clients with sessions there are, beside the others.
+        session_seed: of their dice.
+        session_timeout: seconds of replicated time after which their sessions end.
         priorities: each peer has a higher priority than those before it; the last one leads in the end.
     """
 
@@ -124,6 +128,9 @@ class Plan:
     lulls: bool = False
     distrust: bool = False
     priorities: bool = False
+    sessions: int = 0
+    session_seed: int = 0
+    session_timeout: float = 3600.0
 
 
 def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
@@ -133,13 +140,13 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         rng: the dice.
         allowed: names of ``FAULTS`` that may be switched on.
     """
-    later = _other_dice(rng)
+    later, latest = _other_dice(rng, 1), _other_dice(rng, 2)
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
     settings = _draw_settings(rng)
     needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
     usual = [name for name in FAULTS if name not in ADDED_LATER]
     faults = [name for name in usual if (rng.random() < share or name in needed) and name in allowed]
-    faults += [name for name in ADDED_LATER if later.random() < share and name in allowed]
+    faults += [name for name in ("suspend", "transfer") if later.random() < share and name in allowed]
     plan = Plan(faults=tuple(faults), settings=settings)
     plan.priorities = "transfer" in faults and later.random() < 0.5
     plan.monitors = rng.random() < 0.6
@@ -154,14 +161,25 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     _draw_network(rng, plan)
     _draw_slowness(rng, plan)
     _draw_clients(rng, plan)
+    _draw_sessions(latest, plan, share, allowed)
     return plan
 
 
-def _other_dice(rng: Random) -> Random:
-    """Dice that depend on ``rng`` and take nothing from it."""
+def _other_dice(rng: Random, number: int) -> Random:
+    """Dice that depend on ``rng`` and take nothing from it; each number has its own."""
     copy = Random()
     copy.setstate(rng.getstate())
-    return Random(copy.getrandbits(64))
+    return Random([copy.getrandbits(64) for _ in range(number)][-1])
+
+
+def _draw_sessions(rng: Random, plan: Plan, share: float, allowed: Collection[str]) -> None:
+    on = rng.random() < share
+    plan.session_seed = rng.getrandbits(64)
+    plan.session_timeout = rng.choice((3600.0, 3600.0, 1.0, 0.2))
+    number = rng.randrange(1, 4)
+    if on and "repeat" in allowed:
+        plan.faults += ("repeat",)
+        plan.sessions = number
 
 
 def _draw_settings(rng: Random) -> Settings:
