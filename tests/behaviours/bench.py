@@ -241,6 +241,26 @@ def form_cluster(sender: str, proposal: str, *names: str, until: float = 5.0, to
     return ms.FormCluster(**header, proposal=proposal, names=names, until=until)
 
 
+def introduce(sender: str, term: int) -> ms.Introduce:
+    return ms.Introduce(**{**_header(sender, term, "s1"), "receiver": ""})
+
+
+def introduce_reply(sender: str, term: int, **more: Any) -> ms.IntroduceReply:
+    return ms.IntroduceReply(**{**_header(sender, term, "s1"), **more})
+
+
+def join(sender: str, term: int, **more: Any) -> ms.Join:
+    return ms.Join(**{**_header(sender, term, "s1"), "receiver": "", **more})
+
+
+def join_reply(sender: str, term: int, refusal: ms.JoinRefusal = ms.JoinRefusal.ACCEPTED, **more: Any) -> ms.JoinReply:
+    return ms.JoinReply(**_header(sender, term, "s1"), refusal=refusal, **more)
+
+
+def removed(sender: str, term: int, index: int) -> ms.Removed:
+    return ms.Removed(**_header(sender, term, "s1"), index=index)
+
+
 def form_cluster_reply(sender: str, proposal: str, refusal: str = "", **more: Any) -> ms.FormClusterReply:
     header = {**_header(sender, 0, "s1"), "cluster": ""}
     return ms.FormClusterReply(**{**header, "proposal": proposal, "refusal": refusal, **more})

@@ -19,6 +19,7 @@ from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.protocol import effects as fx
 from raft_actors.protocol import events as ev
 from raft_actors.protocol import messages as ms
+from raft_actors.protocol.changes import AddMember, RemoveMember, SetMembers
 from raft_actors.protocol.state import Follower, PeerState
 from raft_actors.protocol.types import LogPosition, Violation
 from tests.behaviours import bench
@@ -55,6 +56,14 @@ MESSAGES: dict[str, Callable[[int], ms.Message]] = {
     "InstallSnapshot": lambda term: bench.piece("s2", term, LogPosition(term, 9)),
     "InstallSnapshot known": lambda term: bench.piece("s2", term, LogPosition(1, 1)),
     "InstallSnapshotReply": lambda term: bench.piece_reply("s2", term, 0, 5),
+    "Introduce": lambda term: bench.introduce("s2", term),
+    "IntroduceReply": lambda term: bench.introduce_reply("s2", term),
+    "Join": lambda term: bench.join("s2", term),
+    "Join stranger": lambda term: bench.join("s9", term, cluster=""),
+    "Join foreign": lambda term: bench.join("s9", term, cluster="other"),
+    "JoinReply": lambda term: bench.join_reply("s2", term),
+    "Removed": lambda term: bench.removed("s2", term, 9),
+    "Removed long ago": lambda term: bench.removed("s2", term, 1),
 }
 
 EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
@@ -69,6 +78,10 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "PeerDown": lambda state: ev.PeerDown("s2"),
     "PeerDown stranger": lambda state: ev.PeerDown("s9"),
     "ClusterRequested": lambda state: ev.ClusterRequested(7, "p", ("s1", "s2"), 5.0),
+    "ChangeRequested": lambda state: ev.ChangeRequested(7, AddMember("s9"), None, 5.0),
+    "ChangeRequested unknown": lambda state: ev.ChangeRequested(7, RemoveMember("s9"), None, 5.0),
+    "ChangeRequested same": lambda state: ev.ChangeRequested(7, SetMembers(("s3", "s2", "s1")), None, 5.0),
+    "ChangeRequested unexpected": lambda state: ev.ChangeRequested(7, RemoveMember("s3"), 9, 5.0),
     "StopRequested": lambda state: ev.StopRequested(5.0),
     "TransferRequested": lambda state: ev.TransferRequested(7, "s2", 5.0),
     "TransferRequested to s1": lambda state: ev.TransferRequested(7, "s1", 5.0),
@@ -112,6 +125,8 @@ def _word(effect: fx.Effect) -> str:
             return "disk"
         case fx.Reject():
             return f"reject {effect.refusal.name}"
+        case fx.ChangeAnswer():
+            return f"change {effect.refusal.name if effect.refusal else 'done'}"
         case fx.TransferAnswer():
             return f"transfer {effect.refusal.name if effect.refusal else 'done'}"
         case _:
@@ -130,6 +145,8 @@ def _answer(message: ms.Message) -> str:
         case ms.InstallSnapshotReply():
             match = f" match {message.match_index}" if message.match_index else ""
             return f"received {message.received}{match} in {message.term}"
+        case ms.JoinReply():
+            return f"join {message.refusal.name}"
         case ms.FormClusterReply():
             return message.refusal or "free"
         case ms.AppendEntries():

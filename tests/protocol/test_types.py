@@ -48,6 +48,11 @@ EXAMPLES = [
     bench.timeout_now("s2", 3),
     bench.read_index("s2", 3),
     bench.read_index_reply("s2", 3, 1, None),
+    bench.introduce("s2", 3),
+    bench.introduce_reply("s2", 3, busy=True),
+    bench.join("s2", 3, learner=True),
+    bench.join_reply("s2", 3, messages.JoinRefusal.BUSY, leader="s3"),
+    bench.removed("s2", 3, 7),
     bench.form_cluster("s2", "p", "s1", "s2"),
     bench.form_cluster_reply("s2", "p", "configured", configuration=bench.THREE),
 ]
