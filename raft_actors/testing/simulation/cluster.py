@@ -8,6 +8,7 @@ and reads work.
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from raft_actors.testing.simulation.clients import Clients, Commands, Request, T
 from raft_actors.testing.simulation.faults import Faults
 from raft_actors.testing.simulation.invariants import Invariants
 from raft_actors.testing.simulation.ledger import Ledger
+from raft_actors.testing.simulation.membership import committed, is_member, why_members_differ
 from raft_actors.testing.simulation.network import Network
 from raft_actors.testing.simulation.node import Node
 from raft_actors.testing.simulation.other_order import Command, difference
@@ -68,6 +70,9 @@ class Cluster:
         self.config = Config(storage="memory", max_pending_writes=plan.max_pending)
         self.codec = TaggedCodec()
         self.names = tuple(f"s{number}" for number in range(1, size + 1))
+        self.members_rng = Random(plan.member_seed)
+        self.founders = tuple(self.members_rng.sample(self.names, max(1, round(size * plan.founders))))
+        self.lost_at = -1e9
         self.invariants = Invariants()
         self.read_rules = ReadRules(self)
         self.judge = Judge(factory)
@@ -136,7 +141,7 @@ class Cluster:
 
     def _why_not_well(self) -> str | None:
         """What is wrong still; asks fresh writes and reads as soon as there is a leader."""
-        able = [node for node in self.nodes.values() if not node.retired]
+        able = self._able()
         down = [node.name for node in able if not node.up]
         if down:
             return f"{', '.join(down)} did not start"
@@ -144,9 +149,13 @@ class Cluster:
         if len(leaders) != 1:
             return f"{len(leaders)} peers lead: {self._standing()}"
         leader = leaders[0]
+        if self.plan.members:
+            changing = why_members_differ(self, leader)
+            if changing is not None:
+                return changing
         if any(node.engine.state.leader != leader.name for node in able):
             return f"not everybody follows {leader.name}: {self._standing()}"
-        best = able[-1].name
+        best = max(node.name for node in able if leader.engine.state.configuration.is_voter(node.name))
         if self.plan.priorities and leader.name != best:
             return f"{leader.name} leads, {best} has a higher priority: {self._standing()}"
         if self.clients.pending:
@@ -159,6 +168,12 @@ class Cluster:
         if wishing:
             return f"{', '.join(wishing)} did not answer who wants another leader"
         return self._why_not_fresh(leader, able) or self._why_not_equal(able)
+
+    def _able(self) -> list[Node]:
+        """Those that can be as they should: not retired, and members."""
+        index, configuration = committed(self)
+        nodes = [node for node in self.nodes.values() if not node.retired]
+        return [node for node in nodes if is_member(node, configuration)] if index and self.plan.members else nodes
 
     def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:
         """Ask a write of the leader and a read of everybody, again if they are turned away."""
@@ -196,7 +211,7 @@ class Cluster:
         return "; ".join(node.standing() for node in self.nodes.values())
 
     def _final_checks(self) -> None:
-        able = [node for node in self.nodes.values() if not node.retired]
+        able = self._able()
         digests = [node.digest() for node in able]
         if any(digest != digests[0] for digest in digests):
             raise Violated("equal states", f"{able[0].name} and others differ in the end: {digests!r:.300}")
@@ -229,19 +244,19 @@ class Cluster:
 
     def everybody_joined(self) -> bool:
         """Whether every peer that is not retired has the configuration on its disk."""
-        return all(node.retired or node.disk.terms for node in self.nodes.values())
+        return all(node.retired or node.disk.terms for node in (self.nodes[name] for name in self.founders))
 
     def _form(self, _: object) -> None:
         """Somebody, sometimes two at a time, asks for the cluster until there is one."""
         if any("cluster" in node.disk.meta for node in self.nodes.values()):
             return
         rng = self.world.rng
-        for name in rng.sample(self.names, min(len(self.names), rng.choice((1, 1, 2)))):
+        for name in rng.sample(self.founders, min(len(self.founders), rng.choice((1, 1, 2)))):
             node = self.nodes[name]
             self._attempts += 1
             if node.up and not node.retired:
                 timeout = rng.choice((0.3, 2.0))
-                node.post(ClusterRequested(self._attempts, f"cluster-{self._attempts}", self.names, timeout))
+                node.post(ClusterRequested(self._attempts, f"cluster-{self._attempts}", self.founders, timeout))
         self.world.after(FORMING_EVERY * (0.5 + rng.random()), self._form)
 
     def formation_answered(self, node: Node, effect: ClusterFormed | ClusterRefused) -> None:

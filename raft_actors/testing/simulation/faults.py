@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raft_actors.errors import CorruptLog, RaftError
-from raft_actors.protocol.events import PeerDown, StopRequested
+from raft_actors.protocol.events import StopRequested
 from raft_actors.protocol.state import Leader
 from raft_actors.testing.simulation.handovers import handovers
+from raft_actors.testing.simulation.membership import changes_of_members, may_lose
+from raft_actors.testing.simulation.network_faults import NetworkFaults
 from raft_actors.testing.simulation.node_sleep import suspensions
-from raft_actors.testing.simulation.partitions import both_ways, draw_partition
 from raft_actors.testing.simulation.plan import NEEDED_FOR_LEASES
 from raft_actors.testing.simulation.world import Violated
 
@@ -29,14 +30,12 @@ __all__ = ["Faults"]
 BOUNDARIES = 12
 """A crash comes at one of so many of the next boundaries between two effects."""
 LONG_PAUSE, RECHECK, USUAL_WORK = 3.0, 0.05, 0.0002
-FAINTING = 0.03
-"""Seconds for which answers still reach a leader that stands still."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.02, 2.0
 OFTEN = 3
 """So many times as often as others links are cut, and with leases whatever takes a leader out of sight."""
 
 
-class Faults:
+class Faults(NetworkFaults):
     """Strikes and repairs.
 
     Args:
@@ -68,9 +67,10 @@ class Faults:
             "snapshot": self._snapshot,
             **suspensions(cluster, self._some),
             **handovers(cluster, self._any),
+            **changes_of_members(cluster, self._any),
         }
         chosen = [name for name in cluster.plan.faults if name in kinds]
-        often = {"partition", *(NEEDED_FOR_LEASES if cluster.plan.settings.lease_reads else ())}
+        often = {"partition", "member", *(NEEDED_FOR_LEASES if cluster.plan.settings.lease_reads else ())}
         self._kinds = [kinds[name] for name in chosen for _ in range(OFTEN if name in often else 1)]
 
     def begin(self) -> None:
@@ -141,6 +141,8 @@ class Faults:
 
     def _may_lose(self, node: Node) -> bool:
         """Whether this peer may lose what it promised: a formed cluster, and a minority with it."""
+        if self._cluster.plan.members:
+            return may_lose(self._cluster, node)
         nodes = self._cluster.nodes.values()
         lossy = sum(one.retired or one.disk.damaged or one.disk.files.damaged for one in nodes)
         return self._cluster.everybody_joined() and not node.retired and lossy < (len(nodes) - 1) // 2
@@ -179,6 +181,16 @@ class Faults:
             raise Violated("no peer fails", f"{node.name} takes its disk for damaged, which it is not")
         node.retired = True
         self._cluster.world.note(node.name, "retires")
+        if self._cluster.plan.members:
+            self._replace_disk(node)
+
+    def _replace_disk(self, node: Node) -> None:
+        """It begins anew, with an empty disk; where members change, it may become one again, as somebody else."""
+        node.wiped += 1
+        node.disk = node.new_disk()
+        node.retired = not self._cluster.plan.members
+        self._cluster.lost_at = self._cluster.world.now
+        self.after_crash(node)
 
     def _restart(self, node: Node) -> None:
         if node.up or (node.retired and not node.wiped):
@@ -257,6 +269,10 @@ class Faults:
             index = 0
         node.disk.damage(index, bit)
         self._cluster.world.note(node.name, "disk is damaged at", index)
+        if self._cluster.plan.members and node.up:  # it must notice before it is all that a cluster has
+            self._cluster.lost_at = self._cluster.world.now
+            node.crash()
+            self.after_crash(node)
 
     def _wipe(self) -> None:
         node = self._any()
@@ -265,15 +281,13 @@ class Faults:
         if node.up:
             node.crash()
         self._cluster.world.note(node.name, "disk is wiped")
-        node.wiped += 1
-        node.retired, node.disk = True, node.new_disk()
-        self.after_crash(node)
+        self._replace_disk(node)
 
     def _rot(self) -> None:
         """The newest snapshot is damaged; its peer dies, too, since it would not look at it while it runs."""
         node = self._any()
         snapshot = node.disk.snapshot
-        if snapshot is None or node.disk.damaged or not self._may_lose(node):
+        if snapshot is None or node.disk.damaged or self._cluster.plan.members or not self._may_lose(node):
             return
         if node.up:
             node.crash()
@@ -287,114 +301,3 @@ class Faults:
         if node.up:
             self._cluster.world.note(node.name, "is asked for a snapshot")
             node.ask_for_snapshot(self._asked)
-
-    def _exile(self) -> None:
-        """A follower dies or is cut off; the others go on meanwhile, take snapshots and cut their logs."""
-        world, leader = self._cluster.world, self._leader()
-        names = [name for name in self._cluster.names if name != leader]
-        if not leader or not names:
-            return
-        node = self._cluster.nodes[names[int(world.rng.random() * len(names))]]
-        seconds = world.rng.uniform(0.5, 4.0)
-        world.note(node.name, "is exiled until", world.now + seconds)
-        if node.up and world.rng.random() < 0.3:
-            node.crash()
-            world.after(seconds, self._restart, node)
-        else:
-            self._isolate((both_ways([node.name], self._cluster.names), seconds))
-
-    # -- network -------------------------------------------------------------------------------------------------------
-
-    def _partition(self) -> None:
-        """Cut links; some partitions flap, and come back several times."""
-        rng = self._cluster.world.rng
-        links = draw_partition(rng, self._cluster.names, self._any().name)
-        self._cut((links, rng.randint(2, 6) if rng.random() < 0.2 else 0))
-
-    def _ambush(self) -> None:
-        """One peer loses sight of the leader and wants to stand; then the leader is cut off, and all others restart.
-
-        Whoever could still tell that there is a leader has forgotten it.
-        """
-        world, nodes, leader = self._cluster.world, self._cluster.nodes, self._leader()
-        if not leader or len(nodes) < 3:
-            return
-        others = world.rng.sample([name for name in nodes if name != leader], len(nodes) - 1)
-        world.note("network", "is an ambush for", leader)
-        self._cut((both_ways([leader], others[:1]), 0))
-        world.after(world.rng.uniform(0.4, 0.8), self._spring, (leader, others))
-
-    def _spring(self, work: tuple[str, list[str]]) -> None:
-        if self._over:
-            return
-        leader, others = work
-        world = self._cluster.world
-        self._cut((both_ways([leader], others), 0))
-        for name in others[1:]:
-            node = self._cluster.nodes[name]
-            if node.up:
-                node.crash()
-                world.after(0.01 * world.rng.random(), self._restart, node)
-
-    def _faint(self) -> None:
-        """The leader stands still while answers are under way to it, and is cut off before it goes on.
-
-        In its inbox it then finds old answers and nothing newer: what it concludes from them is out of date.
-        """
-        world, leader = self._cluster.world, self._leader()
-        if not leader:
-            return
-        node, seconds = self._cluster.nodes[leader], world.rng.uniform(0.4, 1.5)
-        node.paused_until = max(node.paused_until, world.now + seconds)
-        world.note(leader, "faints until", node.paused_until)
-        links = both_ways([leader], self._cluster.names)
-        world.after(FAINTING, self._isolate, (links, seconds + world.rng.random()))
-
-    def _limbo(self) -> None:
-        """The leader and others, a minority, are cut off, and their disks hang until after that.
-
-        What waits for these disks is of a leader that is deposed meanwhile; what overwrites it then waits behind it.
-        """
-        world, leader = self._cluster.world, self._leader()
-        if not leader:
-            return
-        others = [name for name in self._cluster.names if name != leader]
-        world.rng.shuffle(others)
-        few = max(0, len(others) // 2 - 1)
-        seconds = world.rng.uniform(0.5, 2.0)
-        world.note("network", "is a limbo for", leader, others[:few])
-        self._isolate((both_ways([leader, *others[:few]], others[few:]), seconds))
-        for name in others[:few]:
-            self._hung[name] = world.now + seconds + world.rng.random() / 2
-
-    def _isolate(self, work: tuple[tuple[tuple[str, str], ...], float]) -> None:
-        links, seconds = work
-        if not self._over:
-            self._cluster.network.cut(links)
-            self._cluster.world.after(seconds, self._mend, (links, 0))
-
-    def _leader(self) -> str:
-        """The last named of the peers that believe to lead, if there is one."""
-        nodes = self._cluster.nodes.values()
-        return max((node.name for node in nodes if node.up and isinstance(node.engine.state.role, Leader)), default="")
-
-    def _cut(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
-        if self._over:
-            return
-        self._cluster.network.cut(work[0])
-        if self._cluster.plan.monitors and self._cluster.world.rng.random() < 0.5:
-            self._notice_broken_links(work[0])
-        self._cluster.world.after(self._long_outage(), self._mend, work)
-
-    def _notice_broken_links(self, links: tuple[tuple[str, str], ...]) -> None:
-        """A broken connection looks like a death: the others stand at once; a leader may know of nothing."""
-        world, leader = self._cluster.world, self._leader()
-        for source, target in links:
-            if target != leader or world.rng.random() < 0.3:
-                world.after(0.001 * world.rng.random(), self._cluster.nodes[target].post, PeerDown(source))
-
-    def _mend(self, work: tuple[tuple[tuple[str, str], ...], int]) -> None:
-        links, again = work
-        self._cluster.network.mend(links)
-        if again and not self._over:
-            self._cluster.world.after(self._outage() / 4, self._cut, (links, again - 1))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
 from raft_actors.protocol.entry import EntryKind
 from raft_actors.protocol.events import Event, Received
 from raft_actors.protocol.messages import (
@@ -25,11 +26,11 @@ from raft_actors.protocol.messages import (
     RequestVoteReply,
 )
 from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.testing.simulation.membership import require_step
 from raft_actors.testing.simulation.world import Violated
 from storage_adapters import Batch
 
 if TYPE_CHECKING:
-    from raft_actors.protocol.configuration import Configuration
     from raft_actors.protocol.effects import Persist
     from raft_actors.protocol.entry import Entry
     from raft_actors.protocol.snapshot import Snapshot
@@ -64,6 +65,7 @@ class Invariants:
         self._elected: list[PeerState] = []
         self._committed_in: list[int] = []
         self._cluster = b""
+        self._committed_by = NO_CONFIGURATION
 
     def terms_of(self, name: str | None) -> list[int]:
         """The terms that a peer was elected for."""
@@ -125,6 +127,7 @@ class Invariants:
         for entry in mirror[known:index]:
             committed.append(entry)
             self._committed_in.append(state.term)
+            self._committed_by = state.configuration
             self.on_commit(entry)
         if index > known:
             self._require_completeness(state)
@@ -255,6 +258,8 @@ class Invariants:
                 raise Violated("nothing goes back", f"{node.name}: {entry} is older than the one before it, of {time}")
             if entry.index != len(mirror) + 1:
                 raise Violated("log matching", f"{node.name}: entry {entry.index} after {len(mirror)}")
+            if entry.kind is EntryKind.CONFIGURATION and isinstance(node.engine.state.role, Leader):
+                require_step(node, entry, mirror)
             known = self.entries.setdefault((entry.index, entry.term), (before, entry))
             if known[0] != before or (known[1] is not entry and known[1] != entry):
                 raise Violated("log matching", f"{node.name} has {entry} after term {before}, others have {known}")
@@ -330,9 +335,8 @@ class Invariants:
         if index > len(self.committed):
             return
         last = self.committed[-1]
-        for state in self._elected[-1:]:
-            if not self._on_quorum(state.configuration, last.index, last.term):
-                raise Violated("durable commits", f"{disk.name} cuts at {index}, a quorum lacks the committed {last}")
+        if self._committed_by and not self._on_quorum(self._committed_by, last.index, last.term):
+            raise Violated("durable commits", f"{disk.name} cuts at {index}, a quorum lacks the committed {last}")
 
     def handed(self, node: Node, entries: Sequence[Entry]) -> None:
         """A machine is given entries."""

@@ -33,8 +33,10 @@ from raft_actors.testing.simulation.clock import Clock
 from raft_actors.testing.simulation.disk import Disk, SimulatedAdapter
 from raft_actors.testing.simulation.files import SimulatedFolder
 from raft_actors.testing.simulation.handovers import NodeHandovers
+from raft_actors.testing.simulation.membership import NodeMembers, joining
 from raft_actors.testing.simulation.node_sleep import NodeSleep
 from raft_actors.testing.simulation.node_snapshots import NodeSnapshots
+from raft_actors.testing.simulation.node_work import NodeWork
 from raft_actors.testing.simulation.ports import Died, NodePorts
 from raft_actors.testing.simulation.watched import Watched
 from raft_actors.testing.simulation.watched_engine import SimulatedMachine, WatchedEngine
@@ -51,7 +53,7 @@ NEVER, SOON = float("inf"), 1e-6
 EVERYTHING = ANSWERS | APPLIED | SYNCED
 
 
-class Node(NodePorts, NodeSnapshots, NodeSleep, NodeHandovers):
+class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMembers):
     """One peer.
 
     Args:
@@ -127,7 +129,7 @@ class Node(NodePorts, NodeSnapshots, NodeSleep, NodeHandovers):
         self.replica = Replica(Watched(cluster.judge, self.name), self.name, cluster.codec)
         self.machine = SimulatedMachine(self, self.replica)
         self._begin_keeping(store)
-        self.wishes = {}
+        self.wishes, self.wanted = {}, {}
         snapshot = load_newest(store, self.replica, self.name)
         if snapshot is not None:
             self.loaded(snapshot)
@@ -151,6 +153,7 @@ class Node(NodePorts, NodeSnapshots, NodeSleep, NodeHandovers):
             time=recovered.time,
             moment=self.clock.moment(),
             snapshot=snapshot,
+            joining=joining(self),
         )
 
     def crash(self) -> None:
@@ -349,52 +352,3 @@ class Node(NodePorts, NodeSnapshots, NodeSleep, NodeHandovers):
         """What stands for the state of its machine."""
         machine = self.replica.machine
         return machine.digest_of(self.replica.state) if isinstance(machine, Watched) else None
-
-    # -- disk and machine ----------------------------------------------------------------------------------------------
-
-    def _sync(self) -> None:
-        """The disk takes what is queued."""
-        world, plan, queue = self.cluster.world, self.cluster.plan, self._disk_queue
-        count = 1 if plan.one_job and world.rng.random() < 0.8 else len(queue)
-        self._syncing = [queue.popleft() for _ in range(count)]
-        world.after(self.cluster.faults.sync_time(self), self._synced, self.life)
-
-    def _synced(self, life: int) -> None:
-        if life != self.life or not self.up:
-            return
-        if self.paused_until > self.cluster.world.now:
-            self.cluster.world.at(self.paused_until, self._synced, life)
-            return
-        work, self._syncing = self._syncing, []
-        self._guarded(lambda: self._perform(work))
-        if self.up:
-            if self._disk_queue:
-                self._sync()
-            self._look_if_stirred()
-
-    def _perform(self, work: list[Any]) -> None:
-        self.writer.perform(work)
-        if self.writer.untrimmed and (work[0] is not work[-1] or self.cluster.world.rng.random() < 0.5):
-            self.writer.trim()
-
-    def _work(self) -> None:
-        """The machine takes what is queued."""
-        world = self.cluster.world
-        self._working = True
-        world.after(self.cluster.faults.machine_time() * world.rng.random(), self._worked, self.life)
-
-    def _worked(self, life: int) -> None:
-        if life != self.life or not self.up:
-            return
-        if self.paused_until > self.cluster.world.now:
-            self.cluster.world.at(self.paused_until, self._worked, life)
-            return
-        self._working = False
-        self._guarded(self._work_off)
-        if self.up:
-            self._look_if_stirred()
-
-    def _work_off(self) -> None:
-        work, self._machine_queue = self._machine_queue, deque()
-        for item in work:
-            self.machine.work(item)

@@ -40,11 +40,12 @@ FAULTS = {
     "busy": "peers are slow to look into their inbox, so that much arrives together",
     "suspend": "whole machines stand still, and their clocks with them",
     "transfer": "callers want other leaders, and in every second run peers have priorities",
+    "member": "callers want other members, of which only some are there at the beginning; lost disks come back empty",
     "repeat": "clients with sessions send each write several times",
 }
 """Every fault and what it does; ``simulate(faults=...)`` takes these names."""
 
-ADDED_LATER = ("suspend", "transfer", "repeat")
+ADDED_LATER = ("suspend", "transfer", "repeat", "member")
 """These are drawn with dice of their own: all the rest of what a seed stands for stays what it was."""
 NEEDED_FOR_LEASES = ("partition", "ambush", "faint")
 """Where leases are used, leaders have to be cut off: else nothing depends on them."""
@@ -90,6 +91,9 @@ class Plan:
         patience: timeout of a request; ``inf`` in some seeds, so that one that is forgotten is missed.
         lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
+        members: callers want other members.
+        founders: share of the peers that form the cluster.
+        member_seed: of the dice for that.
         sessions: how many clients with sessions there are, beside the others.
         session_seed: of their dice.
         session_timeout: seconds of replicated time after which their sessions end.
@@ -128,6 +132,9 @@ class Plan:
     lulls: bool = False
     distrust: bool = False
     priorities: bool = False
+    members: bool = False
+    founders: float = 1.0
+    member_seed: int = 0
     sessions: int = 0
     session_seed: int = 0
     session_timeout: float = 3600.0
@@ -140,7 +147,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         rng: the dice.
         allowed: names of ``FAULTS`` that may be switched on.
     """
-    later, latest = _other_dice(rng, 1), _other_dice(rng, 2)
+    later, sessions, members = (_other_dice(rng, number) for number in (1, 2, 3))
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
     settings = _draw_settings(rng)
     needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
@@ -161,7 +168,8 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     _draw_network(rng, plan)
     _draw_slowness(rng, plan)
     _draw_clients(rng, plan)
-    _draw_sessions(latest, plan, share, allowed)
+    _draw_sessions(sessions, plan, share, allowed)
+    _draw_members(members, plan, share, allowed)
     return plan
 
 
@@ -180,6 +188,15 @@ def _draw_sessions(rng: Random, plan: Plan, share: float, allowed: Collection[st
     if on and "repeat" in allowed:
         plan.faults += ("repeat",)
         plan.sessions = number
+
+
+def _draw_members(rng: Random, plan: Plan, share: float, allowed: Collection[str]) -> None:
+    on = rng.random() < share
+    plan.member_seed = rng.getrandbits(64)
+    founders = rng.choice((0.2, 0.4, 0.6, 1.0, 1.0))
+    if on and "member" in allowed:
+        plan.faults += ("member",)
+        plan.members, plan.founders = True, founders
 
 
 def _draw_settings(rng: Random) -> Settings:
