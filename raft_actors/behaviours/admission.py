@@ -1,4 +1,9 @@
-"""Which messages are heard at all: those of our cluster, meant for our store, from a store that was not replaced.
+"""Which messages are heard at all: those of our cluster, meant for our store, and answers of members only.
+
+What is *counted* (votes, acknowledgements) must come from the store that our configuration names: another one of the
+same name, whose disk was wiped or who was replaced, has not promised it (BUG-62). Whoever asks or feeds us is heard,
+also if we know another store by its name, or none: our configuration may be older than theirs, and its right comes from
+votes that others have counted (thesis §4.1).
 
 A peer that belongs to no cluster yet hears only a cluster that knows its incarnation, and while it keeps itself free
 for one proposal, only that one. Everything else is refused and counted, never answered, never a crash (BUG-76).
@@ -7,20 +12,26 @@ for one proposal, only that one. Everything else is refused and counted, never a
 from __future__ import annotations
 
 from raft_actors.protocol.messages import (
+    AppendEntriesReply,
     FormCluster,
     FormClusterReply,
+    InstallSnapshotReply,
     Introduce,
     IntroduceReply,
     Join,
     JoinReply,
     Message,
+    PreVoteReply,
+    RequestVoteReply,
 )
 from raft_actors.protocol.state import Forming, PeerState, Reserved
 
-__all__ = ["REPLACED", "why_refused"]
+__all__ = ["why_refused"]
 
 BETWEEN_STRANGERS = (FormCluster, FormClusterReply, Introduce, IntroduceReply, Join, JoinReply)
 """What peers say to each other before they belong together; the rules for them look at cluster and incarnation."""
+COUNTED = (PreVoteReply, RequestVoteReply, AppendEntriesReply, InstallSnapshotReply)
+"""Answers on which decisions stand."""
 REPLACED = "replaced incarnation"
 
 
@@ -37,7 +48,7 @@ def why_refused(state: PeerState, message: Message) -> str:
     if message.cluster != state.cluster:
         return "foreign cluster"
     member = state.configuration.members().get(message.sender)
-    if member is not None and member.incarnation != message.incarnation:
+    if isinstance(message, COUNTED) and member is not None and member.incarnation != message.incarnation:
         return REPLACED
     return ""
 

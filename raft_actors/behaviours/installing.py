@@ -153,12 +153,11 @@ def give_up(state: PeerState) -> Transition:
 
 
 def _reply(state: PeerState, to: str, id: str, offset: int, *, received: int, match: int = 0) -> Send:  # noqa: A002
-    member = state.configuration.members().get(to)
     reply = InstallSnapshotReply(
         cluster=state.cluster,
         sender=state.name,
         incarnation=state.incarnation,
-        receiver=member.incarnation if member else "",
+        receiver="",  # whoever leads: our configuration may be too old to know its store
         term=state.term,
         id=id,
         offset=offset,

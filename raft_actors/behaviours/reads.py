@@ -53,12 +53,11 @@ def ask_again(state: PeerState, moment: Moment) -> Transition:
 
 def _question(state: PeerState) -> Send:
     leader = state.leader or ""
-    member = state.configuration.members().get(leader)
     question = ReadIndex(
         cluster=state.cluster,
         sender=state.name,
         incarnation=state.incarnation,
-        receiver=member.incarnation if member else "",
+        receiver="",  # whoever leads: our configuration may be too old to know its store
         term=state.term,
         request=state.forwarded[-1][0],
     )

@@ -34,7 +34,7 @@ from raft_actors.behaviours import (
     voting,
     waking,
 )
-from raft_actors.behaviours.admission import REPLACED, why_refused
+from raft_actors.behaviours.admission import why_refused
 from raft_actors.behaviours.transition import Transition, become_follower
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.events import (
@@ -190,8 +190,7 @@ def receive(state: PeerState, message: Message, moment: Moment) -> Transition:
     """A message of another peer: refuse what is not for us, move to a newer term, then apply the rule for it."""
     reason = why_refused(state, message)
     if reason:
-        told = reconfiguring.tell_if_removed(state, message) if reason == REPLACED and _stands(message) else ()
-        return Transition(state, (Discard(message.sender, reason), *told))
+        return Transition(state, (Discard(message.sender, reason),))
     if _stands(message):
         state, effects = _hear(state, message, moment)
         return Transition(state, effects + reconfiguring.tell_if_removed(state, message))

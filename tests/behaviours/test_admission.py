@@ -6,8 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from raft_actors.protocol.effects import Discard
-from raft_actors.protocol.messages import Message
+from raft_actors.protocol.messages import AppendEntriesReply, Message, RequestVoteReply
 from raft_actors.protocol.state import Forming, PeerState, Reserved
+from raft_actors.protocol.types import LogPosition
 from tests.behaviours import bench
 from tests.behaviours.bench import CLUSTER, NOW, ack, append, request_vote, take, unconfigured, vote
 from tests.behaviours.test_table import MESSAGES
@@ -27,7 +28,11 @@ def refused(state: PeerState, message: Message) -> str:
     return discards[0].reason
 
 
-@pytest.mark.parametrize("name", [name for name in MESSAGES if not name.startswith("FormCluster")])
+STRANGERS = ("FormCluster", "Introduce", "Join")
+"""What peers say before they belong together: the rules for them look at the cluster."""
+
+
+@pytest.mark.parametrize("name", [name for name in MESSAGES if not name.startswith(STRANGERS)])
 def test_a_foreign_cluster_is_not_heard(name: str) -> None:
     message = replace(MESSAGES[name](9), cluster="another")
     for state in (bench.following(), bench.candidate(), bench.leader()):
@@ -42,11 +47,37 @@ def test_a_message_for_a_store_that_is_gone_is_not_heard(name: str) -> None:
     assert refused(unconfigured(), message) == "meant for another incarnation"
 
 
-def test_a_replaced_member_is_not_heard() -> None:
+ANSWERS = [
+    vote("s2", 2),
+    ack("s2", 2, 2),
+    bench.pre_vote_reply("s2", 2, granted=True),
+    bench.piece_reply("s2", 2, 0, 5),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: type(answer).__name__)
+def test_another_store_of_a_members_name_is_not_counted(answer: Message) -> None:
     """BUG-62: a wiped disk must not vote or acknowledge under the old name."""
-    state = bench.candidate()
-    assert refused(state, replace(vote("s2", 2), incarnation="a new store")) == "replaced incarnation"
-    assert refused(bench.leader(), replace(ack("s2", 2, 2), incarnation="a new store")) == "replaced incarnation"
+    for state in (bench.pre_candidate(), bench.candidate(), bench.leader()):
+        assert refused(state, replace(answer, incarnation="a new store")) == "replaced incarnation"
+
+
+def test_a_leader_is_followed_that_took_the_place_of_a_member_we_know() -> None:
+    """Its cluster has replaced it, and our log does not tell so yet: only this leader can bring us up to date."""
+    state = bench.peer("s1", terms=(1,))
+    after, effects = take(state, replace(append("s2", 2, LogPosition(1, 1)), incarnation="a new store"))
+    assert after.leader == "s2"
+    assert bench.only(effects, AppendEntriesReply).receiver == "a new store"
+    after, effects = take(state, replace(bench.piece("s2", 2, LogPosition(2, 9)), incarnation="a new store"))
+    assert after.receiving is not None
+
+
+def test_it_gets_a_vote_as_well() -> None:
+    """It stands only as a voter of a configuration that has replaced the old store for good."""
+    request = replace(request_vote("s2", 2, LogPosition(1, 1)), incarnation="a new store")
+    reply = bench.only(take(bench.peer("s1", terms=(1,)), request).effects, RequestVoteReply)
+    assert reply.granted
+    assert reply.receiver == "a new store"
 
 
 def test_a_stranger_of_our_cluster_is_heard() -> None:

@@ -189,7 +189,7 @@ def test_a_round_of_an_older_leadership_confirms_nothing() -> None:
 def test_a_follower_asks_its_leader_and_serves_from_its_own_machine() -> None:
     state, effects = take(bench.following("s2", terms=(1, 1), commit=1), ReadsRequested(7))
     question = only(effects, ReadIndex)
-    assert question.receiver == bench.store("s2")
+    assert question.receiver == "", "whoever leads, also if we do not know that store yet"
     state, effects = take(state, read_index_reply("s2", 1, question.request, 2))
     assert served(effects) == [], "index 2 is not committed here yet"
     assert served(take(state, append("s2", 1, LogPosition(1, 2), commit=2)).effects) == [(7, 2)]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from raft_actors.testing.simulation.disk import Disk
     from raft_actors.testing.simulation.node import Node
 
-__all__ = ["Invariants"]
+__all__ = ["Invariants", "deciding"]
 
 
 _REPLIES = (AppendEntriesReply, InstallSnapshotReply)
@@ -95,7 +95,7 @@ class Invariants:
             if durable and node.disk.term_at(durable) != mirror[durable - 1].term:
                 raise Violated("effect order", f"{node.name} takes {durable} for durable, its disk has something else")
         if after.commit_index != before.commit_index:
-            self._commits(node, after)
+            self._commits(node, after, deciding(before, after))
         role = after.role
         if isinstance(role, Leader):
             if type(before.role) is not Leader:
@@ -112,7 +112,7 @@ class Invariants:
                 what = f"{node.name} knows its terms as {state.log.runs}, term {term} does not begin there"
                 raise Violated("log matching", what)
 
-    def _commits(self, node: Node, state: PeerState) -> None:
+    def _commits(self, node: Node, state: PeerState, configuration: Configuration) -> None:
         index, mirror, committed = state.commit_index, node.mirror, self.committed
         known = min(index, len(committed))
         if index > len(mirror):
@@ -121,23 +121,23 @@ class Invariants:
             what = f"{node.name} commits {mirror[known - 1]}, {committed[known - 1]} was committed there"
             raise Violated("state machine safety", what)
         if isinstance(state.role, Leader):
-            self._require_commit_rule(node, state)
+            self._require_commit_rule(node, state, configuration)
         elif index > known:
             raise Violated("commit rule", f"{node.name}, no leader, commits {index}; leaders only {known}")
         for entry in mirror[known:index]:
             committed.append(entry)
             self._committed_in.append(state.term)
-            self._committed_by = state.configuration
+            self._committed_by = configuration
             self.on_commit(entry)
         if index > known:
             self._require_completeness(state)
 
-    def _require_commit_rule(self, node: Node, state: PeerState) -> None:
+    def _require_commit_rule(self, node: Node, state: PeerState, configuration: Configuration) -> None:
         index = state.commit_index
         term = node.mirror[index - 1].term
         if term != state.term:
             raise Violated("commit rule", f"{node.name} of term {state.term} commits up to {index} of term {term}")
-        if not self._on_quorum(state.configuration, index, term):
+        if not self._on_quorum(configuration, index, term):
             holders = [f"{d.name} {len(d.terms)}" for d in self.disks.values()]
             what = f"{node.name} commits {index} of term {term}, disks end at {', '.join(holders)}"
             raise Violated("durable commits", what)
@@ -348,6 +348,11 @@ class Invariants:
         if node.disk.term_at(last) != entries[-1].term:
             raise Violated("state machine safety", f"{node.name} is handed {last} before its disk has it")
         node.handed = last
+
+
+def deciding(before: PeerState, after: PeerState) -> Configuration:
+    """The configuration by which a step decided: what a leader appends in it is appended last."""
+    return before.configuration if isinstance(before.role, Leader) else after.configuration
 
 
 def progress_of(state: PeerState) -> str:

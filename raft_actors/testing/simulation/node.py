@@ -134,7 +134,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
         if snapshot is not None:
             self.loaded(snapshot)
         state = self._recovered(store, snapshot)
-        self.engine = WatchedEngine(state, self, self.mailbox.release)
+        self.engine: WatchedEngine = WatchedEngine(state, self, self.mailbox.release)
         self.engine.node = self
         self.writer = Writer(store, state.ballot, state.log.last, self._send_synced, self._report)
         cluster.world.note(self.name, "starts", state.ballot, state.log.last)

@@ -176,7 +176,7 @@ class ReadRules:
         term, number = question.term, question.round
         if not term:
             return
-        own, state = node.disk.incarnation, node.engine.state
+        own = node.disk.incarnation
         if at_once:
             bound = term > self._released
             why = "at once, but no quorum is bound to it"
@@ -190,7 +190,7 @@ class ReadRules:
             def confirms(disk: Disk) -> bool:
                 return disk.incarnation == own or self._answered.get((disk.incarnation, term), 0) > number
 
-        if not self._cluster.invariants.quorum(state.configuration, confirms):
+        if not self._cluster.invariants.quorum(node.engine.deciding, confirms):
             raise Violated("read rounds", f"{node.name} answers a read in term {term}, {why}")
 
     def _left(self, incarnation: str, term: int) -> float:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from raft_actors.engine import Engine
 from raft_actors.machine_actor import MachineActor, Replica
+from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Effect, Persist, Send, ServeReads
 from raft_actors.protocol.events import Event
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import Moment
+from raft_actors.testing.simulation.invariants import deciding
 
 if TYPE_CHECKING:
     from raft_actors.testing.simulation.node import Node
@@ -25,6 +27,11 @@ class WatchedEngine(Engine):
     _before: PeerState
     _event: Event
     _checked: bool
+
+    @property
+    def deciding(self) -> Configuration:
+        """The configuration by which the current step decides."""
+        return deciding(self._before, self.state)
 
     def run(self, event: Event, moment: Moment) -> None:
         """Take a step, check it, perform it."""
