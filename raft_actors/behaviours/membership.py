@@ -131,14 +131,20 @@ def _to_ask(configuration: Configuration, change: Change, own: str) -> tuple[str
 
 
 def is_heard(state: PeerState, role: Leader, name: str, moment: Moment) -> bool:
-    """Whether ``name`` answered within an election timeout."""
-    return name == state.name or name in answering(state, role, moment)
+    """Whether ``name`` answered within an election timeout, or is not missed yet."""
+    progress = role.progress.get(name)
+    horizon = moment.now - state.settings.max_election_timeout
+    return name == state.name or (progress is not None and progress.heard_at > horizon)
 
 
 def answering(state: PeerState, role: Leader, moment: Moment) -> set[str]:
-    """The members that answered within an election timeout, and this peer."""
+    """The members that have told this leader what they have, and answered within an election timeout; and this peer.
+
+    A new leader takes everybody for heard, so that it does not miss them at once: that is no answer yet.
+    """
     horizon = moment.now - state.settings.max_election_timeout
-    return {name for name, progress in role.progress.items() if progress.heard_at > horizon} | {state.name}
+    heard = {name for name, one in role.progress.items() if one.match_index and one.heard_at > horizon}
+    return heard | {state.name}
 
 
 def is_busy(state: PeerState, role: Leader) -> bool:
@@ -227,18 +233,19 @@ def begin_if_possible(state: PeerState, role: Leader, preparing: Preparing, mome
 
 def _begin(state: PeerState, role: Leader, preparing: Preparing, moment: Moment) -> Transition:
     goal = goal_of(state.configuration, preparing.change, preparing.known)
-    role = replace(role, preparing=None)
+    begun = replace(role, preparing=None)
     if preparing.token:
-        role = replace(role, callers=(*role.callers, (preparing.token, goal)))
+        begun = replace(begun, callers=(*role.callers, (preparing.token, goal)))
     if is_reached(state.configuration, goal):
-        return Transition(replace(state, role=role))
+        return Transition(replace(state, role=begun))
     configuration = replace(state.configuration, goal=goal)
     first = next_configuration(configuration, ()) or configuration
-    if first.outgoing:
-        silent = _silent(state, role, first, moment)
-        if silent:
-            return _refuse(state, replace(role, callers=role.callers[:-1]), preparing, ChangeRefusal.NO_QUORUM, silent)
-    return append_configuration(state, role, first, moment)
+    silent = _silent(state, role, first, moment) if first.outgoing else ""
+    if silent and is_heard(state, role, silent, moment):
+        return Transition(state)  # it has not answered this leader yet, and may do so
+    if silent:
+        return _refuse(state, role, preparing, ChangeRefusal.NO_QUORUM, silent)
+    return append_configuration(state, begun, first, moment)
 
 
 def _silent(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> str:
