@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.appending import append_configuration
 from raft_actors.behaviours.handover import hand_to_successor
 from raft_actors.behaviours.membership import answering, begin_if_possible
+from raft_actors.behaviours.reads import confirm_round
 from raft_actors.behaviours.transition import Transition, become_follower, is_removed
 from raft_actors.protocol.changes import given_up, is_reached, newcomers, next_configuration
 from raft_actors.protocol.configuration import Configuration, has_quorum
@@ -68,12 +69,21 @@ def _continue(state: PeerState, role: Leader, configuration: Configuration, mome
     ready = [name for name, one in role.rounds.items() if one.ready]
     step = next_configuration(configuration, ready)
     if step is not None and (not step.outgoing or has_quorum(step, answering(state, role, moment))):
-        return append_configuration(state, role, step, moment)
+        return _take_step(state, role, step, moment)
     if step is None:
         role = replace(role, stuck_since=moment.now)
     if _is_hopeless(state, role, configuration, moment):
         return append_configuration(state, role, given_up(configuration), moment)
     return Transition(replace(state, role=role))
+
+
+def _take_step(state: PeerState, role: Leader, step: Configuration, moment: Moment) -> Transition:
+    """Append it; reads under way may have their quorum by that, and those who are still asked may be gone."""
+    state, effects = append_configuration(state, role, step, moment)
+    if not isinstance(state.role, Leader) or state.role.reading is None:
+        return Transition(state, effects)
+    state, confirmed = confirm_round(state, state.role, state.role.reading, moment)
+    return Transition(state, effects + confirmed)
 
 
 def _watch_newcomers(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> Leader:

@@ -41,6 +41,8 @@ PATIENCE = 60.0
 """Virtual seconds within which a healed cluster has to be well."""
 DRIFTING = 62.0
 """Virtual seconds that it may take until leadership has drifted: the longest pause after a try, and the next one."""
+MOVING = 120.0
+"""Virtual seconds that it may take until the members are as they should be, one entry after the other."""
 BUSIEST = 200_000
 """Steps within which it has to be well, too: peers that keep each other busy without end are not."""
 CALM = 1.5
@@ -123,7 +125,7 @@ class Cluster:
         self.clients.calling = False
         self.faults.end()
         world = self.world
-        patience = PATIENCE + (DRIFTING if self.plan.priorities else 0.0)
+        patience = PATIENCE + DRIFTING * self.plan.priorities + MOVING * self.plan.members
         until, busiest = world.now + patience, world.steps + BUSIEST
         term, since, why = 0, world.now, None
         while world.now < until and world.steps < busiest:
