@@ -71,7 +71,9 @@ class NodeMembers:
             self._check_members(wanted)
 
     def _check_members(self, wanted: Wanted) -> None:
-        _, configuration = committed(self.cluster)
+        node = self.cluster.nodes[self.name]
+        known = node.mirror[: node.engine.state.commit_index]  # others may know more by now
+        configuration = decode(next(one.data for one in reversed(known) if one.kind is EntryKind.CONFIGURATION))
         voters, learners = _names(configuration.voters), _names(configuration.learners)
         if configuration.changing or not is_so(wanted.change, voters=voters, learners=learners):
             what = f"{self.name} says that {wanted.change} is done, committed is {configuration}"

@@ -190,7 +190,9 @@ class ReadRules:
             def confirms(disk: Disk) -> bool:
                 return disk.incarnation == own or self._answered.get((disk.incarnation, term), 0) > number
 
-        if not self._cluster.invariants.quorum(node.engine.deciding, confirms):
+        quorum = self._cluster.invariants.quorum
+        # By the members before or after this step: a step from a joint configuration, which is committed, ends it.
+        if not any(quorum(one, confirms) for one in (node.engine.deciding, node.engine.state.configuration)):
             raise Violated("read rounds", f"{node.name} answers a read in term {term}, {why}")
 
     def _left(self, incarnation: str, term: int) -> float:
