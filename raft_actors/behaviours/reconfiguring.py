@@ -183,7 +183,10 @@ def tell_if_removed(state: PeerState, message: PreVote | RequestVote) -> tuple[E
 
 def on_removed(state: PeerState, message: Removed, moment: Moment) -> Transition:
     """We are a member no more, unless our own log knows better: stand no more, and turn callers away."""
-    if not state.cluster or message.index <= state.configuration_index or is_removed(state):
+    known = state.configuration_index
+    if not state.cluster or message.index < known or is_removed(state):
+        return Transition(state)
+    if message.index == known and state.configuration.has(state.name, state.incarnation):
         return Transition(state)
     state, effects = become_follower(state, moment)
     return Transition(replace(state, removed=message.index, role=Follower()), effects)

@@ -193,7 +193,8 @@ def on_entries_loaded(state: PeerState, event: EntriesLoaded, moment: Moment) ->
     matched = bool(progress.inflight) or progress.match_index == progress.next_index - 1
     progress = replace(progress, state=REPLICATE if matched else PROBE, probing=False)
     effects: list[Effect] = []
-    if event.first == progress.next_index and event.entries and state.log.has(_end(event.entries)):
+    there = event.first > state.log.previous.index  # the log may have been cut behind a snapshot meanwhile
+    if there and event.first == progress.next_index and event.entries and state.log.has(_end(event.entries)):
         progress = _send_entries(state, role, event.reader, progress, event.entries, moment, effects)
     progress = feed(state, role, event.reader, progress, moment, effects)
     role = replace(role, progress={**role.progress, event.reader: progress})

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from raft_actors.behaviours.transition import Transition, become_follower, election_deadline
 from raft_actors.protocol.configuration import has_quorum
-from raft_actors.protocol.state import LONG_AGO, Follower, Leader, PeerState
+from raft_actors.protocol.state import Follower, Leader, PeerState
 from raft_actors.protocol.types import Moment
 
 __all__ = ["has_overslept", "wake"]
@@ -39,18 +39,15 @@ def has_overslept(state: PeerState, moment: Moment) -> bool:
 
 
 def wake(state: PeerState, moment: Moment) -> Transition:
-    """Lead and stand no more; listen first. Who is a quorum alone has nobody to listen to, and takes no promises on."""
+    """Lead and stand no more; listen first. Who is a quorum alone has nobody to listen to, and trusts no lease."""
     if has_quorum(state.configuration, (state.name,)):
-        return Transition(_without_promises(state))
+        return Transition(_without_lease(state))
     if isinstance(state.role, Leader):
         return become_follower(state, moment)
     return Transition(replace(state, role=Follower(election_deadline(state, moment), forgiven=True)))
 
 
-def _without_promises(state: PeerState) -> PeerState:
-    """Learners may have promised something, and vote soon: by their clocks that is over now."""
+def _without_lease(state: PeerState) -> PeerState:
+    """Learners may have promised something, and vote soon: by their clocks that is over. So no lease in this term."""
     role = state.role
-    if not isinstance(role, Leader):
-        return state
-    progress = {name: replace(one, promised_until=LONG_AGO) for name, one in role.progress.items()}
-    return replace(state, role=replace(role, progress=progress))
+    return replace(state, role=replace(role, lease_given_up=True)) if isinstance(role, Leader) else state

@@ -147,7 +147,7 @@ class Leader(Struct, frozen=True):
         unsynced: newest index of the oldest batch the disk still owes us, 0 if none.
         unsynced_since: when the disk began to owe it.
         transfer: a hand-over under way.
-        lease_given_up: a hand-over was tried: no lease reads for the rest of the term.
+        lease_given_up: a hand-over was tried, or this peer slept: no lease reads for the rest of the term.
         preparing: a change of the configuration that has not begun.
         callers: ``(token, goal)`` of those who wait for a change that has.
         rounds: of the newcomers that are brought up to date.

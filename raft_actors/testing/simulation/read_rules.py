@@ -225,7 +225,7 @@ class ReadRules:
         if progress.round > answered:
             what = f"{node.name} takes {follower} to confirm round {progress.round}, it answered up to {answered}"
             raise Violated("read rounds", what)
-        left = progress.promised_until - node.clock.reading()
+        left = 0.0 if role.lease_given_up else progress.promised_until - node.clock.reading()
         kept = self._left(member.incarnation, state.term)
         if left > 0 and left / SLOWEST > kept / FASTEST + ROUNDING:
             what = f"{node.name} takes {follower} for bound for {left:.6f} s, it is for {kept:.6f} s"
