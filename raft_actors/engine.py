@@ -16,6 +16,7 @@ from typing import Protocol, assert_never
 
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.step import step
+from raft_actors.behaviours.transition import is_removed
 from raft_actors.errors import (
     ElectionInProgress,
     InvariantViolated,
@@ -53,7 +54,7 @@ from raft_actors.protocol.effects import (
 )
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Event, ReadsRequested, Tick, WritesRequested
-from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment, Violation
 from raft_actors.requests import ReadBatch, Segment, Waiters, WriteBatch
 
@@ -146,6 +147,8 @@ class Engine:
         if effects:
             self._perform(effects)
         if _worth_a_notice(before, after):
+            if not isinstance(after.role, Leader) and is_removed(after):
+                self.waiters.forsaken()
             self._ports.noticed(before, after)
 
     def write(self, batch: WriteBatch, moment: Moment) -> None:
@@ -260,6 +263,7 @@ def _worth_a_notice(before: PeerState, after: PeerState) -> bool:
         or after.configurations is not before.configurations
         or after.snapshot is not before.snapshot
         or after.joining is not before.joining
+        or after.removed != before.removed
         or (before.commit_index < _configured(after) <= after.commit_index)
     )
 

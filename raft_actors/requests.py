@@ -207,6 +207,13 @@ class Waiters:
             segment.fail(error)
             self._release(segment.batch, segment.stop - segment.start)
 
+    def forsaken(self) -> None:
+        """This peer is out of its cluster: nobody tells it what becomes of the entries for which callers wait."""
+        while self._segments:
+            segment = self._segments.popleft()
+            segment.fail(OutcomeUnknown("this peer is a member of its cluster no more, and hears nothing of it"))
+            self._release(segment.batch, segment.stop - segment.start)
+
     def _overwritten(self, segment: Segment) -> None:
         error = OutcomeUnknown("the leader changed, and its log does not have this command")
         error.__cause__ = RaftError(f"entry {segment.first} of term {segment.term} was overwritten")
