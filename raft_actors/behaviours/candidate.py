@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.leader import become_leader
 from raft_actors.behaviours.transition import Transition, election_deadline, forget_leader, may_stand, other_voters
 from raft_actors.protocol.configuration import has_quorum
-from raft_actors.protocol.effects import Send
+from raft_actors.protocol.effects import Effect, Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply, TimeoutNow
 from raft_actors.protocol.state import Candidate, Follower, PeerState, PreCandidate
 from raft_actors.protocol.types import Ballot, Moment
@@ -29,6 +29,8 @@ __all__ = ["campaign", "on_own_ballot", "on_pre_vote_reply", "on_timeout_now", "
 def campaign(state: PeerState, moment: Moment) -> Transition:
     """The election timeout has passed: no leader is known; ask for pre-votes, or at once for votes.
 
+    Who may not stand forgets the leader all the same: reads that wait for it are turned away.
+
     A candidate whose own ballot is not on disk yet has not asked anybody: it waits, instead of spending another term.
     """
     role = state.role
@@ -36,7 +38,8 @@ def campaign(state: PeerState, moment: Moment) -> Transition:
         return Transition(replace(state, role=replace(role, election_deadline=election_deadline(state, moment))))
     state, effects = forget_leader(state)
     if not may_stand(state):
-        return Transition(replace(state, role=Follower()), effects)
+        state = replace(state, role=Follower(election_deadline(state, moment)))
+        return Transition(state, effects + _ask_whether_a_member(state))
     state, asked = _ask_for_pre_votes(state, moment) if state.settings.pre_vote else start_election(state, moment)
     return Transition(state, effects + asked)
 
@@ -46,22 +49,28 @@ def _ask_for_pre_votes(state: PeerState, moment: Moment) -> Transition:
     state = replace(state, role=PreCandidate(own, frozenset(), election_deadline(state, moment)))
     if has_quorum(state.configuration, own):
         return start_election(state, moment)
-    return Transition(
-        state,
-        tuple(
-            Send(
-                voter.name,
-                PreVote(
-                    cluster=state.cluster,
-                    sender=state.name,
-                    incarnation=state.incarnation,
-                    receiver=voter.incarnation,
-                    term=state.term + 1,
-                    last=state.log.last,
-                ),
-            )
-            for voter in other_voters(state)
-        ),
+    return Transition(state, _pre_votes(state))
+
+
+def _ask_whether_a_member(state: PeerState) -> tuple[Effect, ...]:
+    """A learner hears nobody: a pre-vote changes nothing, and is answered by ``Removed`` if it is out."""
+    return () if state.configuration.is_voter(state.name) else _pre_votes(state)
+
+
+def _pre_votes(state: PeerState) -> tuple[Effect, ...]:
+    return tuple(
+        Send(
+            voter.name,
+            PreVote(
+                cluster=state.cluster,
+                sender=state.name,
+                incarnation=state.incarnation,
+                receiver=voter.incarnation,
+                term=state.term + 1,
+                last=state.log.last,
+            ),
+        )
+        for voter in other_voters(state)
     )
 
 

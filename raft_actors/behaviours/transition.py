@@ -73,13 +73,13 @@ def is_removed(state: PeerState) -> bool:
 
 
 def election_deadline(state: PeerState, moment: Moment) -> float:
-    """When to stand if nothing is heard: a fresh random timeout. Paper: §5.2.
+    """When to stand, or at least to forget the leader, if nothing is heard: a fresh random timeout. Paper: §5.2.
 
-    Never for a peer without a vote, nor for one that lost its state: as a leader it could answer and feed nobody.
+    Never for a peer that belongs to no cluster, or that is out of it.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
-    if not may_stand(state):
+    if not state.configurations or is_removed(state):
         return NEVER
     return moment.now + state.settings.election_timeout(moment.jitter)
 

@@ -48,7 +48,8 @@ class Follower(Struct, frozen=True):
     """Follows a leader, or waits for one.
 
     Attributes:
-        election_deadline: when to stand, unless a leader is heard before. ``NEVER`` while unconfigured or a learner.
+        election_deadline: when to stand, or to forget the leader, unless it is heard before. ``NEVER`` while
+            unconfigured, and when removed.
         forgiven: one late wake-up was put down to a busy process instead of a dead leader.
     """
 

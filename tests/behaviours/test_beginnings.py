@@ -22,8 +22,8 @@ from raft_actors.protocol.events import (
     Tick,
 )
 from raft_actors.protocol.log import recovered
-from raft_actors.protocol.messages import AppendEntriesReply, RequestVoteReply
-from raft_actors.protocol.state import NEVER, Candidate, Follower, PeerState
+from raft_actors.protocol.messages import AppendEntriesReply, PreVote, RequestVoteReply
+from raft_actors.protocol.state import Candidate, Follower, PeerState
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Settings
 from tests.behaviours import bench
 from tests.behaviours.bench import (
@@ -99,17 +99,17 @@ def lost(**more: Any) -> PeerState:
 def test_a_peer_that_lost_its_state_never_stands() -> None:
     state = lost()
     assert state.lacks_state
-    assert next_deadline(state) == NEVER
-    for event in (append("s2", 2, LogPosition(2, 8)), PeerDown("s2"), Tick()):
-        state = take(state, event).state
+    for event in (append("s2", 2, LogPosition(2, 8)), Tick(), PeerDown("s2"), Tick()):
+        state, effects = take(state, event, at(next_deadline(state) if isinstance(event, Tick) else NOW))
         assert isinstance(state.role, Follower)
-        assert next_deadline(state) == NEVER
+        assert not bench.sent(effects, PreVote)
+    assert state.leader is None, "it forgets a leader that it does not hear"
 
 
 def test_alone_a_peer_that_lost_its_state_does_not_stand_either() -> None:
     one = bench.configuration("s1")
     state, effects = take(lost(configurations=((1, one),)), Tick())
-    assert (state.role, effects) == (Follower(), ())
+    assert (type(state.role), effects) == (Follower, ())
 
 
 def test_a_peer_that_lost_its_state_does_not_take_over() -> None:

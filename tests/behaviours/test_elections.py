@@ -223,9 +223,13 @@ def test_alone_a_peer_leads_after_one_sync_and_no_message() -> None:
 def test_a_learner_never_stands() -> None:
     members = Configuration(voters=bench.configuration("s2", "s3").voters, learners=bench.configuration("s1").voters)
     state = take(bench.peer(members=members, role=Follower()), bench.append("s2", 1, LogPosition(1, 1))).state
-    assert next_deadline(state) == NEVER
-    state = take(replace(state, role=Follower(NOW)), Tick()).state
-    assert (state.role, state.term) == (Follower(NEVER), 1)
+    for _ in range(3):
+        state, effects = take(state, Tick(), at(next_deadline(state)))
+        assert (type(state.role), state.term, state.leader) == (Follower, 1, None)
+    assert bench.receivers(effects) == ["s2", "s3"], "who is silent is asked whether it is a member still"
+    voter = bench.peer("s2", terms=(1, 1))
+    asked = bench.sent(effects, PreVote, "s2")[0]
+    assert take(voter, asked).state == voter, "which changes nothing there"
 
 
 # -- lateness, and the death of a leader -------------------------------------------------------------------------------

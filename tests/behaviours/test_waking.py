@@ -182,6 +182,6 @@ def test_the_death_of_a_leader_still_counts_after_a_sleep() -> None:
 
 
 def test_who_never_stands_sleeps_as_it_likes() -> None:
-    for state in (bench.unconfigured(), bench.following(role=Follower(NEVER), members=bench.configuration("s2", "s3"))):
+    for state in (bench.unconfigured(), bench.following(role=Follower(NEVER), removed=9)):
         assert take(state, Slept(), at(NOW + 999)).state.role.election_deadline == NEVER
         assert take_all(state, Tick(), moment=at(NOW + 999)).role == state.role
