@@ -20,7 +20,7 @@ from raft_actors.behaviours.appending import append_configuration
 from raft_actors.behaviours.handover import hand_to_successor
 from raft_actors.behaviours.membership import answering, begin_if_possible
 from raft_actors.behaviours.reads import confirm_round
-from raft_actors.behaviours.transition import Transition, become_follower, is_removed
+from raft_actors.behaviours.transition import Transition, become_follower
 from raft_actors.protocol.changes import given_up, is_reached, newcomers, next_configuration
 from raft_actors.protocol.configuration import Configuration, has_quorum
 from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Effect, Send
@@ -184,7 +184,7 @@ def tell_if_removed(state: PeerState, message: PreVote | RequestVote) -> tuple[E
 def on_removed(state: PeerState, message: Removed, moment: Moment) -> Transition:
     """We are a member no more, unless our own log knows better: stand no more, and turn callers away."""
     known = state.configuration_index
-    if not state.cluster or message.index < known or is_removed(state):
+    if not state.cluster or message.index < known or state.removed:
         return Transition(state)
     if message.index == known and state.configuration.has(state.name, state.incarnation):
         return Transition(state)

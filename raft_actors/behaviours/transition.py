@@ -75,11 +75,11 @@ def is_removed(state: PeerState) -> bool:
 def election_deadline(state: PeerState, moment: Moment) -> float:
     """When to stand, or at least to forget the leader, if nothing is heard: a fresh random timeout. Paper: §5.2.
 
-    Never for a peer that belongs to no cluster, or that is out of it.
+    Never for a peer that belongs to no cluster, or was told that it is out of it.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
-    if not state.configurations or is_removed(state):
+    if not state.configurations or state.removed:
         return NEVER
     return moment.now + state.settings.election_timeout(moment.jitter)
 
