@@ -13,6 +13,7 @@ from tests.simulation import (
     defects_c,
     defects_handovers,
     defects_leases,
+    defects_members,
     defects_reads,
     defects_sessions,
     defects_snapshots,
@@ -22,18 +23,16 @@ from tests.simulation.hunting import DEFECTS
 __all__ = [
     "DEFECTS",
     "NOT_PLANTED",
-    "MEMBERSHIP",
     "defects_a",
     "defects_b",
     "defects_c",
     "defects_handovers",
     "defects_leases",
+    "defects_members",
     "defects_reads",
     "defects_sessions",
     "defects_snapshots",
 ]
-
-MEMBERSHIP = "waits for changes of membership"
 
 NOT_PLANTED: dict[int, str] = {
     # An engine below us: its files are exchanged or compacted by itself, or its pages are damaged.
@@ -42,7 +41,7 @@ NOT_PLANTED: dict[int, str] = {
     7: "tests/storage/test_log_store_damage.py::test_a_mangled_lmdb_file_is_reported_and_this_process_lives",
     # Locks with fencing tokens: nothing in the log or the rules; a machine of that kind is not offered yet.
     42: "waits for the machine Lock",
-    **dict.fromkeys((55, 56, 57, 58, 59, 60, 61, 63, 64, 65, 66, 67), MEMBERSHIP),
+    61: "tests/threads/test_membership.py::test_a_peer_whose_disk_was_wiped_is_added_as_a_new_one",
     # Real threads, real memory, real processes.
     72: "tests/threads/test_answers.py::test_the_number_of_unfinished_requests_is_bounded",
     73: "tests/threads/test_busy_process.py::test_four_busy_threads_cost_no_election",
