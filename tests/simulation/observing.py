@@ -111,4 +111,4 @@ def entries_of(terms: Sequence[int], members: Configuration = THREE) -> list[Ent
 
 def stage_engine(state: PeerState) -> Any:
     """What the observer asks an engine for."""
-    return type("Engine", (), {"state": state})
+    return type("Engine", (), {"state": state, "deciding": state.configuration})

@@ -17,6 +17,7 @@ from raft_actors.testing.simulation.world import Violated
 from tests.simulation import (
     scenes_invariants,
     scenes_logs,
+    scenes_members,
     scenes_reads,
     scenes_runs,
     scenes_sessions,
@@ -24,7 +25,15 @@ from tests.simulation import (
 )
 from tests.simulation.observing import SCENES, Scene
 
-__all__ = ["scenes_invariants", "scenes_logs", "scenes_reads", "scenes_runs", "scenes_sessions", "scenes_snapshots"]
+__all__ = [
+    "scenes_invariants",
+    "scenes_logs",
+    "scenes_members",
+    "scenes_reads",
+    "scenes_runs",
+    "scenes_sessions",
+    "scenes_snapshots",
+]
 
 FOLDER = Path(simulation.__file__).parent
 
