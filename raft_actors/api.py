@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -17,9 +17,11 @@ import pykka
 from raft_actors import names, supervisor
 from raft_actors.arguments import PeerRef, name_of, patience_of, seconds_of
 from raft_actors.backups import image_from_snapshot, restore_image
+from raft_actors.beginnings import beginning_of
 from raft_actors.codec import resolve
 from raft_actors.config import Config
-from raft_actors.errors import AlreadyStarted, InvalidConfig, NotConfigured, RaftError
+from raft_actors.errors import AlreadyStarted, InvalidConfig, RaftError
+from raft_actors.formation_errors import not_configured
 from raft_actors.forwarding import living_leader
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.opening import ADAPTERS
@@ -48,17 +50,26 @@ DEFAULTS = Config()
 
 
 def start_peer(
-    machine: Callable[[], StateMachine[Any, Any]], *, name: str, config: Config = DEFAULTS
+    machine: Callable[[], StateMachine[Any, Any]],
+    *,
+    name: str,
+    config: Config = DEFAULTS,
+    join: Iterable[PeerRef] | PeerRef | None = None,
+    bootstrap_expect: int | None = None,
 ) -> pykka.ActorRef[Any]:
     """Start a peer of this process: open, check and recover its store ``config.data_dir/name``, then return.
 
     It waits for no election and no cluster. A peer whose store knows its cluster takes part in it at once; a new one
-    waits for ``set_configuration``.
+    waits for ``set_configuration``, or gets into a cluster by itself with ``join``.
 
     Args:
         machine: a ``StateMachine`` class, or a function without arguments that makes one; called once per peer.
         name: 1 to 64 letters, digits, ``_ - .``, not starting with a dot.
         config: its settings.
+        join: names of members of a cluster, or one name: as long as its store knows of no cluster, the peer asks them
+            until it is let in, and becomes a voter once it has caught up. Refused where a living peer has its name.
+        bootstrap_expect: how many peers are to form a cluster by themselves, once, in whatever order they start; all of
+            them are given the same names in ``join``, their own too. Who comes later, with an empty store, joins.
 
     Returns:
         The peer's ``ActorRef``, accepted wherever a name is.
@@ -71,13 +82,14 @@ def start_peer(
         CorruptLog: the store is damaged below its durable-tail mark.
         StorageFailed: the disk failed.
         MissingExtra: the storage engine is not installed.
+        InvalidConfig: ``join`` and ``bootstrap_expect`` do not go together.
     """
     if not callable(machine):
         raise TypeError(f"machine must be a StateMachine class or a function that makes one, not {machine!r:.100}")
     if not isinstance(config, Config):
         raise TypeError(f"config must be a raft_actors.Config, not {config!r:.100}")
     names.check_name(name)
-    handle = supervisor.start(name, machine, config)
+    handle = supervisor.start(name, machine, config, beginning_of(name, join, bootstrap_expect))
     if handle.ref is None:
         raise handle.why_closed()
     return handle.ref
@@ -300,7 +312,7 @@ def snapshot(peer: PeerRef, *, timeout: float | None = 60.0) -> int:
     refuse_if_forbidden()
     handle = running(peer)
     if handle.state is not None and not handle.state.cluster:
-        raise NotConfigured(f"peer {handle.name!r} is not part of a cluster yet")
+        raise not_configured(handle.state)
     future: RequestFuture[int] = RequestFuture()
     future.deadline = time.monotonic() + patience_of(timeout, "timeout")
     mailbox = handle.open_mailbox()

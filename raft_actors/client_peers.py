@@ -15,7 +15,8 @@ from raft_actors import api, names
 from raft_actors.arguments import PeerRef, name_of
 from raft_actors.behaviours.transition import is_removed
 from raft_actors.codec import CheckedCodec, resolve
-from raft_actors.errors import ElectionInProgress, NotApplied, NotConfigured, RaftError, UnknownPeer
+from raft_actors.errors import ElectionInProgress, NotApplied, RaftError, UnknownPeer
+from raft_actors.formation_errors import not_configured
 from raft_actors.supervisor import Handle
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ class ClientPeers:
         running = [handle for handle in handles if handle.running]
         if any(handle.state is not None and handle.state.cluster for handle in running):
             return ElectionInProgress(f"none of the peers {self} knows a leader at the moment")
-        if running:
-            return NotConfigured(f"peer {running[0].name!r} is not part of a cluster yet")
+        if running and running[0].state is not None:
+            return not_configured(running[0].state)
         reasons = [handle.why_closed() for handle in handles]
         gentle = [reason for reason in reasons if isinstance(reason, NotApplied)]
         return (gentle or reasons or [UnknownPeer(self.names[0])])[0]

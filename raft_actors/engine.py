@@ -20,11 +20,11 @@ from raft_actors.behaviours.transition import is_removed
 from raft_actors.errors import (
     ElectionInProgress,
     InvariantViolated,
-    NotConfigured,
     NotInConfiguration,
     NotLeader,
     RaftError,
 )
+from raft_actors.formation_errors import not_configured
 from raft_actors.log_writer import Job
 from raft_actors.protocol.effects import (
     Accept,
@@ -251,7 +251,7 @@ class Engine:
 
     def _reject(self, effect: Reject) -> None:
         batch = self.waiters.take(effect.token)
-        batch.fail(refused(self.state.name, effect))
+        batch.fail(refused(self.state, effect))
         self._release(batch, len(batch.futures))
 
 
@@ -272,13 +272,14 @@ def _configured(state: PeerState) -> int:
     return state.configurations[-1][0] if state.configurations else 0
 
 
-def refused(name: str, effect: Reject) -> RaftError:
+def refused(state: PeerState, effect: Reject) -> RaftError:
     """The error for a request that was turned away."""
+    name = state.name
     match effect.refusal:
         case Refusal.NOT_LEADER:
             return NotLeader(effect.leader or "", f"peer {name!r} is not the leader, {effect.leader!r} is")
         case Refusal.NOT_CONFIGURED:
-            return NotConfigured(f"peer {name!r} is not part of a cluster yet")
+            return not_configured(state)
         case Refusal.REMOVED:
             return NotInConfiguration(f"peer {name!r} is a member of its cluster no more")
         case _:

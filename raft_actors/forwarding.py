@@ -15,7 +15,6 @@ from raft_actors.arguments import PeerRef
 from raft_actors.behaviours.transition import is_removed
 from raft_actors.errors import (
     ElectionInProgress,
-    NotConfigured,
     NotInConfiguration,
     NotLeader,
     PeerFailed,
@@ -23,6 +22,7 @@ from raft_actors.errors import (
     Restarting,
     UnknownPeer,
 )
+from raft_actors.formation_errors import not_configured
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.supervisor import Handle, handle_of, running
 
@@ -103,7 +103,7 @@ def living_leader(handle: Handle, state: PeerState) -> str | None:
         NotInConfiguration: it knows that it is a member of its cluster no more.
     """
     if not state.cluster:
-        raise NotConfigured(f"peer {handle.name!r} is not part of a cluster yet")
+        raise not_configured(state)
     if is_removed(state):
         raise NotInConfiguration(f"peer {handle.name!r} is a member of its cluster no more")
     if state.leader is None:

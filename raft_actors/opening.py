@@ -22,6 +22,7 @@ from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raft_actors.beginnings import Beginning
     from raft_actors.config import Config
     from raft_actors.intake import Mailbox
     from raft_actors.protocol.snapshot import Snapshot
@@ -41,7 +42,9 @@ def settings_of(config: Config) -> Settings:
     return Settings(**{field: getattr(config, field) for field in Settings.__struct_fields__})
 
 
-def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config: Config, folder: Path) -> Peer:
+def open_peer(
+    owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config: Config, folder: Path, beginning: Beginning
+) -> Peer:
     """Open the peer of ``mailbox.name``: nothing runs yet.
 
     Args:
@@ -50,6 +53,7 @@ def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config
         machine: makes its machine.
         config: its settings.
         folder: its own folder, absolute: the process may go elsewhere.
+        beginning: what it does as long as it belongs to no cluster.
 
     Raises:
         CorruptLog: the peer ran on another store before; that one is gone.
@@ -63,7 +67,7 @@ def open_peer(owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config
         _require_same(owner.state, store, "memory" if storage == "memory" else str(folder))
         replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
         snapshot = load_newest(store, replica, mailbox.name)
-        return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store, snapshot))
+        return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store, snapshot, beginning))
     except BaseException:
         store.close()
         raise
@@ -110,7 +114,7 @@ def _other_owner(machine: StateMachine[Any, Any], name: str) -> str | None:
     return next((owner for owner in owners if owner != name), None)
 
 
-def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None) -> PeerState:
+def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None, beginning: Beginning) -> PeerState:
     recovered = store.recovered
     moment = Moment(time.monotonic(), time.time(), random.random())
     return recover(
@@ -124,4 +128,6 @@ def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None
         time=recovered.time,
         moment=moment,
         snapshot=snapshot,
+        joining=beginning.joining,
+        bootstrap=beginning.bootstrap,
     )

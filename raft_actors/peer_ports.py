@@ -148,7 +148,9 @@ class PeerPorts:
         self.owner.noticed(before, after)
 
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
-        """Answer the caller who asked for a cluster."""
+        """Answer the caller who asked for a cluster, if somebody did: it may form by itself."""
+        if not effect.token:
+            return
         future = self._callers.take(effect.token)
         if isinstance(effect, ClusterFormed):
             future.try_set(configuration_of(self.engine.state))

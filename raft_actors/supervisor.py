@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
     import pykka
 
+    from raft_actors.beginnings import Beginning
     from raft_actors.config import Config
     from raft_actors.peer import Peer
     from raft_actors.protocol.effects import Discard
     from raft_actors.protocol.state import PeerState
-    from raft_actors.state_machine import StateMachine
 
 __all__ = ["Handle", "handle_of", "running", "start", "stop"]
 
@@ -86,10 +86,11 @@ class Handle:
         refused_messages: how many messages were discarded, by reason.
     """
 
-    def __init__(self, name: str, machine: Callable[[], StateMachine[Any, Any]], config: Config) -> None:
+    def __init__(self, name: str, machine: Callable[[], Any], config: Config, beginning: Beginning) -> None:
         self.name = name
         self.machine = machine
         self.config = config
+        self.beginning = beginning
         self.codec = resolve(config.codec)
         self.state: PeerState | None = None
         self.failure: RaftError | None = None
@@ -103,8 +104,7 @@ class Handle:
         self.gone = threading.Event()
         self._deaths: collections.deque[float] = collections.deque()
         self._cancel = threading.Event()
-        self._stopping = False
-        self._restarting = False
+        self._stopping = self._restarting = False
         self._settled = False  # nothing runs, opens, ends or restarts: only a failure is kept
 
     # -- what callers ask ----------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Handle:
         mailbox = Mailbox(self.name, self.config, self.codec)
         mailbox.refusal = self.why_closed
         mailbox.status = self.status
-        peer = open_peer(self, mailbox, self.machine, self.config, self._folder)
+        peer = open_peer(self, mailbox, self.machine, self.config, self._folder, self.beginning)
         self.failure = None
         self._restarting = False
         self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
@@ -312,14 +312,14 @@ def failure_of(name: str, error: BaseException) -> RaftError:
     return failure
 
 
-def start(name: str, machine: Callable[[], StateMachine[Any, Any]], config: Config) -> Handle:
+def start(name: str, machine: Callable[[], Any], config: Config, beginning: Beginning) -> Handle:
     """Start a peer under ``name``.
 
     Raises:
         AlreadyStarted: the name is in use.
         RaftError: the store cannot be opened; after a ``PeerFailed`` the name tells the failure.
     """
-    handle = Handle(name, machine, config)
+    handle = Handle(name, machine, config, beginning)
     _reserve(handle)
     try:
         handle.open()

@@ -12,7 +12,8 @@ def next_deadline(state: PeerState) -> float:
     saving = state.stop_after_snapshot[0] if state.stop_after_snapshot is not None else NEVER
     joining = state.joining.retry if state.joining is not None else NEVER
     handing = state.handing.deadline if state.handing is not None else NEVER
-    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving, joining, handing)
+    looking = state.bootstrap.retry if state.bootstrap is not None else NEVER
+    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving, joining, looking, handing)
 
 
 def _role_deadline(state: PeerState) -> float:

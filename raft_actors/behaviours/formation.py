@@ -111,6 +111,8 @@ def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> T
         return _withdraw(state, message)
     if state.cluster:
         return _answer(state, message, "configured")
+    if bootstrap_differs(state, message):
+        return _answer(state, message, "different")
     formation = state.formation
     effects: tuple[Effect, ...] = ()
     if formation is not None and formation.proposal != message.proposal and moment.now < formation.deadline:
@@ -154,6 +156,8 @@ def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Mom
         return _let_go(state, reply)
     if reply.sender not in forming.names:
         return Transition(state)
+    if reply.refusal == "different":
+        return _give_up(_warned(state, reply.sender), forming, Refusal.DIFFERENT, reply.sender)
     if reply.refusal == "configured":
         return _give_up(state, forming, Refusal.CONFIGURED, reply.sender, reply.configuration)
     if reply.refusal:
@@ -165,6 +169,17 @@ def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Mom
     if any(name not in forming.free for name in forming.names):
         return Transition(state)
     return _form(state, forming, moment)
+
+
+def bootstrap_differs(state: PeerState, message: FormCluster) -> bool:
+    """Whether we look for other peers than the sender wants in its cluster."""
+    bootstrap = state.bootstrap
+    return bootstrap is not None and set(bootstrap.names) != set(message.names)
+
+
+def _warned(state: PeerState, peer: str) -> PeerState:
+    bootstrap = state.bootstrap
+    return state if bootstrap is None else replace(state, bootstrap=replace(bootstrap, refused=peer))
 
 
 def _let_go(state: PeerState, reply: FormClusterReply) -> Transition:

@@ -31,7 +31,7 @@ __all__ = ["is_in", "on_join", "on_join_reply", "on_join_tick"]
 
 RETRY = 0.1
 """Seconds after which a peer that is not in asks again, and up to twice that."""
-FINAL = (JoinRefusal.REPLACED, JoinRefusal.FOREIGN)
+FINAL = (JoinRefusal.REPLACED, JoinRefusal.FOREIGN, JoinRefusal.UNEXPECTED)
 """Refusals that no waiting changes."""
 
 
@@ -61,6 +61,7 @@ def on_join_tick(state: PeerState, moment: Moment) -> Transition:
         receiver="",
         term=state.term,
         learner=joining.learner,
+        expected=joining.expected,
     )
     return Transition(state, (Send(target, message),))
 
@@ -105,6 +106,8 @@ def _why_not(state: PeerState, message: Join, moment: Moment) -> JoinRefusal:
     if not isinstance(role, Leader):
         return JoinRefusal.NO_LEADER
     member = state.configuration.members().get(message.sender)
+    if member is None and message.expected:
+        return JoinRefusal.UNEXPECTED
     if member is not None and member.incarnation != message.incarnation:
         if message.cluster:
             return JoinRefusal.REPLACED

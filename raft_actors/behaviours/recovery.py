@@ -13,7 +13,7 @@ from raft_actors.behaviours.transition import election_deadline, may_stand
 from raft_actors.protocol.configuration import Configuration, has_quorum
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.snapshot import Snapshot
-from raft_actors.protocol.state import LONG_AGO, Follower, Joining, PeerState
+from raft_actors.protocol.state import LONG_AGO, Bootstrap, Follower, Joining, PeerState
 from raft_actors.protocol.types import Ballot, Moment, Settings
 
 __all__ = ["recover"]
@@ -32,6 +32,7 @@ def recover(
     moment: Moment,
     snapshot: Snapshot | None = None,
     joining: Joining | None = None,
+    bootstrap: Bootstrap | None = None,
 ) -> PeerState:
     """The state after a start.
 
@@ -54,6 +55,7 @@ def recover(
         snapshot: the one whose state the machine has; ``None``: it begins with its first state, or, if the log does
             not begin with entry 1, with none at all.
         joining: whom it is to ask to let it in, unless its log says that it is a member.
+        bootstrap: with whom it is to form a cluster, unless it belongs to one.
     """
     known = snapshot.last.index if snapshot is not None else 0
     state = PeerState(
@@ -71,6 +73,7 @@ def recover(
         snapshot=snapshot,
         next_request=int(moment.now * 1e9 + moment.jitter * 1e6),
         joining=None if joining is None or _is_in(configurations, name, incarnation) else joining,
+        bootstrap=None if cluster else bootstrap,
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )
     alone = has_quorum(state.configuration, (name,)) and may_stand(state)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from raft_actors.behaviours import (
     applying,
+    bootstrap,
     candidate,
     follower,
     formation,
@@ -307,9 +308,10 @@ def _loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Transitio
 def _tick(state: PeerState, moment: Moment) -> Transition:
     """Whatever is due. Every deadline is looked at again here: a wake-up alone means nothing."""
     state, formed = formation.on_formation_tick(state, moment)
+    state, begun = bootstrap.on_bootstrap_tick(state, moment)
     state, asked = joining.on_join_tick(state, moment)
     state, effects = _role_tick(state, moment)
-    return Transition(state, formed + asked + effects)
+    return Transition(state, formed + begun + asked + effects)
 
 
 def _role_tick(state: PeerState, moment: Moment) -> Transition:

@@ -61,6 +61,7 @@ class Refusal(enum.Enum):
     UNREACHABLE = "a peer did not answer"
     CONFIGURED = "a peer belongs to a cluster already"
     NOT_A_MEMBER = "the peer asked is not among the members"
+    DIFFERENT = "the peer asked looks for other peers"
     REMOVED = "the peer asked is a member no more"
 
 

@@ -220,6 +220,7 @@ class Join(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """The sender wants to be a member, with a vote unless ``learner``; asked of any member."""
 
     learner: bool = False
+    expected: tuple[str, ...] = ()
 
 
 class JoinRefusal(enum.Enum):
@@ -232,6 +233,7 @@ class JoinRefusal(enum.Enum):
     NAME_TAKEN = "a living member has this name"
     REPLACED = "its store was replaced by another one of the same name"
     FOREIGN = "it belongs to another cluster"
+    UNEXPECTED = "the cluster there was formed of other peers than it was told to expect"
 
 
 class JoinReply(Header, frozen=True, gc=False, kw_only=True, tag=True):

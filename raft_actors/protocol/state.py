@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from raft_actors.protocol.beginnings import Bootstrap, Forming, Joining, Reserved
 from raft_actors.protocol.changes import Change
 from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration, Goal, Member
 from raft_actors.protocol.log import Log
-from raft_actors.protocol.messages import JoinRefusal
 from raft_actors.protocol.progress import Progress
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot, LogPosition, Settings
 
 __all__ = [
     "NEVER",
+    "Bootstrap",
     "Candidate",
     "Drift",
     "Follower",
@@ -217,55 +218,6 @@ class Drift(Struct, frozen=True, gc=False):
     pause: float = 0.0
 
 
-class Forming(Struct, frozen=True):
-    """This peer asks others to form ``proposal`` with it.
-
-    Attributes:
-        token: whom to answer.
-        proposal: id of the cluster to be.
-        names: its members-to-be.
-        free: who is free for it, with its incarnation.
-        deadline: when to give up.
-        retry: when to ask again who has not said that it is free.
-        busy: who said that it is free for another cluster.
-    """
-
-    token: int
-    proposal: str
-    names: tuple[str, ...]
-    free: dict[str, str]
-    deadline: float
-    retry: float
-    busy: frozenset[str] = frozenset()
-
-
-class Reserved(Struct, frozen=True):
-    """This unconfigured peer keeps itself free for ``proposal`` until ``deadline``."""
-
-    proposal: str
-    deadline: float
-
-
-class Joining(Struct, frozen=True):
-    """This peer wants to be a member of the cluster of ``seeds``, and asks them in turn.
-
-    Attributes:
-        seeds: names of members, never its own.
-        learner: it wants no vote.
-        retry: when to ask again.
-        turn: whom to ask next, counted along ``seeds``.
-        leader: who leads, as the last one asked said; asked first.
-        refusal: the last answer.
-    """
-
-    seeds: tuple[str, ...]
-    learner: bool = False
-    retry: float = LONG_AGO
-    turn: int = 0
-    leader: str | None = None
-    refusal: JoinRefusal | None = None
-
-
 class Receiving(Struct, frozen=True):
     """A snapshot that arrives piece by piece from the leader of the current term.
 
@@ -318,6 +270,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
         restoring: a snapshot that the log goes on from and the machine does not know yet.
         restored: its state is in memory, beside the machine.
         joining: it asks members of a cluster to let it in.
+        bootstrap: it looks for peers to form a cluster with.
         removed: it was told that it is no member since the configuration of this index; 0 if it was not.
         formation: a formation of a new cluster it takes part in.
         formed: token of the caller to tell when the first configuration commits, 0 if none.
@@ -360,6 +313,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
     restoring: Snapshot | None = None
     restored: bool = False
     joining: Joining | None = None
+    bootstrap: Bootstrap | None = None
     removed: int = 0
     formation: Forming | Reserved | None = None
     formed: int = 0

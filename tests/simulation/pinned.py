@@ -90,6 +90,7 @@ PINNED = {
     "a_joint_configuration_is_never_left": 4,
     "whoever_was_not_missed_yet_counts_for_a_joint_step": 85,
     "reads_wait_for_those_who_are_gone": 338,
+    "whoever_waits_at_a_removed_peer_is_forgotten": 1524,
     "who_wants_other_members_is_not_told": 0,
     "a_new_leader_reads_before_its_first_entry_is_committed": 2,
     "reads_do_not_wait_for_their_index": 0,

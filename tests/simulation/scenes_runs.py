@@ -223,7 +223,7 @@ def a_peer_does_not_start_from_a_sound_disk() -> None:
     node = cluster.nodes["s1"]
     node.crash()
     node.start = raises_storage_failed  # type: ignore[method-assign]
-    cluster.faults._restart(node)
+    cluster.faults.start(node)
 
 
 def raises_storage_failed() -> None:
@@ -233,14 +233,14 @@ def raises_storage_failed() -> None:
 @violates("liveness", "s1, s2, s3 did not start")
 def a_cluster_is_not_well_in_time() -> None:
     cluster = cluster_of()
-    cluster.faults._restart = lambda node: None  # type: ignore[method-assign]
+    cluster.faults.start = lambda node: None  # type: ignore[method-assign]
     cluster.run_until_well()
 
 
 @violates("liveness", "200000 steps after the last fault")
 def a_cluster_keeps_itself_busy_without_end() -> None:
     cluster = cluster_of()
-    cluster.faults._restart = lambda node: None  # type: ignore[method-assign]
+    cluster.faults.start = lambda node: None  # type: ignore[method-assign]
 
     def work(_: object) -> None:
         cluster.world.steps += 1000

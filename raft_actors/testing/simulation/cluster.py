@@ -45,6 +45,8 @@ MOVING = 120.0
 """Virtual seconds that it may take until the members are as they should be, one entry after the other."""
 BUSIEST = 200_000
 """Steps within which it has to be well, too: peers that keep each other busy without end are not."""
+LATEST = 3.0
+"""Virtual seconds until the last of the peers that find each other is started."""
 CALM = 1.5
 """Virtual seconds for which one leader has to stay, once it is well."""
 POLL = 0.1
@@ -106,7 +108,10 @@ class Cluster:
     def run_safely(self, steps: int) -> None:
         """The safety phase."""
         for node in self.nodes.values():
-            node.start()
+            if self.plan.bootstrap:
+                self.world.after(LATEST * self.members_rng.random(), self.faults.start, node)
+            else:
+                node.start()
         self.world.after(0.0, self._form)
         self.clients.begin()
         self.sessions.begin()
@@ -125,7 +130,7 @@ class Cluster:
         self.clients.calling = False
         self.faults.end()
         world = self.world
-        patience = PATIENCE + DRIFTING * self.plan.priorities + MOVING * self.plan.members
+        patience = PATIENCE + DRIFTING * self.plan.priorities + MOVING * self.plan.renews
         until, busiest = world.now + patience, world.steps + BUSIEST
         term, since, why = 0, world.now, None
         while world.now < until and world.steps < busiest:
@@ -151,7 +156,7 @@ class Cluster:
         if len(leaders) != 1:
             return f"{len(leaders)} peers lead: {self._standing()}"
         leader = leaders[0]
-        if self.plan.members:
+        if self.plan.renews:
             changing = why_members_differ(self, leader)
             if changing is not None:
                 return changing
@@ -175,7 +180,7 @@ class Cluster:
         """Those that can be as they should: not retired, and members."""
         index, configuration = committed(self)
         nodes = [node for node in self.nodes.values() if not node.retired]
-        return [node for node in nodes if is_member(node, configuration)] if index and self.plan.members else nodes
+        return [node for node in nodes if is_member(node, configuration)] if index and self.plan.renews else nodes
 
     def _why_not_fresh(self, leader: Node, able: list[Node]) -> str | None:
         """Ask a write of the leader and a read of everybody, again if they are turned away."""
@@ -250,7 +255,7 @@ class Cluster:
 
     def _form(self, _: object) -> None:
         """Somebody, sometimes two at a time, asks for the cluster until there is one."""
-        if any("cluster" in node.disk.meta for node in self.nodes.values()):
+        if self.plan.bootstrap or any("cluster" in node.disk.meta for node in self.nodes.values()):
             return
         rng = self.world.rng
         for name in rng.sample(self.founders, min(len(self.founders), rng.choice((1, 1, 2)))):

@@ -111,7 +111,7 @@ class Faults(NetworkFaults):
             node.clock.set_rate(1.0)
             node.recover_from_pause()
             if not node.up and not node.retired:
-                cluster.world.after(0.01, self._restart, node)
+                cluster.world.after(0.01, self.start, node)
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class Faults(NetworkFaults):
 
     def _may_lose(self, node: Node) -> bool:
         """Whether this peer may lose what it promised: a formed cluster, and a minority with it."""
-        if self._cluster.plan.members:
+        if self._cluster.plan.renews:
             return may_lose(self._cluster, node)
         nodes = self._cluster.nodes.values()
         lossy = sum(one.retired or one.disk.damaged or one.disk.files.damaged for one in nodes)
@@ -163,36 +163,37 @@ class Faults(NetworkFaults):
 
     def after_crash(self, node: Node) -> None:
         """A peer died."""
-        self._cluster.world.after(self._outage(), self._restart, node)
+        self._cluster.world.after(self._outage(), self.start, node)
 
     def after_stop(self, node: Node) -> None:
         """A peer stopped gracefully."""
-        self._cluster.world.after(self._outage(), self._restart, node)
+        self._cluster.world.after(self._outage(), self.start, node)
 
     def after_failure(self, node: Node, *, damaged: bool) -> None:
         """A peer stopped itself."""
         if damaged:
             self._retire(node)
         else:
-            self._cluster.world.after(0.1, self._restart, node)
+            self._cluster.world.after(0.1, self.start, node)
 
     def _retire(self, node: Node) -> None:
         if not node.disk.damaged:
             raise Violated("no peer fails", f"{node.name} takes its disk for damaged, which it is not")
         node.retired = True
         self._cluster.world.note(node.name, "retires")
-        if self._cluster.plan.members:
+        if self._cluster.plan.renews:
             self._replace_disk(node)
 
     def _replace_disk(self, node: Node) -> None:
         """It begins anew, with an empty disk; where members change, it may become one again, as somebody else."""
         node.wiped += 1
         node.disk = node.new_disk()
-        node.retired = not self._cluster.plan.members
+        node.retired = not self._cluster.plan.renews
         self._cluster.lost_at = self._cluster.world.now
         self.after_crash(node)
 
-    def _restart(self, node: Node) -> None:
+    def start(self, node: Node) -> None:
+        """Let a peer run, again or for the first time."""
         if node.up or (node.retired and not node.wiped):
             return
         try:
@@ -202,7 +203,7 @@ class Faults(NetworkFaults):
         except RaftError as error:
             if node.disk.failing == 0 and not node.disk.failed_once:
                 raise Violated("no peer fails", f"{node.name} cannot start: {error}") from error
-            self._cluster.world.after(0.1, self._restart, node)
+            self._cluster.world.after(0.1, self.start, node)
 
     def _stop(self) -> None:
         node = self._any()
@@ -269,7 +270,7 @@ class Faults(NetworkFaults):
             index = 0
         node.disk.damage(index, bit)
         self._cluster.world.note(node.name, "disk is damaged at", index)
-        if self._cluster.plan.members and node.up:  # it must notice before it is all that a cluster has
+        if self._cluster.plan.renews and node.up:  # it must notice before it is all that a cluster has
             self._cluster.lost_at = self._cluster.world.now
             node.crash()
             self.after_crash(node)
@@ -287,7 +288,7 @@ class Faults(NetworkFaults):
         """The newest snapshot is damaged; its peer dies, too, since it would not look at it while it runs."""
         node = self._any()
         snapshot = node.disk.snapshot
-        if snapshot is None or node.disk.damaged or self._cluster.plan.members or not self._may_lose(node):
+        if snapshot is None or node.disk.damaged or self._cluster.plan.renews or not self._may_lose(node):
             return
         if node.up:
             node.crash()

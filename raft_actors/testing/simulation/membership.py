@@ -134,7 +134,11 @@ def joining(node: Node) -> Joining | None:
     cluster = node.cluster
     dice = cluster.members_rng
     seeds = tuple(name for name in cluster.names if name != node.name)
-    if not seeds or not cluster.plan.members or not committed(cluster)[0] or dice.random() < 0.4:
+    if seeds and cluster.plan.bootstrap and node.name in cluster.founders:
+        return Joining(
+            tuple(name for name in cluster.founders if name != node.name) or seeds, expected=cluster.founders
+        )
+    if not seeds or not cluster.plan.renews or not committed(cluster)[0] or dice.random() < 0.4:
         return None
     return Joining(seeds, learner=dice.random() < 0.3)
 

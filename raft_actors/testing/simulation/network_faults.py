@@ -30,7 +30,8 @@ class NetworkFaults:
         def _any(self) -> Node: ...
         def _outage(self) -> float: ...
         def _long_outage(self) -> float: ...
-        def _restart(self, node: Node) -> None: ...
+        def start(self, node: Node) -> None:
+            """Let a peer run."""
 
     def _partition(self) -> None:
         """Cut links; some partitions flap, and come back several times."""
@@ -61,7 +62,7 @@ class NetworkFaults:
             node = self._cluster.nodes[name]
             if node.up:
                 node.crash()
-                world.after(0.01 * world.rng.random(), self._restart, node)
+                world.after(0.01 * world.rng.random(), self.start, node)
 
     def _faint(self) -> None:
         """The leader stands still while answers are under way to it, and is cut off before it goes on.
@@ -137,6 +138,6 @@ class NetworkFaults:
         world.note(node.name, "is exiled until", world.now + seconds)
         if node.up and world.rng.random() < 0.3:
             node.crash()
-            world.after(seconds, self._restart, node)
+            world.after(seconds, self.start, node)
         else:
             self._isolate((both_ways([node.name], self._cluster.names), seconds))

@@ -26,7 +26,7 @@ from raft_actors.machine_actor import Replica
 from raft_actors.protocol.effects import Compact, Load
 from raft_actors.protocol.events import Applied, Event, PeerDown, Persisted, Received, StopRequested
 from raft_actors.protocol.messages import AppendEntriesReply
-from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.state import Bootstrap, PeerState
 from raft_actors.protocol.types import Settings
 from raft_actors.snapshot_loading import load_newest
 from raft_actors.testing.simulation.clock import Clock
@@ -154,7 +154,11 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
             moment=self.clock.moment(),
             snapshot=snapshot,
             joining=joining(self),
+            bootstrap=Bootstrap(self.cluster.founders) if self._looks_for_others() else None,
         )
+
+    def _looks_for_others(self) -> bool:
+        return self.cluster.plan.bootstrap and self.name in self.cluster.founders
 
     def crash(self) -> None:
         """Die now: what a disk has under way is on it in part, or not at all."""

@@ -41,11 +41,12 @@ FAULTS = {
     "suspend": "whole machines stand still, and their clocks with them",
     "transfer": "callers want other leaders, and in every second run peers have priorities",
     "member": "callers want other members, of which only some are there at the beginning; lost disks come back empty",
+    "bootstrap": "peers form a cluster by themselves, and nobody asks them to; they are started one after the other",
     "repeat": "clients with sessions send each write several times",
 }
 """Every fault and what it does; ``simulate(faults=...)`` takes these names."""
 
-ADDED_LATER = ("suspend", "transfer", "repeat", "member")
+ADDED_LATER = ("suspend", "transfer", "repeat", "member", "bootstrap")
 """These are drawn with dice of their own: all the rest of what a seed stands for stays what it was."""
 NEEDED_FOR_LEASES = ("partition", "ambush", "faint")
 """Where leases are used, leaders have to be cut off: else nothing depends on them."""
@@ -92,6 +93,7 @@ class Plan:
         lulls: for two seconds out of four nobody writes, so that nobody falls behind.
         distrust: a new leader is written to at once, and whoever else believes to lead is asked to read.
         members: callers want other members.
+        bootstrap: those form it by themselves.
         founders: share of the peers that form the cluster.
         member_seed: of the dice for that.
         sessions: how many clients with sessions there are, beside the others.
@@ -134,10 +136,16 @@ class Plan:
     priorities: bool = False
     members: bool = False
     founders: float = 1.0
+    bootstrap: bool = False
     member_seed: int = 0
     sessions: int = 0
     session_seed: int = 0
     session_timeout: float = 3600.0
+
+    @property
+    def renews(self) -> bool:
+        """Whether a peer whose disk is lost comes back with an empty one."""
+        return self.members or self.bootstrap
 
 
 def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
@@ -147,7 +155,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         rng: the dice.
         allowed: names of ``FAULTS`` that may be switched on.
     """
-    later, sessions, members = (_other_dice(rng, number) for number in (1, 2, 3))
+    later, sessions, members, bootstrap = (_other_dice(rng, number) for number in (1, 2, 3, 4))
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
     settings = _draw_settings(rng)
     needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
@@ -170,6 +178,9 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     _draw_clients(rng, plan)
     _draw_sessions(sessions, plan, share, allowed)
     _draw_members(members, plan, share, allowed)
+    if bootstrap.random() < share and "bootstrap" in allowed:
+        plan.faults += ("bootstrap",)
+        plan.bootstrap = True
     return plan
 
 

@@ -94,7 +94,8 @@ class NodePorts:
     def formed(self, effect: ClusterFormed | ClusterRefused) -> None:
         """A request to form a cluster was answered."""
         self.cluster.world.note(self.name, "forms", effect)
-        self.cluster.formation_answered(self._node, effect)
+        if effect.token:
+            self.cluster.formation_answered(self._node, effect)
 
     def discarded(self, effect: Discard) -> None:
         """A message was refused."""
