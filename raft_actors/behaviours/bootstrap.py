@@ -28,7 +28,7 @@ from raft_actors.protocol.types import Moment
 
 __all__ = ["on_bootstrap_tick"]
 
-ATTEMPT = 5.0
+ATTEMPT = 2.0
 """Seconds after which a peer that asks gives up and begins anew, so that those who are free are not bound for ever."""
 
 

@@ -8,6 +8,7 @@
         | all are free: configuration entry 1 of term 1, cluster id = proposal; on disk; stands for election
         | RequestVote, AppendEntries of that cluster -> | joins it: the first thing that it stores
 
+Who asks for one cluster has given up any other that it asked for before, also if it was restarted in between.
 Nothing is stored anywhere until all have answered, so a refusal leaves no trace. Of two coordinators that meet, the
 lower name goes on, and asks again who kept itself free for the other. A peer that is free for one proposal answers no
 other until its time is up or it is let go, and the coordinator's time is up before that of anybody who answered it. The
@@ -115,13 +116,19 @@ def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> T
         return _answer(state, message, "different")
     formation = state.formation
     effects: tuple[Effect, ...] = ()
-    if formation is not None and formation.proposal != message.proposal and moment.now < formation.deadline:
+    if formation is not None and not _may_change(formation, message) and moment.now < formation.deadline:
         if not isinstance(formation, Forming) or message.sender > state.name:
             return _answer(state, message, "forming")
         state, effects = _give_up(state, formation, Refusal.FORMING, message.sender)
-    state = replace(state, formation=Reserved(message.proposal, moment.now + message.until))
+    state = replace(state, formation=Reserved(message.proposal, moment.now + message.until, message.incarnation))
     state, answered = _answer(state, message, "")
     return Transition(state, effects + answered)
+
+
+def _may_change(formation: Forming | Reserved, message: FormCluster) -> bool:
+    """Whether we are free for this proposal as well: the one who asks has given its earlier one up, by asking anew."""
+    again = isinstance(formation, Reserved) and formation.by == message.incarnation
+    return again or formation.proposal == message.proposal
 
 
 def _withdraw(state: PeerState, message: FormCluster) -> Transition:

@@ -34,10 +34,11 @@ class Forming(Struct, frozen=True):
 
 
 class Reserved(Struct, frozen=True):
-    """This unconfigured peer keeps itself free for ``proposal`` until ``deadline``."""
+    """This unconfigured peer keeps itself free for ``proposal`` until ``deadline``; the store ``by`` asked."""
 
     proposal: str
     deadline: float
+    by: str = ""
 
 
 class Bootstrap(Struct, frozen=True):

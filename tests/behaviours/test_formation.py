@@ -184,7 +184,7 @@ def test_a_free_peer_keeps_itself_free_and_stores_nothing() -> None:
     state, effects = take(unconfigured(), form_cluster("s2", "p", *NAMES))
     reply = only(effects, FormClusterReply)
     assert (reply.refusal, reply.incarnation) == ("", store("s1"))
-    assert state.formation == Reserved("p", NOW + 5.0)
+    assert state.formation == Reserved("p", NOW + 5.0, bench.store("s2"))
     assert bench.of_type(effects, Persist) == []
     assert next_deadline(state) == NOW + 5.0
     assert take(unconfigured(), form_cluster("s2", "p", *NAMES, until=0.5)).state.formation is not None
@@ -221,7 +221,7 @@ def test_of_two_coordinators_the_lower_name_goes_on() -> None:
     state, effects = take(higher, form_cluster("s1", "p", *NAMES, to="s2"))
     assert refusal(effects) == (Refusal.FORMING, "s1")
     assert only(effects, FormClusterReply).refusal == ""
-    assert state.formation == Reserved("p", NOW + 5.0)
+    assert state.formation == Reserved("p", NOW + 5.0, bench.store("s1"))
     assert [send.to for send in bench.of_type(effects, Send)] == ["s4", "s1"], "who was free for us is let go"
 
 

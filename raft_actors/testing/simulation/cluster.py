@@ -138,7 +138,7 @@ class Cluster:
             why = self._why_not_well()
             if why is None:
                 why = f"leaders change without a fault: {self._standing()}"
-                if term != (term := max(node.engine.state.term for node in self.nodes.values())):
+                if term != (term := max(node.engine.state.term for node in self._able())):
                     since = world.now
                 elif world.now >= since + CALM:
                     self._final_checks()
