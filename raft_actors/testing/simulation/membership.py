@@ -225,6 +225,8 @@ def why_members_differ(cluster: Cluster, leader: Node) -> str | None:
             return f"{node.name} did not answer who wants other members"
         if is_member(node, configuration) and state.configuration_index != index:
             return f"{node.name} has configuration {state.configuration_index}, not {index}"
-        if state.joining is not None and state.joining.retry != float("inf"):
+        joining = state.joining
+        found = joining is not None and any(name in configuration.members() for name in joining.seeds)
+        if joining is not None and found and joining.retry != float("inf"):
             return f"{node.name} is not in yet: {state.joining}"
     return None
