@@ -30,7 +30,9 @@ __all__ = [
     "SnapshotReader",
     "check",
     "file_name",
+    "frames_of",
     "is_ours",
+    "naming",
     "read_snapshot",
 ]
 
@@ -240,7 +242,7 @@ class SnapshotReader(io.BufferedReader):
             DamagedSnapshot: its beginning is damaged, or it is another snapshot.
         """
         try:
-            self._frames = _frames(snapshot_id, file)
+            self._frames = frames_of(snapshot_id, file.read)
             header = self._frames.header
             self._state = _State(snapshot_id, self._frames, file)
             super().__init__(self._state, 1 << 16)
@@ -297,7 +299,7 @@ class _State(io.RawIOBase):
 
     def _next(self) -> bool:
         """Check the next frame and keep it if it is of the state."""
-        with _naming(self._id):
+        with naming(self._id):
             frame = self._frames.next()
         if frame is None:
             self._ended = True
@@ -315,8 +317,8 @@ def check(snapshot_id: str, file: ReadableFile) -> Header:
     Raises:
         DamagedSnapshot: something is wrong with it.
     """
-    frames = _frames(snapshot_id, file)
-    with _naming(snapshot_id):
+    frames = frames_of(snapshot_id, file.read)
+    with naming(snapshot_id):
         while frame := frames.next():
             if frame[0] == LOG:
                 raise DamagedFrame("is a backup image")
@@ -333,9 +335,14 @@ def read_snapshot(name: str, file: ReadableFile) -> Snapshot | None:
     return snapshot if name == snapshot.id + SUFFIX else None
 
 
-def _frames(snapshot_id: str, file: ReadableFile) -> FrameReader:
-    with _naming(snapshot_id):
-        frames = FrameReader(file.read)
+def frames_of(snapshot_id: str, read: Callable[[int], bytes]) -> FrameReader:
+    """Begin to check a file that should be the snapshot of that id.
+
+    Raises:
+        DamagedSnapshot: its beginning is damaged, or it is another one.
+    """
+    with naming(snapshot_id):
+        frames = FrameReader(read)
         found = frames.header.snapshot.id
         if found != snapshot_id:
             raise DamagedFrame(f"is another one: {found}")
@@ -343,7 +350,7 @@ def _frames(snapshot_id: str, file: ReadableFile) -> FrameReader:
 
 
 @contextlib.contextmanager
-def _naming(snapshot_id: str) -> Iterator[None]:
+def naming(snapshot_id: str) -> Iterator[None]:
     """Say which snapshot is damaged."""
     try:
         yield

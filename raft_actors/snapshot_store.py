@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from msgspec.structs import replace
 
-from raft_actors.folders import Folder, ReadableFile
+from raft_actors.folders import Folder
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.snapshot_files import (
     DRAFT,
@@ -29,14 +29,11 @@ from raft_actors.snapshot_files import (
     read_snapshot,
 )
 from raft_actors.snapshot_format import Header
+from raft_actors.snapshot_sending import SentFiles
 
 __all__ = ["DamagedSnapshot", "SnapshotInput", "SnapshotOutput", "SnapshotReader", "SnapshotStore"]
 
 _TAKING, _RECEIVING = f"taken{DRAFT}", f"received{DRAFT}"
-_MOST_OPEN = 4
-"""More files than this are not kept open for sending."""
-_PATIENCE = 16
-"""How many removals a removed file waits for being asked for again."""
 
 
 class SnapshotStore:
@@ -51,7 +48,7 @@ class SnapshotStore:
         self._lock = threading.Lock()
         self._drafts: set[str] = set()
         self._known = {snapshot.id: snapshot for snapshot in self.found()}
-        self._sending = _OpenFiles(folder)
+        self._sending = SentFiles(folder)
 
     def create(self, snapshot: Snapshot, *, cluster: str, codec: str, version: int) -> SnapshotOutput:
         """Begin to take a snapshot.
@@ -91,7 +88,9 @@ class SnapshotStore:
         return SnapshotReader(snapshot_id, self.folder.open(file_name(snapshot_id)))
 
     def chunk(self, snapshot_id: str, offset: int, max_bytes: int) -> bytes | None:
-        """Return bytes of the file as they lie there, for sending; unchecked, as the receiver checks all of it.
+        """Return bytes of the file as they lie there, for sending.
+
+        They are checked on the way, once: the receiver would refuse a damaged snapshot only when it has all of it.
 
         A file of which something was sent goes on to be there for this method after it was removed, until ``sent``.
 
@@ -104,6 +103,7 @@ class SnapshotStore:
             The bytes, or ``None`` if the snapshot is gone.
 
         Raises:
+            DamagedSnapshot: it is damaged before the end of these bytes.
             OSError: the disk failed.
         """
         return self._sending.read(snapshot_id, offset, max_bytes)
@@ -216,54 +216,3 @@ class SnapshotStore:
         except BaseException:
             over(None)
             raise
-
-
-class _OpenFiles:
-    """Files that are being sent: they stay open, so that removing them does not hurt whoever is receiving them.
-
-    They are few, and a removed one that was not asked for while many others were removed is let go: its room on the
-    disk is wanted.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._files: dict[str, ReadableFile] = {}
-        self._removals = 0
-        self._wanted_at: dict[str, int] = {}
-
-    def read(self, snapshot_id: str, offset: int, count: int) -> bytes | None:
-        with self._lock:
-            file = self._files.get(snapshot_id)
-            if file is None:
-                try:
-                    file = self._folder.open(file_name(snapshot_id))
-                except FileNotFoundError:
-                    return None
-                if len(self._files) >= _MOST_OPEN:
-                    self._let_go(next(iter(self._files)))
-            self._files[snapshot_id] = self._files.pop(snapshot_id, file)  # the one in use longest ago comes first
-            self._wanted_at[snapshot_id] = self._removals
-            file.seek(offset)
-            return file.read(count)
-
-    def let_go(self, snapshot_id: str) -> None:
-        with self._lock:
-            self._let_go(snapshot_id)
-
-    def retire(self, known: Collection[str]) -> None:
-        with self._lock:
-            self._removals += 1
-            for snapshot_id in self._files.keys() - set(known):
-                if self._removals - self._wanted_at[snapshot_id] > _PATIENCE:
-                    self._let_go(snapshot_id)
-
-    def close(self) -> None:
-        with self._lock:
-            for snapshot_id in list(self._files):
-                self._let_go(snapshot_id)
-
-    def _let_go(self, snapshot_id: str) -> None:
-        file = self._files.pop(snapshot_id, None)
-        if file is not None:
-            file.close()

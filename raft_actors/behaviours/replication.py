@@ -202,11 +202,16 @@ def on_entries_loaded(state: PeerState, event: EntriesLoaded, moment: Moment) ->
 
 
 def on_chunk_loaded(state: PeerState, event: ChunkLoaded, moment: Moment) -> Transition:
-    """A piece of our snapshot was read for a follower."""
+    """A piece of our snapshot was read for a follower. If it cannot be read, another snapshot is wanted.
+
+    It is taken as soon as there is an entry more: one of the same place would be the same one for a follower.
+    """
     role = state.role
     progress = role.progress.get(event.reader) if isinstance(role, Leader) else None
     if not isinstance(role, Leader) or progress is None:
         return Transition(state)
+    if event.data is None and state.snapshot is not None and state.snapshot.id == event.id:
+        state = replace(state, snapshot_wanted=max(state.snapshot_wanted, state.snapshot_index + 1))
     effects: list[Effect] = []
     progress = sending.send_chunk(state, event, progress, moment, effects)
     role = replace(role, progress={**role.progress, event.reader: progress})

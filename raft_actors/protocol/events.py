@@ -157,7 +157,7 @@ class SnapshotRecorded(Struct, frozen=True):
 
 
 class ChunkLoaded(Struct, frozen=True):
-    """A piece of a snapshot's file, for a follower; ``data`` is ``None`` if the file is gone or unreadable."""
+    """A piece of a snapshot's file, for a follower; ``data`` is ``None`` if the file is gone or damaged."""
 
     reader: str
     id: str

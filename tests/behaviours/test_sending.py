@@ -197,10 +197,21 @@ def test_if_the_file_is_gone_the_newest_snapshot_is_sent() -> None:
     assert only(effects, InstallSnapshot).last == LogPosition(2, 7)
 
 
-def test_a_newest_snapshot_that_cannot_be_read_is_tried_again_later() -> None:
-    state, effects = take(take(leader(), REFUSED).state, loaded(0, None))
+def test_in_the_place_of_a_newest_snapshot_that_cannot_be_read_another_is_taken() -> None:
+    before = take(leader(), REFUSED).state
+    state, effects = take(before, loaded(0, None))
+    assert only(effects, Capture).last.index == state.handed > state.snapshot_index
+    assert reads(take(state, Tick(), at(NOW + 0.2)).effects) == [0]  # it may have been a passing error
+    assert take(before, loaded(0)).state.capturing is None
+
+
+def test_if_nothing_was_applied_since_another_is_taken_later() -> None:
+    before = take(leader(), REFUSED).state
+    assert before.snapshot is not None
+    before = replace(before, snapshot=snapshot(LogPosition(2, before.handed), before.snapshot.id))
+    state, effects = take(before, loaded(0, None))
     assert effects == ()
-    assert reads(take(state, Tick(), at(NOW + 0.2)).effects) == [0]
+    assert state.snapshot_wanted == state.snapshot_index + 1
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raft_actors.folders import Folder, MemoryFolder
 from raft_actors.log_store import LogStore
 from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
 from raft_actors.protocol.effects import Persist
@@ -31,6 +32,12 @@ def foreign(index: int, *, term: int = 1, chain: int = 4711) -> Snapshot:
     return Snapshot(f"feed-{index}", LogPosition(term, index), chain, T0 + index, 1, CONFIGURATION)
 
 
+def replanted(folder: Folder, name: str, data: bytes) -> None:
+    """Put other bytes in the place of a file."""
+    with folder.create(name) as file:
+        file.write(data)
+
+
 def taken(snapshots: SnapshotStore, snapshot: Snapshot, state: bytes | None = None) -> Snapshot:
     """Take a snapshot, whole and durable."""
     output = snapshots.create(snapshot, cluster="c1", codec="plain", version=3)
@@ -40,8 +47,6 @@ def taken(snapshots: SnapshotStore, snapshot: Snapshot, state: bytes | None = No
 
 def file_of(snapshot: Snapshot, state: bytes | None = None) -> bytes:
     """The bytes of a snapshot's file, as another peer would send them."""
-    from raft_actors.folders import MemoryFolder
-
     elsewhere = SnapshotStore(MemoryFolder())
     made = taken(elsewhere, snapshot, state)
     data = elsewhere.chunk(made.id, 0, made.size)

@@ -142,3 +142,24 @@ def test_a_peer_that_lost_its_only_snapshot_gets_that_of_its_leader(trailing: in
         cluster.write(("set", "after", 1))
         cluster.eventually(lambda: len(cluster.state(lost)) == 21, 5.0)
         assert cluster.state(lost) == cluster.state(cluster.leader())
+
+
+def test_a_leader_whose_snapshot_is_damaged_takes_another_for_its_follower(tmp_path: Path) -> None:
+    with Cluster(KV, 3, config=raft.Config(trailing_entries=0), data_dir=tmp_path) as cluster:
+        leader = cluster.leader()
+        assert leader is not None
+        behind = next(name for name in cluster.names if name != leader)
+        cluster.stop(behind)
+        for number in range(20):
+            cluster.write(("set", number, "x" * 100))
+        raft.snapshot(leader)
+        for file in (tmp_path / leader / "snapshots").iterdir():
+            damage(file)
+        cluster.start(behind)
+        cluster.write(("set", "after", 1))
+
+        def caught_up() -> bool:
+            cluster.write(("set", "again", 1))
+            return len(cluster.state(behind)) == 22
+
+        cluster.eventually(caught_up, 10.0)

@@ -15,24 +15,9 @@ from msgspec.structs import replace
 from raft_actors.folders import DiskFolder, Folder, MemoryFolder
 from raft_actors.snapshot_format import FRAME_BYTES, VERSION, DamagedFrame, FrameReader, FrameWriter, Header
 from raft_actors.snapshot_store import DamagedSnapshot, SnapshotStore
-from tests.storage.snapshot_tools import file_of, foreign, received, state_at, taken
+from tests.storage.snapshot_tools import file_of, foreign, received, replanted, state_at, taken
 
 SMALL = b"a small state"
-
-
-@pytest.fixture(params=["memory", "disk"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    return MemoryFolder() if request.param == "memory" else DiskFolder(tmp_path / "made" / "snapshots")
-
-
-@pytest.fixture
-def snapshots(folder: Folder) -> SnapshotStore:
-    return SnapshotStore(folder)
-
-
-def replanted(folder: Folder, name: str, data: bytes) -> None:
-    with folder.create(name) as file:
-        file.write(data)
 
 
 def test_a_file_is_made_of_these_very_bytes() -> None:
@@ -260,49 +245,6 @@ def test_what_is_given_up_leaves_nothing_and_takes_nothing_more(folder: Folder, 
         output.write(state_at(9))
 
 
-def test_a_snapshot_that_is_being_sent_survives_its_removal(snapshots: SnapshotStore) -> None:
-    made = taken(snapshots, foreign(9))
-    whole = file_of(foreign(9))
-    assert snapshots.chunk(made.id, 0, 100) == whole[:100]
-    snapshots.supersede(foreign(10), 10)
-    assert snapshots.found() == []
-    assert snapshots.chunk(made.id, 100, 1 << 20) == whole[100:]
-    assert snapshots.chunk(made.id, made.size, 100) == b""
-    snapshots.sent(made.id)
-    assert snapshots.chunk(made.id, 0, 100) is None
-
-
-def test_a_removed_snapshot_that_nobody_asks_for_is_let_go_in_the_end(snapshots: SnapshotStore) -> None:
-    forgotten, wanted = taken(snapshots, foreign(1)), taken(snapshots, foreign(2))
-    snapshots.chunk(forgotten.id, 0, 100)
-    for index in range(3, 25):
-        assert snapshots.chunk(wanted.id, 0, 100)
-        taken(snapshots, foreign(index))
-        snapshots.supersede(foreign(index), index)
-    assert snapshots.chunk(wanted.id, 0, 100)
-    assert snapshots.chunk(forgotten.id, 0, 100) is None
-
-
-def test_a_snapshot_that_was_never_here_has_no_chunks(snapshots: SnapshotStore) -> None:
-    assert snapshots.chunk("feed-9", 0, 100) is None
-
-
-def test_few_files_stay_open_for_sending(snapshots: SnapshotStore) -> None:
-    for index in range(1, 10):
-        made = taken(snapshots, foreign(index), SMALL)
-        assert snapshots.chunk(made.id, 0, 8) == b"RAFTSNAP"
-    assert len(snapshots._sending._files) <= 4
-    snapshots.close()
-    assert not snapshots._sending._files
-
-
-def test_a_snapshot_that_is_taken_again_is_sent_as_it_is_now(snapshots: SnapshotStore) -> None:
-    made = taken(snapshots, foreign(9), SMALL)
-    assert snapshots.chunk(made.id, 0, made.size) == file_of(foreign(9), SMALL)
-    again = taken(snapshots, foreign(9), b"another state")
-    assert snapshots.chunk(made.id, 0, again.size) == file_of(foreign(9), b"another state")
-
-
 def test_only_older_snapshots_are_dropped_and_nothing_that_is_under_way(
     folder: Folder, snapshots: SnapshotStore
 ) -> None:
@@ -377,24 +319,3 @@ def test_a_disk_that_is_full_leaves_no_file(tmp_path: Path, monkeypatch: pytest.
             output.commit()
     assert not list(tmp_path.iterdir())
     taken(snapshots, foreign(9))
-
-
-def test_a_snapshot_is_sent_while_another_is_taken_and_old_ones_go(tmp_path: Path) -> None:
-    snapshots = SnapshotStore(DiskFolder(tmp_path))
-    made = taken(snapshots, foreign(1))
-    whole = file_of(foreign(1))
-    wrong: list[object] = []
-
-    def send() -> None:
-        for _ in range(30):
-            pieces = [snapshots.chunk(made.id, offset, 9999) for offset in range(0, made.size, 9999)]
-            if b"".join(piece or b"" for piece in pieces) != whole:
-                wrong.append(pieces)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    for index in range(2, 12):
-        taken(snapshots, foreign(index))
-        snapshots.supersede(foreign(index), 2)
-    sender.join()
-    assert not wrong
