@@ -111,17 +111,6 @@ def whoever_wants_a_snapshot_is_told_again_and_again(honest: Any) -> Any:
     return lambda state: Transition(state, honest(state).effects)
 
 
-@defect("own", f"{TAKING}:request")
-def a_request_waits_after_a_failure(honest: Any) -> Any:
-    """Who asks for a snapshot after one failed waits for entries that perhaps nobody writes."""
-
-    def request(state: Any, event: Any) -> Any:
-        done = honest(state, event)
-        return done._replace(state=replace(done.state, no_snapshot_before=state.no_snapshot_before))
-
-    return request
-
-
 # -- starting ----------------------------------------------------------------------------------------------------------
 
 
