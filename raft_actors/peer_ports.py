@@ -207,6 +207,8 @@ def _why_not_saved(name: str, error: Exception | None) -> RaftError:
         failure = StorageFailed(f"peer {name!r} could not write a snapshot: {error}")
         failure.__cause__ = error
         return failure
+    if isinstance(error, CommandFailed):
+        return error
     if isinstance(error, RaftError) or error is None:
         unknown = OutcomeUnknown(f"peer {name!r} could not take a snapshot: {error}")
         unknown.__cause__ = error

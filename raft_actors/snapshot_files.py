@@ -82,7 +82,12 @@ class _Draft:
         folder: where.
         name: of the temporary file.
         done: called when it is over, with the snapshot, or ``None`` if there is none.
+
+    Attributes:
+        failure: the error of the disk while it was written, if there was one.
     """
+
+    failure: OSError | None = None
 
     def __init__(self, folder: Folder, name: str, done: Callable[[Snapshot | None], None]) -> None:
         self._folder = folder
@@ -107,11 +112,15 @@ class _Draft:
     def _write(self, data: bytes) -> None:
         if self._over:
             raise ValueError("the snapshot is finished or given up")
-        self._file.write(data)
-        self._size += len(data)
-        if self._size - self._synced >= SYNC_BYTES:
-            self._file.sync()
-            self._synced = self._size
+        try:
+            self._file.write(data)
+            self._size += len(data)
+            if self._size - self._synced >= SYNC_BYTES:
+                self._file.sync()
+                self._synced = self._size
+        except OSError as error:
+            self.failure = error
+            raise
 
     def _finish(self, snapshot: Snapshot) -> Snapshot:
         """Give the synced file its name, durably."""

@@ -18,7 +18,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
-from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, RaftError
+from raft_actors.errors import CommandFailed, CorruptLog, Incompatible, InvariantViolated, RaftError
 from raft_actors.mailbox import Envelope, InboxActor, WorkChannel
 from raft_actors.protocol.effects import Capture, DropChunks, LoadChunk, Restore, SnapshotWork, StoreChunk
 from raft_actors.protocol.events import ChunkLoaded, ChunkStored, SnapshotFailed, SnapshotLoaded, SnapshotWritten
@@ -153,11 +153,20 @@ class Keeper:
                 raise ValueError("the peer ends")
             for part in saving.sessions.dump(self._replica.sessions.encoded):
                 output.sessions(part)
-            self._replica.dump(saving.image, output)
+            self._dump(saving, output)
             return output.commit()
         finally:
             output.abort()
             self._output = None
+
+    def _dump(self, saving: Saving, output: SnapshotOutput) -> None:
+        """Let the machine write; an ``OSError`` of its own is no failure of our disk."""
+        try:
+            self._replica.dump(saving.image, output)
+        except OSError as error:
+            if error is output.failure:
+                raise
+            raise CommandFailed.because(error) from error
 
     def _failed(self, error: Exception) -> None:
         self.failure = error

@@ -89,13 +89,18 @@ def test_an_unconfigured_peer_has_nothing_to_save(tmp_path: Path) -> None:
     raft.stop("p1")
 
 
-def test_a_machine_that_cannot_be_saved_fails_the_snapshot_and_nothing_else(slow: type[Slow], tmp_path: Path) -> None:
-    slow.problem = ValueError("not today")
+@pytest.mark.parametrize("problem", [ValueError("not today"), OSError(errno.EIO, "not today")], ids=["bad", "its disk"])
+def test_a_machine_that_cannot_be_saved_fails_the_snapshot_and_nothing_else(
+    problem: Exception, slow: type[Slow], tmp_path: Path
+) -> None:
+    """An ``OSError`` of the user's code is no failure of our disk."""
+    slow.problem = problem
     slow.gate.set()
     with Cluster(slow, config=SELDOM, data_dir=tmp_path) as cluster:
         fill(cluster, 10)
-        with pytest.raises(raft.CommandFailed, match="not today"):
+        with pytest.raises(raft.CommandFailed, match="not today") as raised:
             raft.snapshot("s1")
+        assert type(raised.value.__cause__) is type(problem)
         fill(cluster, 10)
         cluster.converged()
         assert not snapshot_files(tmp_path, "s1")
