@@ -41,6 +41,7 @@ MARKS = {
     "exile": [" is exiled until "],
     "snapshot": [" is asked for a snapshot"],
     "suspend": [" is suspended until "],
+    "bootstrap": [" Join "],
     "member": [" is asked for members ", " answers who asked for members ", "refusal=None"],
     "repeat": [" has session ", " repeats "],
     "transfer": [" is asked to let lead ", " answers who asked for a leader ", "refusal=None"],

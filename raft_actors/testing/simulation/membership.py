@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from raft_actors.behaviours.transition import is_removed
 from raft_actors.protocol.changes import AddMember, Change, RemoveMember, SetMembers, is_so
 from raft_actors.protocol.configuration import Configuration, Member, decode
 from raft_actors.protocol.effects import ChangeAnswer
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.events import ChangeRequested
-from raft_actors.protocol.state import Joining, Leader
+from raft_actors.protocol.state import Joining, Leader, PeerState
 from raft_actors.testing.simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -214,6 +215,11 @@ def _half(members: tuple[Member, ...]) -> set[tuple[str, str]]:
     return {(member.name, member.incarnation) for member in members}
 
 
+def _could_know(state: PeerState, configuration: Configuration) -> bool:
+    """Whether a peer that is out knows somebody to ask who is not."""
+    return any(configuration.has(one.name, one.incarnation) for one in state.configuration.voters)
+
+
 def why_members_differ(cluster: Cluster, leader: Node) -> str | None:
     """What is wrong still: everybody who is a member has the same committed configuration, and no change is left."""
     index, configuration = committed(cluster)
@@ -225,6 +231,8 @@ def why_members_differ(cluster: Cluster, leader: Node) -> str | None:
             return f"{node.name} did not answer who wants other members"
         if is_member(node, configuration) and state.configuration_index != index:
             return f"{node.name} has configuration {state.configuration_index}, not {index}"
+        if not is_member(node, configuration) and _could_know(state, configuration) and not is_removed(state):
+            return f"{node.name} was not told that it is out"
         joining = state.joining
         found = joining is not None and any(name in configuration.members() for name in joining.seeds)
         if joining is not None and found and joining.retry != float("inf"):
