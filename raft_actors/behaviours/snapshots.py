@@ -38,13 +38,15 @@ __all__ = [
 
 RETRY_SHARE = 8
 """After a failure the next snapshot is tried when another eighth of the threshold was applied."""
+RETRY_AFTER = 5.0
+"""Or after so many seconds, if a follower that lost its state wants one."""
 STOP_SHARE = 10
 """A graceful stop takes a snapshot first if so large a part of the threshold (a tenth) would be applied again."""
 HELD = 4
 """How many thresholds of entries are kept at most for followers that are being brought up to date."""
 
 
-def take_if_due(state: PeerState) -> Transition:
+def take_if_due(state: PeerState, moment: Moment) -> Transition:
     """Begin a snapshot if it is time. Runs at the end of every step, and is cheap when there is nothing to do."""
     settings, unsaved = state.settings, state.handed - state.snapshot_index
     due = (
@@ -52,7 +54,7 @@ def take_if_due(state: PeerState) -> Transition:
         or state.unsaved_bytes >= settings.snapshot_threshold_bytes
         or state.snapshot_wanted > state.snapshot_index
     )
-    if not due or unsaved <= 0 or state.capturing is not None or state.handed < state.no_snapshot_before:
+    if not due or unsaved <= 0 or state.capturing is not None or _just_failed(state, moment):
         return Transition(state)
     last = state.log.position_at(state.handed)
     if last is None:  # the machine's state is on its way
@@ -60,6 +62,13 @@ def take_if_due(state: PeerState) -> Transition:
     index, configuration = configuration_at(state.configurations, last.index)
     state = replace(state, capturing=last, unsaved_bytes=0)
     return Transition(state, (Capture(last, index, configuration),))
+
+
+def _just_failed(state: PeerState, moment: Moment) -> bool:
+    """Whether it is too early after a failure. Where nobody writes, a follower that wants one is not kept for ever."""
+    if state.snapshot_wanted > state.snapshot_index and moment.now >= state.snapshot_retry:
+        return False
+    return state.handed < state.no_snapshot_before
 
 
 def configuration_at(configurations: tuple[tuple[int, Configuration], ...], index: int) -> tuple[int, Configuration]:
@@ -141,12 +150,19 @@ def answer_callers(state: PeerState) -> Transition:
     return Transition(replace(state, snapshot_callers=waiting), effects)
 
 
-def on_snapshot_failed(state: PeerState) -> Transition:
+def on_snapshot_failed(state: PeerState, moment: Moment) -> Transition:
     """Go on without it, with a longer log, and try again later. Who has what was asked for all the same is told so."""
     later = state.handed + max(1, state.settings.snapshot_threshold // RETRY_SHARE)
     state, answers = answer_callers(state)
     failed = tuple(SnapshotAnswer(token, None) for _, token in state.snapshot_callers)
-    state = replace(state, capturing=None, no_snapshot_before=later, snapshot_callers=(), snapshot_wanted=0)
+    state = replace(
+        state,
+        capturing=None,
+        no_snapshot_before=later,
+        snapshot_retry=moment.now + RETRY_AFTER,
+        snapshot_callers=(),
+        snapshot_wanted=0,
+    )
     return Transition(state, (*answers, *failed))
 
 

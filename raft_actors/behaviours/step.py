@@ -107,7 +107,7 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
         after, moved = reconfiguring.advance(after, after.role, moment)
         effects += moved
     after, handed = applying.hand_over(after)
-    after, taken = snapshots.take_if_due(after)
+    after, taken = snapshots.take_if_due(after, moment)
     effects += handed + taken
     if after.stop_after_snapshot is not None:
         after, stopped = handover.stop_when_saved(after, moment)
@@ -182,7 +182,7 @@ def _snapshot(
         case SnapshotRecorded():
             return snapshots.on_snapshot_recorded(state, event)
         case SnapshotFailed():
-            return snapshots.on_snapshot_failed(state)
+            return snapshots.on_snapshot_failed(state, moment)
         case _:
             assert_never(event)
 

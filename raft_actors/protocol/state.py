@@ -264,7 +264,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
         unsaved_bytes: bytes of the entries handed to the machine since a snapshot was taken last.
         capturing: the snapshot that is being taken will cover this position.
         snapshot_wanted: a snapshot of this index or later is wanted before the usual time.
-        no_snapshot_before: after a failure: no snapshot is taken before so much is handed to the machine.
+        no_snapshot_before: after a failure: no snapshot is taken before so much is handed to the machine,
+        snapshot_retry: or, if somebody wants one, before that time.
         snapshot_callers: ``(index, token)`` of those who wait for a durable snapshot of at least that index.
         receiving: a snapshot that arrives from the leader.
         restoring: a snapshot that the log goes on from and the machine does not know yet.
@@ -308,6 +309,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
     capturing: LogPosition | None = None
     snapshot_wanted: int = 0
     no_snapshot_before: int = 0
+    snapshot_retry: float = LONG_AGO
     snapshot_callers: tuple[tuple[int, int], ...] = ()
     receiving: Receiving | None = None
     restoring: Snapshot | None = None

@@ -134,8 +134,8 @@ def cuts_the_log_before_the_snapshot_is_durable(patch: pytest.MonkeyPatch) -> No
     """BUG-53."""
     honest = snapshots.take_if_due
 
-    def early(state: PeerState) -> Transition:
-        state, effects = honest(state)
+    def early(state: PeerState, moment: Moment) -> Transition:
+        state, effects = honest(state, moment)
         for one in effects:
             if isinstance(one, Capture):
                 whole = Snapshot("not yet", one.last)

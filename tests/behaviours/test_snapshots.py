@@ -7,6 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.behaviours.snapshots import RETRY_AFTER
 from raft_actors.protocol.configuration import Configuration, encode
 from raft_actors.protocol.effects import Capture, Compact, Effect, ReadyToStop, SnapshotAnswer
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -101,6 +102,19 @@ def test_a_failure_is_tried_again_later() -> None:
     state, effects = commit(state, 109)
     assert captures(effects) == []
     assert captures(commit(state, 110)[1]) == [110]
+
+
+def test_a_follower_that_lost_its_state_has_it_tried_again_after_a_while_though_nobody_writes() -> None:
+    leads = bench.leader(commit=2)
+    lost = replace(bench.ack("s2", 2, 2), wants=1)
+    state, effects = take(leads, lost)
+    assert captures(effects) == [2]
+    state, taken = take(state, SnapshotFailed()).state, {}
+    for beat in range(110):
+        now = at(NOW + beat * 0.05)
+        state, effects = take(take(state, Tick(), now).state, lost, now)
+        taken.update({beat: index for index in captures(effects)})
+    assert taken == {RETRY_AFTER / 0.05: 2}
 
 
 def test_nothing_applied_needs_no_snapshot() -> None:

@@ -135,5 +135,5 @@ PINNED = {
     "a_state_is_adopted_before_it_is_recorded": 3,
     "an_install_that_failed_is_acknowledged": 68,
     "an_install_is_acknowledged_before_it_is_recorded": 3,
-    "of_two_loaded_states_only_the_later_is_kept": 621,
+    "of_two_loaded_states_only_the_later_is_kept": 352,
 }

@@ -21,7 +21,7 @@ from raft_actors.protocol.messages import AppendEntriesReply
 from raft_actors.protocol.progress import Progress, ProgressState
 from raft_actors.protocol.types import NOWHERE, LogPosition, Moment
 from raft_actors.testing.simulation import Ledger, simulate
-from tests.behaviours.bench import peer
+from tests.behaviours.bench import at, peer
 from tests.simulation.planting import planted
 
 SEARCHED = 300
@@ -131,7 +131,7 @@ def test_small_batches_that_overtake_each_other_do_not_keep_a_cluster_busy() -> 
 
 def test_whoever_asks_for_a_snapshot_after_one_failed_does_not_wait_for_entries() -> None:
     """Seed 36: the next attempt was due after more entries, but nobody wrote any."""
-    failed = on_snapshot_failed(peer(terms=(1, 1), commit=2)).state
-    assert take_if_due(failed).effects == ()
+    failed = on_snapshot_failed(peer(terms=(1, 1), commit=2), at()).state
+    assert take_if_due(failed, at()).effects == ()
     asked = request(failed, SnapshotRequested(1)).state
-    assert [type(effect) for effect in take_if_due(asked).effects] == [Capture]
+    assert [type(effect) for effect in take_if_due(asked, at()).effects] == [Capture]
