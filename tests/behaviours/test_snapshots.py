@@ -113,8 +113,9 @@ def test_a_follower_that_lost_its_state_has_it_tried_again_after_a_while_though_
     state, taken = take(state, SnapshotFailed()).state, []
     for beat in range(110):
         now = at(NOW + beat * 0.05)
-        state, effects = take(take(state, Tick(), now).state, lost, now)
-        taken += [beat * 0.05] * len(captures(effects))
+        for event in (Tick(), lost):
+            state, effects = take(state, event, now)
+            taken += [beat * 0.05] * len(captures(effects))
     assert taken == [pytest.approx(RETRY_AFTER, abs=0.051)]
 
 
