@@ -5,7 +5,8 @@ import random
 import pytest
 
 from raft_actors import machines
-from raft_actors.machines import KV, Counter, Echo, Stack
+from raft_actors.machines import KV, Counter, Echo, Lock, Queue, Stack
+from raft_actors.state_machine import Context
 
 ALL = [getattr(machines, name) for name in machines.__all__]
 
@@ -16,8 +17,11 @@ class Driver:
     def __init__(self, kind) -> None:
         self.machine = kind()
         self.state = self.machine.init("s1")
+        self.index = 10
 
-    def write(self, command):
+    def write(self, command, *, time: float = 0.0):
+        self.index += 1
+        self.machine.context = Context(self.index, 1, time)
         reply, self.state = self.machine.handle_write(command, self.state)
         return reply
 
@@ -70,6 +74,62 @@ def test_kv_compares_and_sets() -> None:
     assert kv.write(("cas", "k", 2, 3)) is False
     assert kv.write(("cas", "k", 1, 3)) is True
     assert kv.read(("get", "k")) == 3
+
+
+def test_a_queue_gives_each_item_once_in_order() -> None:
+    queue = Driver(Queue)
+    assert queue.write("get") is None
+    assert [queue.write(("put", number)) for number in range(500)] == list(range(1, 501))
+    assert [queue.write("get") for _ in range(500)] == list(range(500))
+    assert queue.read("len") == 0
+    assert queue.write("get") is None
+    assert len(queue.state["items"]) <= 2 * 64, "what was taken is let go"
+
+
+def test_one_owner_has_a_lock_until_it_releases_it() -> None:
+    lock = Driver(Lock)
+    assert lock.write(("acquire", "a", "x", 5.0)) == 11
+    assert lock.write(("acquire", "a", "y", 5.0)) is None
+    assert lock.write(("acquire", "b", "y", 5.0)) == 13
+    assert lock.read(("holder", "a")) == ("x", 11)
+    assert lock.write(("release", "a", 13)) is False
+    assert lock.write(("release", "a", 11)) is True
+    assert lock.write(("release", "a", 11)) is False
+    assert lock.read(("holder", "a")) is None
+    assert lock.write(("acquire", "a", "y", 5.0)) == 17
+
+
+def test_a_lease_that_is_over_is_lost_and_the_next_token_is_higher() -> None:
+    lock = Driver(Lock)
+    old = lock.write(("acquire", "a", "x", 5.0), time=100.0)
+    assert lock.write(("acquire", "a", "y", 5.0), time=104.9) is None
+    new = lock.write(("acquire", "a", "y", 5.0), time=105.0)
+    assert new > old
+    assert lock.write(("refresh", "a", old, 5.0), time=105.1) is False
+    assert lock.write(("release", "a", old), time=105.1) is False
+    assert lock.read(("holder", "a")) == ("y", new)
+
+
+def test_a_lease_is_made_longer_in_time_only() -> None:
+    lock = Driver(Lock)
+    token = lock.write(("acquire", "a", "x", 5.0), time=100.0)
+    assert lock.write(("refresh", "a", token, 5.0), time=104.0) is True
+    assert lock.write(("acquire", "a", "x", 5.0), time=108.0) == token, "asked twice: the same"
+    assert lock.write(("refresh", "a", token, 5.0), time=112.9) is True
+    assert lock.write(("refresh", "a", token, 5.0), time=117.9) is False, "nobody took it, but it is over"
+
+
+def test_leases_that_are_over_do_not_pile_up() -> None:
+    lock = Driver(Lock)
+    for number in range(1000):
+        lock.write(("acquire", number, "x", 1.0), time=float(number))
+    assert len(lock.state["leases"]) < 10
+
+
+@pytest.mark.parametrize("ttl", [0, -1.0, float("inf"), float("nan"), "1", True])
+def test_a_lease_has_a_sensible_length(ttl) -> None:
+    with pytest.raises((TypeError, ValueError), match="ttl must be"):
+        Driver(Lock).write(("acquire", "a", "x", ttl))
 
 
 def test_a_counter_counts_up_and_down() -> None:

@@ -39,8 +39,8 @@ NOT_PLANTED: dict[int, str] = {
     5: "tests/storage/test_log_store_crashes.py::test_a_power_cut_between_any_two_steps_loses_nothing_on_rocksdb",
     6: "tests/storage/test_log_store_crashes.py::test_a_power_cut_between_any_two_steps_loses_nothing_on_rocksdb",
     7: "tests/storage/test_log_store_damage.py::test_a_mangled_lmdb_file_is_reported_and_this_process_lives",
-    # Locks with fencing tokens: nothing in the log or the rules; a machine of that kind is not offered yet.
-    42: "waits for the machine Lock",
+    # Locks with fencing tokens: nothing in the log or the rules, but in a machine.
+    42: "tests/public_api/test_machines.py::test_a_lease_that_is_over_is_lost_and_the_next_token_is_higher",
     61: "tests/threads/test_membership.py::test_a_peer_whose_disk_was_wiped_is_added_as_a_new_one",
     # Real threads, real memory, real processes.
     72: "tests/threads/test_answers.py::test_the_number_of_unfinished_requests_is_bounded",
