@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from pathlib import Path
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.protocol.snapshot import Snapshot
     from raft_actors.protocol.state import PeerState
+    from raft_actors.store_opening import Recovered
 
 __all__ = ["open_peer", "settings_of"]
+
+logger = logging.getLogger("raft_actors")
 
 ADAPTERS: dict[str, Callable[[Any], Any]] = {
     "lmdb": LMDBAdapter,
@@ -114,8 +118,18 @@ def _other_owner(machine: StateMachine[Any, Any], name: str) -> str | None:
     return next((owner for owner in owners if owner != name), None)
 
 
+def _compare(name: str, recovered: Recovered, beginning: Beginning) -> None:
+    """What the store knows of its cluster wins over what the peer is told at its start."""
+    known = [member.name for member in recovered.configurations[-1][1].voters] if recovered.configurations else []
+    told = beginning.bootstrap.names if beginning.bootstrap is not None else ()
+    if known and told and set(told) != set(known):
+        there, given = ", ".join(known), ", ".join(told)
+        logger.warning("peer %s: its store holds a cluster of %s, which goes on; %s were named", name, there, given)
+
+
 def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None, beginning: Beginning) -> PeerState:
     recovered = store.recovered
+    _compare(name, recovered, beginning)
     moment = Moment(time.monotonic(), time.time(), random.random())
     return recover(
         name=name,

@@ -159,6 +159,20 @@ def test_a_peer_that_was_given_other_names_is_refused_by_name(tmp_path: Path) ->
         stop("s1", "s2", "s3")
 
 
+def test_the_cluster_in_the_store_wins_over_other_names_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(tmp_path, "s1", join=["s1"], expect=1)
+    try:
+        wait_until(lambda: is_voter("s1", "s1"))
+        stop("s1")
+        start(tmp_path, "s1", join=["s1", "s2"], expect=2)
+        assert raft.leader("s1", timeout=5) == "s1"
+    finally:
+        stop("s1")
+    assert "peer s1: its store holds a cluster of s1, which goes on; s1, s2 were named" in caplog.text
+
+
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
