@@ -54,7 +54,9 @@ def _ask_for_pre_votes(state: PeerState, moment: Moment) -> Transition:
 
 def _ask_whether_a_member(state: PeerState) -> tuple[Effect, ...]:
     """A learner hears nobody: a pre-vote changes nothing, and is answered by ``Removed`` if it is out."""
-    return () if state.configuration.is_voter(state.name) else _pre_votes(state)
+    configuration = state.configuration
+    votes = configuration.is_voter(state.name) and configuration.has(state.name, state.incarnation)
+    return () if votes else _pre_votes(state)
 
 
 def _pre_votes(state: PeerState) -> tuple[Effect, ...]:

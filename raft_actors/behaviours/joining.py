@@ -105,8 +105,9 @@ def _why_not(state: PeerState, message: Join, moment: Moment) -> JoinRefusal:
         return JoinRefusal.FOREIGN
     if not isinstance(role, Leader):
         return JoinRefusal.NO_LEADER
-    member = state.configuration.members().get(message.sender)
-    if member is None and message.expected:
+    members = state.configuration.members()
+    member = members.get(message.sender)
+    if member is None and message.expected and not members.keys() <= set(message.expected):
         return JoinRefusal.UNEXPECTED
     if member is not None and member.incarnation != message.incarnation:
         if message.cluster:

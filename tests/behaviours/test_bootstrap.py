@@ -95,6 +95,8 @@ def test_a_cluster_takes_a_new_store_of_an_expected_name_and_no_stranger() -> No
     state = bench.leader(role={"progress": {**bench.leading(bench.leader()).progress, "s3": silent}})
     fresh = bench.join("s3", 0, cluster="", incarnation="a new store", expected=NAMES)
     assert only(take(state, fresh).effects, JoinReply).refusal is JoinRefusal.ACCEPTED
+    forgotten = bench.join("s4", 0, cluster="", expected=(*NAMES, "s4"))
+    assert only(take(bench.leader(), forgotten).effects, JoinReply).refusal is JoinRefusal.ACCEPTED
     stranger = bench.join("s9", 0, cluster="", expected=("s1", "s9"))
     assert only(take(state, stranger).effects, JoinReply).refusal is JoinRefusal.UNEXPECTED
 

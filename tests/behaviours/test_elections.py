@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from raft_actors.behaviours.deadlines import next_deadline
-from raft_actors.protocol.configuration import Configuration
+from raft_actors.protocol.configuration import Configuration, Member
 from raft_actors.protocol.effects import Persist, Reject
 from raft_actors.protocol.entry import EntryKind
 from raft_actors.protocol.events import PeerDown, Persisted, ReadsRequested, Tick
@@ -230,6 +230,14 @@ def test_a_learner_never_stands() -> None:
     voter = bench.peer("s2", terms=(1, 1))
     asked = bench.sent(effects, PreVote, "s2")[0]
     assert take(voter, asked).state == voter, "which changes nothing there"
+
+
+def test_a_store_whose_name_another_one_has_asks_whether_it_is_a_member() -> None:
+    """A newcomer that lags knows only a configuration in which the store before it voted."""
+    members = Configuration((*bench.configuration("s2", "s3").voters, Member("s1", "the store before")))
+    state = bench.peer(members=members, role=Follower(NOW))
+    state, effects = take(state, Tick())
+    assert (type(state.role), bench.receivers(effects)) == (Follower, ["s2", "s3"])
 
 
 # -- lateness, and the death of a leader -------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def a_joint_configuration_is_never_left(honest: Any) -> Any:
     return lambda configuration, ready: None if configuration.outgoing else honest(configuration, ready)
 
 
-@defect("own", "raft_actors.behaviours.membership:answering", peers=4)
+@defect("own", "raft_actors.behaviours.membership:answering", peers=3)
 def whoever_was_not_missed_yet_counts_for_a_joint_step(honest: Any) -> Any:
     """A new leader takes everybody for alive: it may begin what it cannot end."""
     return lambda state, role, moment: {state.name, *role.progress}
