@@ -132,7 +132,7 @@ def a_peer_without_its_state_begins_with_an_empty_one(honest: Any) -> Any:
     return recover
 
 
-@defect("own", f"{STORE}.give_up")
+@defect("own", f"{STORE}.give_up", without=("member", "bootstrap"))
 def a_damaged_snapshot_forbids_all_older_ones(honest: Any) -> Any:
     """A store refuses what is older than its recorded snapshot, also where nobody could load that."""
     return lambda self, snapshot: None

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from raft_actors.state_machine import StateMachine
-from raft_actors.testing.simulation import Ledger, Report, simulate
+from raft_actors.testing.simulation import FAULTS, Ledger, Report, simulate
 from tests.simulation.planting import planted
 
 Make = Callable[[Any], Any]
@@ -64,6 +64,7 @@ class Defect(NamedTuple):
         peers: size of the cluster in which it shows.
         steps: length of a run.
         machine: the state machine that shows it.
+        without: faults that stand in its way.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Defect(NamedTuple):
     peers: int = 3
     steps: int = STEPS
     machine: type[StateMachine[Any, Any]] = Ledger
+    without: tuple[str, ...] = ()
 
 
 class Catch(NamedTuple):
@@ -96,13 +98,19 @@ DEFECTS: list[Defect] = []
 
 
 def defect(
-    bugs: str, at: str, *, also: Mapping[str, Make] | None = None, peers: int = 3, machine: Any = Ledger
+    bugs: str,
+    at: str,
+    *,
+    also: Mapping[str, Make] | None = None,
+    peers: int = 3,
+    machine: Any = Ledger,
+    without: tuple[str, ...] = (),
 ) -> Callable[[Make], Defect]:
     """Make a function that makes a replacement for ``at`` into a defect; its docstring is the sentence."""
 
     def register(make: Make) -> Defect:
         plants = {at: make, **(also or {})}
-        made = Defect(make.__name__, bugs, make.__doc__ or "", plants, peers=peers, machine=machine)
+        made = Defect(make.__name__, bugs, make.__doc__ or "", plants, peers=peers, machine=machine, without=without)
         DEFECTS.append(made)
         return made
 
@@ -111,7 +119,8 @@ def defect(
 
 def run(one: Defect, seed: int) -> Report:
     """A run of the simulator as this defect wants it, without the defect."""
-    return simulate(one.machine, seed=seed, steps=one.steps, peers=one.peers)
+    faults = [name for name in FAULTS if name not in one.without] if one.without else "all"
+    return simulate(one.machine, seed=seed, steps=one.steps, peers=one.peers, faults=faults)
 
 
 def run_with(one: Defect, seed: int) -> Report:
