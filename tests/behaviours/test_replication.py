@@ -238,6 +238,16 @@ def test_what_a_follower_no_longer_wants_is_not_sent() -> None:
     assert to_s2(effects) == [(5, 5)]
 
 
+def test_what_was_cut_off_while_it_was_read_is_not_sent() -> None:
+    """The follower, far behind, then needs a snapshot; what was read ends where the log begins now."""
+    state = take(behind(), nack("s2", 2, 9)).state
+    log = state.log.compacted(LogPosition(1, 4))
+    whole = bench.snapshot(LogPosition(1, 4))
+    state, effects = take(replace(state, log=log, snapshot=whole), EntriesLoaded("s2", 2, entries(2, 1, 1, 1)))
+    assert to_s2(effects) == []
+    assert progress(state).sending is not None
+
+
 def test_a_read_that_comes_back_too_late_is_dropped() -> None:
     loaded = EntriesLoaded("s2", 2, entries(2, 1, 1, 1))
     state = take_all(behind(), nack("s2", 2, 9), PeerDown("s2"))

@@ -102,6 +102,13 @@ def test_a_leader_that_is_a_quorum_alone_leads_on() -> None:
     assert isinstance(take(state, Slept()).state.role, Leader)
 
 
+def test_a_lone_leader_that_slept_counts_on_no_lease_when_its_learners_vote() -> None:
+    """What they promised is over by their clocks, whatever its own says."""
+    state = bench.leader(members=bench.configuration("s1"), settings=Settings(lease_reads=True))
+    assert not bench.leading(state).lease_given_up
+    assert bench.leading(take(state, Slept()).state).lease_given_up
+
+
 def test_a_hand_over_is_not_begun_after_a_sleep() -> None:
     state = bench.leader()
     effects = take(state, TransferRequested(7, "s2", 5.0), after_sleep(state)).effects
