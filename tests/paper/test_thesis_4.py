@@ -220,25 +220,6 @@ def test_4_2_3_who_is_out_is_told_and_stands_no_more() -> None:
     assert cluster.answers[7] == "REMOVED"
 
 
-def test_4_2_3_who_has_the_entry_that_removes_it_is_told_that_it_is_committed() -> None:
-    cluster = Members("s1", "s2", "s3")
-    cluster.run("s1", ChangeRequested(1, RemoveMember("s3"), None, 5.0))
-    while cluster.state("s3").configuration.is_voter("s3") or cluster.state("s3").configuration.outgoing:
-        assert cluster.deliver_next() or any(cluster.sync(name) for name in NAMES)
-        if not cluster.network and not any(node.jobs for node in cluster.nodes.values()):
-            cluster.beat("s1")
-        if cluster.answers.get(1):
-            break
-    cluster.cut_off("s3")
-    cluster.settle()
-    cluster.heal()
-    for _ in range(4):
-        cluster.tick("s3")
-        cluster.settle()
-        cluster.beat("s1")
-    assert is_removed(cluster.state("s3"))
-
-
 # -- leaders that change on the way ------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,53 @@
+"""Who is told that it is out of its cluster: when it believes that, and when it is let in again."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.behaviours.transition import is_removed
+from raft_actors.protocol.effects import Reject
+from raft_actors.protocol.events import ReadsRequested
+from raft_actors.protocol.messages import Removed
+from raft_actors.protocol.state import NEVER, Follower, PeerState
+from raft_actors.protocol.types import LogPosition
+from tests.behaviours import bench
+from tests.behaviours.bench import append, of_type, removed, sent, take
+
+WITHOUT = bench.configuration("s2", "s3")
+
+
+def leaving() -> PeerState:
+    """Its log has the configuration without it, at 2, and it does not know whether that is committed."""
+    return bench.peer(terms=(1, 1), configurations=((1, bench.THREE), (2, WITHOUT)), commit=1)
+
+
+def test_who_is_told_of_the_very_entry_that_it_has_is_out() -> None:
+    state = take(leaving(), removed("s2", 1, 2)).state
+    assert is_removed(state)
+    assert (type(state.role), next_deadline(state)) == (Follower, NEVER)
+    assert of_type(take(state, ReadsRequested(7)).effects, Reject)
+
+
+def test_who_is_told_of_a_later_one_is_out() -> None:
+    assert is_removed(take(bench.peer(), removed("s2", 1, 9)).state)
+
+
+@pytest.mark.parametrize("state", [bench.peer(terms=(1, 1), configurations=((1, WITHOUT), (2, bench.THREE)), commit=2)])
+@pytest.mark.parametrize("index", [1, 2])
+def test_a_member_that_knows_better_stays_one(index: int, state: PeerState) -> None:
+    """It was let in again since, or by that very entry: the news is old."""
+    assert take(state, removed("s2", 1, index)).state == state
+
+
+def test_whoever_hears_a_leader_is_in_again() -> None:
+    state = take(bench.peer(), removed("s2", 1, 9)).state
+    assert not is_removed(take(state, append("s3", 2, LogPosition(1, 1))).state)
+
+
+def test_who_stands_and_is_out_is_told_by_those_who_know_it_for_sure() -> None:
+    asked = bench.request_vote("s1", 9, to="s2")
+    sure = bench.peer("s2", terms=(1, 1), configurations=((1, bench.THREE), (2, WITHOUT)), commit=2)
+    assert sent(take(sure, asked).effects, Removed, "s1")[0].index == 2
+    unsure = bench.peer("s2", terms=(1, 1), configurations=((1, bench.THREE), (2, WITHOUT)), commit=1)
+    assert sent(take(unsure, asked).effects, Removed) == []
