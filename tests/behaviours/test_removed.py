@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.transition import is_removed
+from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Reject
 from raft_actors.protocol.events import ReadsRequested
 from raft_actors.protocol.messages import Removed
@@ -17,9 +19,14 @@ from tests.behaviours.bench import append, of_type, removed, sent, take
 WITHOUT = bench.configuration("s2", "s3")
 
 
+def knowing(first: Configuration, second: Configuration, *, commit: int, name: str = "s1") -> PeerState:
+    """A peer with the configurations ``first`` at 1 and ``second`` at 2."""
+    return replace(bench.peer(name, terms=(1, 1), commit=commit), configurations=((1, first), (2, second)))
+
+
 def leaving() -> PeerState:
     """Its log has the configuration without it, at 2, and it does not know whether that is committed."""
-    return bench.peer(terms=(1, 1), configurations=((1, bench.THREE), (2, WITHOUT)), commit=1)
+    return knowing(bench.THREE, WITHOUT, commit=1)
 
 
 def test_who_is_told_of_the_very_entry_that_it_has_is_out() -> None:
@@ -33,7 +40,7 @@ def test_who_is_told_of_a_later_one_is_out() -> None:
     assert is_removed(take(bench.peer(), removed("s2", 1, 9)).state)
 
 
-@pytest.mark.parametrize("state", [bench.peer(terms=(1, 1), configurations=((1, WITHOUT), (2, bench.THREE)), commit=2)])
+@pytest.mark.parametrize("state", [knowing(WITHOUT, bench.THREE, commit=2)])
 @pytest.mark.parametrize("index", [1, 2])
 def test_a_member_that_knows_better_stays_one(index: int, state: PeerState) -> None:
     """It was let in again since, or by that very entry: the news is old."""
@@ -47,7 +54,7 @@ def test_whoever_hears_a_leader_is_in_again() -> None:
 
 def test_who_stands_and_is_out_is_told_by_those_who_know_it_for_sure() -> None:
     asked = bench.request_vote("s1", 9, to="s2")
-    sure = bench.peer("s2", terms=(1, 1), configurations=((1, bench.THREE), (2, WITHOUT)), commit=2)
+    sure = knowing(bench.THREE, WITHOUT, commit=2, name="s2")
     assert sent(take(sure, asked).effects, Removed, "s1")[0].index == 2
-    unsure = bench.peer("s2", terms=(1, 1), configurations=((1, bench.THREE), (2, WITHOUT)), commit=1)
+    unsure = knowing(bench.THREE, WITHOUT, commit=1, name="s2")
     assert sent(take(unsure, asked).effects, Removed) == []
