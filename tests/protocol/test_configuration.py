@@ -112,6 +112,13 @@ def test_a_configuration_survives_its_bytes(configuration: Configuration) -> Non
     assert decode(encode(configuration)) == configuration
 
 
+def test_the_bytes_of_a_configuration_are_these() -> None:
+    """The golden bytes: they must stay readable, and those that were written before there was a goal, too."""
+    configuration = Configuration((Member("a", "1"),), (), (Member("b", "2", "h:1"),))
+    assert encode(configuration).hex() == "949193a161a131a0909193a162a132a3683a31c0"
+    assert decode(bytes.fromhex("939193a161a131a0909193a162a132a3683a31")) == configuration
+
+
 def test_every_field_of_a_member_survives() -> None:
     member = Member("s1", "4711", "host:7000")
     assert decode(encode(Configuration(learners=(member,)))).learners == (member,)

@@ -16,8 +16,9 @@ import raft_actors as raft
 from raft_actors import machines, names
 from raft_actors.codec import resolve
 from raft_actors.machine_actor import Replica
-from raft_actors.machines import KV, Counter, Echo, Stack
+from raft_actors.machines import KV, Counter, Echo, Lock, Queue, Stack
 from raft_actors.state_images import EncodedState
+from raft_actors.state_machine import Context
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,8 @@ COMMANDS: dict[Any, list[Any]] = {
     Stack: [("put", 1), ("put", [2]), "pop", ("put", ("a", {"b": 3}))],
     KV: [("set", "a", 1), ("set", ("b", 2), [3]), ("delete", "a"), ("set", "c", {"d": None})],
     Counter: [("add", 5), ("add", -7)],
+    Lock: [("acquire", "a", "x", 5.0), ("acquire", "b", ("y", 1), 5.0), ("acquire", "a", "y", 5.0)],
+    Queue: [("put", 1), ("put", [2]), "get", ("put", ("a", {"b": 3}))],
 }
 
 
@@ -61,11 +64,13 @@ COMMANDS: dict[Any, list[Any]] = {
 def test_every_ready_made_machine_can_be_saved_and_goes_on_from_there(name, codec) -> None:
     kind = getattr(machines, name)
     one = replica(kind, codec=codec)
-    for command in COMMANDS[kind]:
+    for index, command in enumerate(COMMANDS[kind], 1):
+        one.machine.context = Context(index, 1, float(index))
         _, one.state = one.machine.handle_write(command, one.state)
     another = replica(kind, codec=codec)
     another.adopt(another.load(saved(one)), 7)
     assert another.state == one.state
+    another.machine.context = Context(index, 1, float(index))
     for command in COMMANDS[kind]:
         assert one.machine.handle_write(command, one.state) == another.machine.handle_write(command, another.state)
 

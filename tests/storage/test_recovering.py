@@ -253,3 +253,16 @@ def test_a_recovery_that_is_cut_short_anywhere_is_finished_by_the_same_call(
     assert len(clusters) == 1
     assert "c1" not in clusters
     assert finish(folders) == []
+
+
+def test_the_commands_of_the_document_work_as_they_stand_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(raft.__file__).parent / "docs" / "operations.md").read_text()
+    lines = [line for line in text[text.index("## Lose a quorum") :].splitlines() if line.startswith("raft-actors ")]
+    cluster_of_three(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "s3")
+    monkeypatch.chdir(tmp_path)
+    assert [main(line.split()[1:]) for line in lines] == [1, 0], "the first one only looks"
+    for name in ("s1", "s2"):
+        assert verify(tmp_path / "data" / name).problems == ()
