@@ -162,9 +162,15 @@ def test_a_dead_peer_is_refused_soon_and_the_leader_leads_on() -> None:
         assert raft.write(leader, "x") == 1
 
 
+def has_all(leader: str, follower: str) -> bool:
+    status = raft.status(leader)
+    return status.progress[follower].match_index == status.last_index
+
+
 def test_a_peer_that_does_not_stand_is_given_up_after_an_election_timeout() -> None:
     with Cluster(Recorder) as cluster:
         leader, (hung, _) = leader_of(cluster), followers_of(cluster)
+        wait_until(lambda: has_all(leader, hung), what="the leader knows that it has everything: it tells it to stand")
         cluster.pause(hung)
         begin = time.monotonic()
         with pytest.raises(raft.OutcomeUnknown, match=f"'{hung}' was told to stand .*; '{leader}' leads on"):
