@@ -54,7 +54,7 @@ def recover(
         moment: now.
         snapshot: the one whose state the machine has; ``None``: it begins with its first state, or, if the log does
             not begin with entry 1, with none at all.
-        joining: whom it is to ask to let it in, unless its log says that it is a member.
+        joining: whom it is to ask to let it in, unless its log says that it is a member, or was removed.
         bootstrap: with whom it is to form a cluster, unless it belongs to one.
     """
     known = snapshot.last.index if snapshot is not None else 0
@@ -72,7 +72,7 @@ def recover(
         last_applied=known,
         snapshot=snapshot,
         next_request=int(moment.now * 1e9 + moment.jitter * 1e6),
-        joining=None if joining is None or _is_in(configurations, name, incarnation) else joining,
+        joining=None if joining is None or _has_place(configurations, name, incarnation) else joining,
         bootstrap=None if cluster else bootstrap,
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )
@@ -80,5 +80,7 @@ def recover(
     return replace(state, role=Follower(moment.now if alone else election_deadline(state, moment)))
 
 
-def _is_in(configurations: tuple[tuple[int, Configuration], ...], name: str, incarnation: str) -> bool:
-    return bool(configurations) and configurations[-1][1].has(name, incarnation)
+def _has_place(configurations: tuple[tuple[int, Configuration], ...], name: str, incarnation: str) -> bool:
+    """Whether this store is a member by its log, or has voted once: then it was removed on purpose."""
+    known = [one for _, one in configurations if one.has(name, incarnation)]
+    return any(one.is_voter(name) for one in known) or (bool(known) and known[-1] is configurations[-1][1])

@@ -8,6 +8,7 @@ import pytest
 
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.recovery import recover
+from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import (
     Adopt,
     Apply,
@@ -23,7 +24,7 @@ from raft_actors.protocol.events import (
 )
 from raft_actors.protocol.log import recovered
 from raft_actors.protocol.messages import AppendEntriesReply, PreVote, RequestVoteReply
-from raft_actors.protocol.state import Candidate, Follower, PeerState
+from raft_actors.protocol.state import Candidate, Follower, Joining, PeerState
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition, Settings
 from tests.behaviours import bench
 from tests.behaviours.bench import (
@@ -186,3 +187,37 @@ def test_a_candidate_that_is_sent_a_snapshot_follows_its_sender() -> None:
     state, effects = take(bench.candidate(terms=(1, 1)), FIRST_PIECE)
     assert (state.role, state.leader) == (Follower(NOW + 0.45), "s2")
     assert only(effects, StoreChunk).id == WHOLE.id
+
+
+# -- whoever is told to join -------------------------------------------------------------------------------------------
+
+IN, OUT = bench.configuration("s1", "s2"), bench.configuration("s2")
+AS_LEARNER = Configuration(OUT.voters, (), bench.configuration("s1").voters)
+
+
+@pytest.mark.parametrize(
+    ("known", "asks"),
+    [
+        ((), True),
+        ((OUT,), True),
+        ((IN,), False),
+        ((AS_LEARNER,), False),
+        ((IN, OUT), False),
+        ((AS_LEARNER, OUT), True),
+    ],
+    ids=["fresh", "not in yet", "a voter", "a learner", "removed", "given up before it had a vote"],
+)
+def test_a_start_asks_to_be_let_in_unless_the_log_has_decided(known: tuple[Configuration, ...], asks: bool) -> None:
+    state = recover(
+        name="s1",
+        incarnation=bench.store("s1"),
+        settings=Settings(),
+        cluster=bench.CLUSTER if known else "",
+        ballot=Ballot(1),
+        log=recovered(NOWHERE, LogPosition(1, len(known)), ((1, 1),) if known else ()),
+        configurations=tuple(enumerate(known, 1)),
+        time=0.0,
+        moment=at(),
+        joining=Joining(("s2",)),
+    )
+    assert (state.joining is not None) == asks
