@@ -173,6 +173,9 @@ def tell_if_removed(state: PeerState, message: PreVote | RequestVote) -> tuple[E
 
     A newcomer that we have not heard of yet is told so too: it knows a later configuration, and does not mind.
     """
+    if state.removed and message.cluster == state.cluster and message.last.index < state.removed:
+        # We were told of a committed entry that it lacks: it cannot win, and should listen until a leader speaks to it.
+        return (_removed(state, message.sender, message.incarnation, state.removed),)
     index, configuration = state.configurations[-1] if state.configurations else (0, None)
     if configuration is None or message.cluster != state.cluster or index > state.commit_index:
         return ()

@@ -58,3 +58,13 @@ def test_who_stands_and_is_out_is_told_by_those_who_know_it_for_sure() -> None:
     assert sent(take(sure, asked).effects, Removed, "s1")[0].index == 2
     unsure = knowing(bench.THREE, WITHOUT, commit=1, name="s2")
     assert sent(take(unsure, asked).effects, Removed) == []
+
+
+def test_who_is_out_passes_that_on_to_those_who_lack_the_entry_and_stand_in_vain() -> None:
+    """They may know nobody else to ask. Who lacks a committed entry cannot win, so it may as well listen."""
+    told = replace(bench.peer("s2"), removed=9)
+    late = bench.request_vote("s1", 9, LogPosition(1, 8), to="s2")
+    assert sent(take(told, late).effects, Removed, "s1")[0].index == 9
+    assert is_removed(take(bench.peer(), removed("s2", 1, 9)).state)
+    known = bench.request_vote("s1", 9, LogPosition(1, 9), to="s2")
+    assert sent(take(told, known).effects, Removed) == []
