@@ -72,7 +72,7 @@ PINNED = {
     "a_promise_of_a_lease_is_not_kept": 48,
     "a_lost_connection_ends_a_promise": 62,
     "a_lease_takes_all_clocks_for_equal": 2,
-    "a_leader_that_hands_over_keeps_its_lease": 64,
+    "a_leader_that_hands_over_keeps_its_lease": 129,
     "a_refusal_promises_what_nobody_keeps": 2,
     "one_promise_is_a_lease": 2,
     "a_change_begins_before_its_leader_has_committed_anything": 18,

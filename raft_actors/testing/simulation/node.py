@@ -158,12 +158,8 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
         )
 
     def _looks_for_others(self) -> bool:
-        """Not if all that it could find was wiped: such peers would form another cluster, as they are told."""
-        founders = self.cluster.founders
-        if not self.cluster.plan.bootstrap or self.name not in founders:
-            return False
-        others = [self.cluster.nodes[name].disk for name in founders if name != self.name]
-        return not self.wiped or any("cluster" in disk.meta for disk in others)
+        """Not if its disk was lost: if those of all were, they would form another cluster, as they are told."""
+        return self.cluster.plan.bootstrap and self.name in self.cluster.founders and not self.wiped
 
     def crash(self) -> None:
         """Die now: what a disk has under way is on it in part, or not at all."""
