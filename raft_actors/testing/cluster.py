@@ -101,6 +101,7 @@ class Cluster(FaultyPeers):
         known = max((administration.configuration(name) for name in self.names), key=lambda one: one.index)
         if not known.index:
             administration.set_configuration(self.names[0], self.names, timeout=2 * PATIENCE)
+            self.eventually(self._is_formed_everywhere, 2 * PATIENCE)
             return
         stored = known.voters + known.learners
         if set(stored) != set(self.names):
@@ -230,6 +231,16 @@ class Cluster(FaultyPeers):
             time.sleep(LOOK_AGAIN)
 
     # -- within --------------------------------------------------------------------------------------------------------
+
+    def _is_formed_everywhere(self) -> bool:
+        """Whether every peer has its configuration on disk: who crashes before belongs to no cluster afterwards."""
+        leader = self._leading()
+        handle = None if leader is None else self._handle_or_none(leader)
+        state = None if handle is None else handle.state
+        if state is None or not isinstance(state.role, Leader):
+            return False
+        reached = [state.log.durable, *(one.match_index for one in state.role.progress.values())]
+        return min(reached) >= state.configuration_index
 
     def _stored(self, name: str) -> list[LogEntry]:
         handle = self._handle_or_none(name)

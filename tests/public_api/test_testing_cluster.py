@@ -61,6 +61,22 @@ def test_it_has_as_many_peers_as_are_wanted(size: int) -> None:
         assert cluster.converged()
 
 
+def test_it_is_formed_only_when_every_peer_has_its_configuration_on_disk() -> None:
+    """Two of three would do for the cluster; but the third, if it crashed now, would come back as a stranger."""
+
+    class SlowDisk(Cluster):
+        def _form(self) -> None:
+            self.disk("s3").delay(0.1)
+            super()._form()
+
+    with SlowDisk(KV) as cluster:
+        cluster.crash("s3")
+        cluster.disk("s3").heal()
+        cluster.partition({"s3"}, {"s1", "s2"})
+        cluster.start("s3")
+        assert cluster.status("s3").configuration.voters == ("s1", "s2", "s3")
+
+
 def test_names_may_be_chosen() -> None:
     with Cluster(Counter, names=["anna", "bob"]) as cluster:
         assert cluster.names == ("anna", "bob")
