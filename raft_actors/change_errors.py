@@ -70,7 +70,7 @@ def _wrong(answer: ChangeAnswer) -> RaftError | None:
         case ChangeRefusal.VOTES_ALREADY:
             return InvalidConfiguration(
                 f"peer {peer!r} is a voter and cannot be made a learner, {NOTHING}",
-                advice="remove_peer it first, then add_peer it with learner=True",
+                advice="call remove_peer first, then add_peer with learner=True",
             )
         case ChangeRefusal.EMPTY:
             return InvalidConfiguration(
