@@ -275,9 +275,9 @@ def test_a_change_that_timed_out_goes_on_and_others_are_told_so() -> None:
     with Cluster(Recorder) as cluster:
         start_beside(cluster, "n1")
         leader = leader_of(cluster)
-        cluster.link(leader, "n1", delay=0.3)
+        cluster.link(leader, "n1", delay=0.6)
         with pytest.raises(raft.Timeout, match="is not committed in time, and goes on: look at configuration"):
-            raft.add_peer("s1", "n1", timeout=0.5)
+            raft.add_peer("s1", "n1", timeout=0.9)
         shown = raft.configuration(leader)
         assert not shown.committed
         assert "n1" in shown.voters + shown.learners

@@ -70,3 +70,17 @@ def test_all_three_peers_are_replaced_under_load_without_a_gap_and_nothing_is_lo
         found = cluster.read("all")
         assert sorted(found) == sorted(number for _, number in load.acknowledged), "each acknowledged write, once"
         assert load.longest_gap() < 2 * raft.Config().max_election_timeout
+
+
+def test_a_cluster_that_stood_still_would_be_noticed() -> None:
+    with Cluster(Recorder) as cluster, Load(["s1", "s2", "s3"]) as load:
+        wait_until(lambda: len(load.acknowledged) > 50)
+        for name in cluster.names:
+            cluster.partition({name}, set(cluster.names) - {name})
+        began = time.monotonic()
+        wait_until(lambda: all(cluster.status(name).role != "leader" for name in cluster.names))
+        stood_still = time.monotonic() - began
+        cluster.heal()
+        enough = len(load.acknowledged) + 50
+        wait_until(lambda: len(load.acknowledged) > enough)
+        assert load.longest_gap() >= stood_still > raft.Config().min_election_timeout / 2

@@ -215,9 +215,11 @@ def _half(members: tuple[Member, ...]) -> set[tuple[str, str]]:
     return {(member.name, member.incarnation) for member in members}
 
 
-def _could_know(state: PeerState, configuration: Configuration) -> bool:
-    """Whether a peer that is out knows somebody to ask who is not."""
-    return any(configuration.has(one.name, one.incarnation) for one in state.configuration.voters)
+def _could_know(cluster: Cluster, state: PeerState, configuration: Configuration) -> bool:
+    """Whether a peer that is out knows somebody to ask who is not, and whose disk is not lost."""
+    alive = {(node.name, node.disk.incarnation) for node in cluster.nodes.values()}
+    known = [one for one in state.configuration.voters if (one.name, one.incarnation) in alive]
+    return any(configuration.has(one.name, one.incarnation) for one in known)
 
 
 def why_members_differ(cluster: Cluster, leader: Node) -> str | None:
@@ -231,7 +233,7 @@ def why_members_differ(cluster: Cluster, leader: Node) -> str | None:
             return f"{node.name} did not answer who wants other members"
         if is_member(node, configuration) and state.configuration_index != index:
             return f"{node.name} has configuration {state.configuration_index}, not {index}"
-        if not is_member(node, configuration) and _could_know(state, configuration) and not is_removed(state):
+        if not is_member(node, configuration) and _could_know(cluster, state, configuration) and not is_removed(state):
             return f"{node.name} was not told that it is out"
         joining = state.joining
         found = joining is not None and any(name in configuration.members() for name in joining.seeds)
