@@ -11,10 +11,13 @@ from raft_actors.behaviours.admission import COUNTED
 from raft_actors.behaviours.appending import append_configuration
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot
+from raft_actors.testing.simulation import FAULTS
 from tests.simulation.hunting import defect
 
 JOINT = "raft_actors.protocol.configuration"
 NEXT = "raft_actors.protocol.changes:next_configuration"
+SEPARATING = {"member", "partition", "limbo", "faint", "pause"}
+"""Faults by which a leader is removed without knowing it."""
 RECONFIGURING = "raft_actors.behaviours.reconfiguring"
 
 
@@ -165,7 +168,7 @@ def reads_wait_for_those_who_are_gone(honest: Any) -> Any:
     return append_configuration
 
 
-@defect("own", "raft_actors.requests:Waiters.forsaken", peers=5)
+@defect("own", "raft_actors.requests:Waiters.forsaken", without=tuple(FAULTS.keys() - SEPARATING))
 def whoever_waits_at_a_removed_peer_is_forgotten(honest: Any) -> Any:
     """Its log does not grow any more, and nobody says so."""
     return lambda self: None
