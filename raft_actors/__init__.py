@@ -54,6 +54,7 @@ from raft_actors.errors import (
     UnknownPeer,
 )
 from raft_actors.leadership import transfer_leadership
+from raft_actors.node import Node, start_node
 from raft_actors.requests import GetStatus, Read, Write
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import ConfigurationCommitted, LeaderChanged, PeerStopped, RoleChanged, SnapshotTaken
@@ -79,6 +80,8 @@ __all__ = [
     "backup",
     "restore",
     "subscribe",
+    "start_node",
+    "Node",
     "Client",
     # messages
     "Write",

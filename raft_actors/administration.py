@@ -6,18 +6,25 @@ import random
 import time
 from collections.abc import Iterable
 
-from raft_actors.arguments import PeerRef, name_of, patience_of
+from raft_actors.addresses import Place, place_of
+from raft_actors.arguments import PeerRef, member_of, name_of, patience_of
 from raft_actors.changing import change_members
 from raft_actors.errors import ConfigurationChanged, ConfigurationInProgress, InvalidConfiguration
 from raft_actors.forwarding import give_order
-from raft_actors.futures import refuse_if_forbidden
+from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.network import NETWORK, elsewhere
 from raft_actors.orders import FormRequest
 from raft_actors.protocol.changes import AddMember, RemoveMember, SetMembers
+from raft_actors.remote import call
+from raft_actors.remote_values import configuration_from, status_from
 from raft_actors.supervisor import handle_of, running
+from raft_actors.transport import frames
 from raft_actors.values import Configuration, configuration_of
 
 __all__ = ["add_peer", "configuration", "remove_peer", "set_configuration"]
 
+LOOKING = 5.0
+"""Seconds for an answer that waits for nothing but the network."""
 RETRY_FORMING = 0.05
 """Longest pause, in seconds, before a formation that met another one is tried again."""
 
@@ -56,16 +63,22 @@ def set_configuration(
         OutcomeUnknown: the leader was lost, and something else was changed meanwhile.
     """
     refuse_if_forbidden()
-    wanted = _member_names(peers)
+    places = _member_places(peers)
     index = _index_of(expected)
     deadline = time.monotonic() + patience_of(timeout, "timeout")
+    there = elsewhere(peer)
+    if there is not None:
+        operation = frames.SetConfiguration(tuple(places), index)
+        return call(there, operation, configuration_from, deadline=deadline)
     current = configuration(peer)
     if current.index:
-        _check_running(name for name in wanted if name not in current.voters + current.learners)
-        return change_members(peer, SetMembers(wanted), expected=index, deadline=deadline)
+        known = _short(current.voters + current.learners)
+        _check_running(place for place in places if place.name not in known)
+        wanted = SetMembers(tuple(place.name for place in places))
+        return change_members(peer, wanted, expected=index, deadline=deadline, places=places)
     if index:
         raise ConfigurationChanged(f"expected the configuration of index {index}, the current one has 0")
-    return _form(peer, wanted, deadline)
+    return _form(peer, places, deadline)
 
 
 def add_peer(peer: PeerRef, new: PeerRef, *, learner: bool = False, timeout: float | None = 30.0) -> Configuration:
@@ -90,9 +103,13 @@ def add_peer(peer: PeerRef, new: PeerRef, *, learner: bool = False, timeout: flo
         RaftError: as for ``set_configuration``.
     """
     deadline = time.monotonic() + patience_of(timeout, "timeout")
-    name = name_of(new)
-    _check_running((name,))
-    return change_members(peer, AddMember(name, learner), deadline=deadline)
+    place, there = member_of(new), elsewhere(peer)
+    change = AddMember(place.name, learner)
+    if there is not None:
+        operation = frames.ChangeMembers(change, (place,))
+        return call(there, operation, configuration_from, deadline=deadline)
+    _check_running((place,))
+    return change_members(peer, change, deadline=deadline, places=(place,))
 
 
 def remove_peer(peer: PeerRef, old: PeerRef, *, timeout: float | None = 10.0) -> Configuration:
@@ -115,7 +132,10 @@ def remove_peer(peer: PeerRef, old: PeerRef, *, timeout: float | None = 10.0) ->
         RaftError: as for ``set_configuration``.
     """
     deadline = time.monotonic() + patience_of(timeout, "timeout")
-    return change_members(peer, RemoveMember(name_of(old)), deadline=deadline)
+    change, there = RemoveMember(member_of(old).name), elsewhere(peer)
+    if there is not None:
+        return call(there, frames.ChangeMembers(change), configuration_from, deadline=deadline)
+    return change_members(peer, change, deadline=deadline)
 
 
 def configuration(peer: PeerRef) -> Configuration:
@@ -124,22 +144,31 @@ def configuration(peer: PeerRef) -> Configuration:
     Raises:
         UnknownPeer: it does not run.
     """
+    there = elsewhere(peer)
+    if there is not None:
+        deadline = time.monotonic() + LOOKING
+        return call(there, frames.GetStatus(), status_from, deadline=deadline).configuration
     state = running(peer).state
     return Configuration() if state is None else configuration_of(state)
 
 
-def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configuration:
+def _form(peer: PeerRef, places: tuple[Place, ...], deadline: float) -> Configuration:
     """Form the cluster; if another call is faster, be content with the same members, and never change them."""
-    _check_running(wanted)
+    _check_running(places)
+    wanted = tuple(place.name for place in places)
+
+    def order(left: float, future: RequestFuture[Configuration]) -> FormRequest:
+        return FormRequest(wanted, left, future, places)
+
     while True:
         try:
-            return give_order(name_of(peer), lambda left, future: FormRequest(wanted, left, future), deadline=deadline)
+            return give_order(name_of(peer), order, deadline=deadline)
         except ConfigurationInProgress:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(RETRY_FORMING * random.random())
         current = configuration(peer)
-        if current.index and set(current.voters) == set(wanted):
+        if current.index and _short(current.voters) == set(wanted):
             return change_members(peer, SetMembers(wanted), deadline=deadline)
         if current.index:
             raise InvalidConfiguration(
@@ -148,22 +177,29 @@ def _form(peer: PeerRef, wanted: tuple[str, ...], deadline: float) -> Configurat
             )
 
 
-def _check_running(wanted: Iterable[str]) -> None:
-    """Refuse at once what would only be refused after a timeout."""
-    for name in wanted:
-        handle_of(name).open_mailbox()
+def _check_running(wanted: Iterable[Place]) -> None:
+    """Refuse at once what would only be refused after a timeout; who is elsewhere is asked by the peers."""
+    node = NETWORK.node
+    for place in wanted:
+        if place.address in ("", "" if node is None else node.address):
+            handle_of(place.name).open_mailbox()
 
 
-def _member_names(peers: Iterable[PeerRef]) -> tuple[str, ...]:
+def _short(names: Iterable[str]) -> set[str]:
+    return {place_of(name).name for name in names}
+
+
+def _member_places(peers: Iterable[PeerRef]) -> tuple[Place, ...]:
     if isinstance(peers, str) or not isinstance(peers, Iterable):
         raise InvalidConfiguration(f"peers must be several names, not {peers!r:.60}")
-    wanted = tuple(name_of(peer) for peer in peers)
+    places = tuple(member_of(peer) for peer in peers)
+    wanted = [place.name for place in places]
     if not wanted:
         raise InvalidConfiguration("a cluster needs at least one peer")
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise InvalidConfiguration(f"{', '.join(twice)} named twice")
-    return wanted
+    return places
 
 
 def _index_of(expected: Configuration | int | None) -> int | None:

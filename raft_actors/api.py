@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 import pykka
 
 from raft_actors import names, supervisor
+from raft_actors.addresses import shown
 from raft_actors.arguments import PeerRef, name_of, patience_of, seconds_of
 from raft_actors.backups import image_from_snapshot, restore_image
 from raft_actors.beginnings import beginning_of
@@ -24,12 +25,18 @@ from raft_actors.errors import AlreadyStarted, InvalidConfig, RaftError
 from raft_actors.formation_errors import not_configured
 from raft_actors.forwarding import living_leader
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.intake import Mailbox
+from raft_actors.network import NETWORK, elsewhere
 from raft_actors.opening import ADAPTERS
 from raft_actors.orders import SnapshotOrder
+from raft_actors.protocol.state import PeerState
+from raft_actors.remote import RemoteMailbox, call
+from raft_actors.remote_values import status_from, word_from
 from raft_actors.requests import check_read
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import PeerEvent, Subscription
-from raft_actors.supervisor import handle_of, running
+from raft_actors.supervisor import Handle, handle_of, running
+from raft_actors.transport import frames
 from raft_actors.values import Status
 
 __all__ = [
@@ -47,6 +54,8 @@ __all__ = [
 ]
 
 DEFAULTS = Config()
+LOOKING = 5.0
+"""Seconds for an answer that waits for nothing but the network."""
 
 
 def start_peer(
@@ -164,10 +173,14 @@ def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
         UnknownPeer: it does not run.
     """
     refuse_if_forbidden()
+    there = elsewhere(peer)
+    if there is not None:
+        deadline = time.monotonic() + patience_of(timeout, "timeout")
+        return call(there, frames.FindLeader(), word_from, deadline=deadline)  # type: ignore[no-any-return]
     handle = running(peer)
     seconds = seconds_of(timeout, "timeout")
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
-    return handle.wait_for(lambda state: living_leader(handle, state), deadline)
+    return handle.wait_for(lambda state: _shown_leader(handle, state), deadline)
 
 
 def status(peer: PeerRef) -> Status:
@@ -176,6 +189,9 @@ def status(peer: PeerRef) -> Status:
     Raises:
         UnknownPeer: nothing is known under this name.
     """
+    there = elsewhere(peer)
+    if there is not None:
+        return call(there, frames.GetStatus(), status_from, deadline=time.monotonic() + LOOKING)
     return handle_of(name_of(peer)).status()
 
 
@@ -218,7 +234,7 @@ def write(peer: PeerRef, command: Any, *, timeout: float | None = 3.0, block: bo
     """
     future = _request(timeout, block=block)
     try:
-        running(peer).open_mailbox().write(command, future, watch=not block)
+        mailbox_of(peer).write(command, future, watch=not block)
     except RaftError as error:
         future.try_fail(error)
     return future.get() if block else future
@@ -284,7 +300,7 @@ def read(
     check_read(consistency, min_index)
     future = _request(timeout, block=block)
     try:
-        running(peer).open_mailbox().read(query, consistency, future, watch=not block, min_index=min_index)
+        mailbox_of(peer).read(query, consistency, future, watch=not block, min_index=min_index)
     except RaftError as error:
         future.try_fail(error)
     return future.get() if block else future
@@ -310,6 +326,10 @@ def snapshot(peer: PeerRef, *, timeout: float | None = 60.0) -> int:
         UnknownPeer: the peer does not run.
     """
     refuse_if_forbidden()
+    there = elsewhere(peer)
+    if there is not None:
+        deadline = time.monotonic() + patience_of(timeout, "timeout")
+        return call(there, frames.TakeSnapshot(), word_from, deadline=deadline)  # type: ignore[no-any-return]
     handle = running(peer)
     if handle.state is not None and not handle.state.cluster:
         raise not_configured(handle.state)
@@ -373,6 +393,23 @@ def subscribe(
         if kind not in PeerEvent.__args__:
             raise TypeError(f"events may hold the event classes of raft_actors, not {kind!r:.100}")
     return handle_of(name_of(peer)).hub.subscribe(callback, events)
+
+
+def _shown_leader(handle: Handle, state: PeerState) -> str | None:
+    name = living_leader(handle, state)
+    return None if name is None else shown(state, name)
+
+
+def mailbox_of(peer: PeerRef) -> Mailbox | RemoteMailbox:
+    """What takes the requests of callers to a peer, wherever it is.
+
+    Raises:
+        RaftError: it does not run in this process; or there is no way to the other one.
+    """
+    there = elsewhere(peer)
+    if there is None:
+        return running(peer).open_mailbox()
+    return RemoteMailbox(there, NETWORK.wire_to(there.address))
 
 
 def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:

@@ -121,7 +121,7 @@ class WriteRequest(Request):
         before = self.previous
         previous = before.place.sequence if before is not None and not before.done() else 0
         write = SessionWrite(*self.session, self.place.sequence, previous, self.settled(), command)
-        mailbox.write_session(write.encode(), attempt, watch=True)
+        mailbox.write_session(write, attempt, watch=True)
 
     def try_set(self, value: Any, index: int | None = None) -> bool:
         """Answer with ``value``: its number is settled."""

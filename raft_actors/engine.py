@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
+from raft_actors.addresses import shown
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.step import step
 from raft_actors.behaviours.transition import is_removed
@@ -277,7 +278,8 @@ def refused(state: PeerState, effect: Reject) -> RaftError:
     name = state.name
     match effect.refusal:
         case Refusal.NOT_LEADER:
-            return NotLeader(effect.leader or "", f"peer {name!r} is not the leader, {effect.leader!r} is")
+            leader = shown(state, effect.leader or "")
+            return NotLeader(leader, f"peer {name!r} is not the leader, {leader!r} is")
         case Refusal.NOT_CONFIGURED:
             return not_configured(state)
         case Refusal.REMOVED:

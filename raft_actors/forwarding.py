@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors import names
+from raft_actors.addresses import Place, place_of
 from raft_actors.arguments import PeerRef
 from raft_actors.behaviours.transition import is_removed
 from raft_actors.errors import (
@@ -19,18 +20,23 @@ from raft_actors.errors import (
     NotLeader,
     PeerFailed,
     RaftError,
+    Refused,
     Restarting,
     UnknownPeer,
 )
 from raft_actors.formation_errors import not_configured
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.orders import ChangeOrder, TransferOrder
+from raft_actors.remote import call
+from raft_actors.remote_values import configuration_from, word_from
 from raft_actors.supervisor import Handle, handle_of, running
+from raft_actors.transport.frames import ChangeMembers, Transfer
 
 if TYPE_CHECKING:
     from raft_actors.orders import CallerOrder
     from raft_actors.protocol.state import PeerState
 
-__all__ = ["ANSWERING", "PAUSE", "at_the_leader", "give_order", "living_leader"]
+__all__ = ["ANSWERING", "PAUSE", "at_the_leader", "give_order", "living_leader", "place_of_member"]
 
 Answer = TypeVar("Answer")
 
@@ -66,6 +72,9 @@ def at_the_leader(
         if leader is None or (late and refusal is not None):
             raise ElectionInProgress(f"peer {handle.name!r} found no leader in time to carry this out") from refusal
         try:
+            place = place_of_member(handle, leader)
+            if place.address:
+                return order_elsewhere(place, order, deadline=deadline)
             return give_order(leader, order, deadline=deadline)
         except RaftError as error:
             if not _had_no_effect(error, leader):
@@ -88,10 +97,39 @@ def give_order(name: str, order: Callable[[float, RequestFuture[Answer]], Caller
     return future.get()
 
 
+def place_of_member(handle: Handle, name: str) -> Place:
+    """Where another member is, as the peer of ``handle`` knows it; without an address if it must be in this process."""
+    address = handle.book.find(name)
+    return Place(name, "" if address == handle.address else address)
+
+
+def order_elsewhere(
+    place: Place, order: Callable[[float, RequestFuture[Answer]], CallerOrder], *, deadline: float
+) -> Answer:
+    """Let a peer of another process carry out an order, and wait for its answer.
+
+    Raises:
+        RaftError: the answer, or that it was not reached.
+    """
+    future: RequestFuture[Answer] = RequestFuture()
+    wanted = order(max(deadline - time.monotonic(), 0.001), future)
+    decode: Any = word_from
+    match wanted:
+        case ChangeOrder():
+            operation: Any = ChangeMembers(wanted.change, wanted.places, wanted.expected, here=True)
+            decode = configuration_from
+        case TransferOrder():
+            operation = Transfer(wanted.target, here=True)
+        case _:
+            raise Refused(f"{type(wanted).__name__} is for a peer of this process only")
+    answer: Answer = call(place, operation, decode, deadline=deadline)
+    return answer
+
+
 def _had_no_effect(error: RaftError, leader: str) -> bool:
     """Whether ``leader`` has certainly not begun with it."""
     if isinstance(error, UnknownPeer):
-        return error.name == leader  # it has stopped; another name is about what was ordered
+        return place_of(error.name).name == leader  # it has stopped; another name is about what was ordered
     return isinstance(error, NotLeader | Restarting | PeerFailed)
 
 
@@ -108,5 +146,7 @@ def living_leader(handle: Handle, state: PeerState) -> str | None:
         raise NotInConfiguration(f"peer {handle.name!r} is a member of its cluster no more")
     if state.leader is None:
         return None
+    if place_of_member(handle, state.leader).address:
+        return state.leader  # were the connection to it lost, it would not be known as the leader
     other = names.whereis(state.leader)
     return state.leader if isinstance(other, Handle) and other.running else None

@@ -18,7 +18,7 @@ from raft_actors.errors import InvalidCommand, Overloaded, RaftError, Refused
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.lending import LendingChannel
 from raft_actors.mailbox import Envelope
-from raft_actors.protocol.sessions import OpenSession
+from raft_actors.protocol.sessions import OpenSession, SessionWrite
 from raft_actors.requests import GetStatus, Read, ReadBatch, Write, WriteBatch
 from raft_actors.timekeeper import TIMEKEEPER
 
@@ -93,8 +93,12 @@ class Mailbox(LendingChannel):
         else:
             self._submit(self._writes_lane, data, len(data), future, watch=watch)
 
-    def write_session(self, data: bytes, future: RequestFuture[Any], *, watch: bool) -> None:
-        """As ``write_encoded``, for a request of a session (``protocol.sessions``)."""
+    def write_session(self, write: SessionWrite, future: RequestFuture[Any], *, watch: bool) -> None:
+        """As ``write_encoded``, for a write of a session (``protocol.sessions``)."""
+        self.submit_session(write.encode(), future, watch=watch)
+
+    def submit_session(self, data: bytes, future: RequestFuture[Any], *, watch: bool) -> None:
+        """The same for any request of a session, encoded."""
         if len(data) > self._max_command_bytes + ROOM:
             future.try_fail(self._too_large(len(data)))
         else:
@@ -152,7 +156,7 @@ class Mailbox(LendingChannel):
 
     def open_session(self, nonce: int, future: RequestFuture[Any]) -> None:
         """Queue the opening of a session; ``future`` is answered with its name."""
-        self.write_session(OpenSession(nonce, self._session_timeout).encode(), future, watch=True)
+        self.submit_session(OpenSession(nonce, self._session_timeout).encode(), future, watch=True)
 
     def _sessions_lane(self) -> tuple[WriteBatch, list[Any]]:
         batch = self._writes

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 
-from raft_actors.arguments import PeerRef, name_of, patience_of
-from raft_actors.forwarding import at_the_leader
+from raft_actors.arguments import PeerRef, member_of, patience_of
+from raft_actors.forwarding import at_the_leader, give_order
+from raft_actors.network import elsewhere
 from raft_actors.orders import TransferOrder
+from raft_actors.remote import call
+from raft_actors.remote_values import word_from
+from raft_actors.transport.frames import Transfer
 
-__all__ = ["transfer_leadership"]
+__all__ = ["transfer_here", "transfer_leadership"]
 
 
 def transfer_leadership(peer: PeerRef, to: PeerRef | None = None, *, timeout: float | None = 5.0) -> str:
@@ -35,6 +39,19 @@ def transfer_leadership(peer: PeerRef, to: PeerRef | None = None, *, timeout: fl
             known in time who leads now.
         NotConfigured: the peer belongs to no cluster.
     """
-    target = None if to is None else name_of(to)
+    target = None if to is None else member_of(to).name
     deadline = time.monotonic() + patience_of(timeout, "timeout")
+    place = elsewhere(peer)
+    if place is not None:
+        return call(place, Transfer(target), word_from, deadline=deadline)  # type: ignore[no-any-return]
     return at_the_leader(peer, lambda left, future: TransferOrder(target, left, future), deadline=deadline)
+
+
+def transfer_here(peer: str, target: str | None, patience: float) -> str:
+    """Let this very peer hand over; another one is not looked for.
+
+    Raises:
+        RaftError: its answer; ``NotLeader`` if it does not lead.
+    """
+    deadline = time.monotonic() + patience
+    return give_order(peer, lambda left, future: TransferOrder(target, left, future), deadline=deadline)

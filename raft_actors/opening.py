@@ -18,6 +18,7 @@ from raft_actors.peer import Owner, Peer
 from raft_actors.protocol.types import Moment, Settings
 from raft_actors.snapshot_loading import load_newest
 from raft_actors.state_machine import Context, StateMachine
+from raft_actors.transport.local import LOCAL
 from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from raft_actors.protocol.snapshot import Snapshot
     from raft_actors.protocol.state import PeerState
     from raft_actors.store_opening import Recovered
+    from raft_actors.transport.port import Transport
 
 __all__ = ["open_peer", "settings_of"]
 
@@ -47,7 +49,15 @@ def settings_of(config: Config) -> Settings:
 
 
 def open_peer(
-    owner: Owner, mailbox: Mailbox, machine: Callable[[], Any], config: Config, folder: Path, beginning: Beginning
+    owner: Owner,
+    mailbox: Mailbox,
+    machine: Callable[[], Any],
+    config: Config,
+    folder: Path,
+    beginning: Beginning,
+    *,
+    transport: Transport = LOCAL,
+    address: str = "",
 ) -> Peer:
     """Open the peer of ``mailbox.name``: nothing runs yet.
 
@@ -58,6 +68,8 @@ def open_peer(
         config: its settings.
         folder: its own folder, absolute: the process may go elsewhere.
         beginning: what it does as long as it belongs to no cluster.
+        transport: what carries its messages.
+        address: where others reach it.
 
     Raises:
         CorruptLog: the peer ran on another store before; that one is gone.
@@ -71,7 +83,8 @@ def open_peer(
         _require_same(owner.state, store, "memory" if storage == "memory" else str(folder))
         replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
         snapshot = load_newest(store, replica, mailbox.name)
-        return Peer(owner, mailbox, store, replica, _state(mailbox.name, config, store, snapshot, beginning))
+        state = _state(mailbox.name, config, store, snapshot, beginning, address)
+        return Peer(owner, mailbox, store, replica, state, transport)
     except BaseException:
         store.close()
         raise
@@ -127,7 +140,9 @@ def _compare(name: str, recovered: Recovered, beginning: Beginning) -> None:
         logger.warning("peer %s: its store holds a cluster of %s, which goes on; %s were named", name, there, given)
 
 
-def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None, beginning: Beginning) -> PeerState:
+def _state(
+    name: str, config: Config, store: LogStore, snapshot: Snapshot | None, beginning: Beginning, address: str
+) -> PeerState:
     recovered = store.recovered
     _compare(name, recovered, beginning)
     moment = Moment(time.monotonic(), time.time(), random.random())
@@ -144,4 +159,5 @@ def _state(name: str, config: Config, store: LogStore, snapshot: Snapshot | None
         snapshot=snapshot,
         joining=beginning.joining,
         bootstrap=beginning.bootstrap,
+        address=address,
     )

@@ -13,11 +13,12 @@ __all__ = ["CallerOrder", "ChangeOrder", "Ended", "FormRequest", "SnapshotOrder"
 
 
 class FormRequest(NamedTuple):
-    """A caller wants a cluster of ``names`` formed."""
+    """A caller wants a cluster of ``names`` formed; ``places``: where they are, if that was said."""
 
     names: tuple[str, ...]
     timeout: float
     future: RequestFuture[Any]
+    places: tuple[tuple[str, str], ...] = ()
 
 
 class SnapshotOrder(NamedTuple):
@@ -27,12 +28,16 @@ class SnapshotOrder(NamedTuple):
 
 
 class ChangeOrder(NamedTuple):
-    """A caller wants other members; ``expected``: index of the configuration that they must have now."""
+    """A caller wants other members; ``expected``: index of the configuration that they must have now.
+
+    ``places``: where the members-to-be are, as far as that was said.
+    """
 
     change: Change
     expected: int | None
     timeout: float
     future: RequestFuture[Configuration]
+    places: tuple[tuple[str, str], ...] = ()
 
 
 class TransferOrder(NamedTuple):

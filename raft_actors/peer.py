@@ -37,7 +37,6 @@ from raft_actors.protocol.effects import Compact, Load, Send
 from raft_actors.protocol.events import (
     ChangeRequested,
     ClusterRequested,
-    PeerDown,
     Received,
     Slept,
     SnapshotRequested,
@@ -54,6 +53,7 @@ from raft_actors.transport.local import LOCAL
 if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.log_store import LogStore
+    from raft_actors.transport.port import News, Transport
 
 __all__ = ["Owner", "Peer"]
 
@@ -76,12 +76,22 @@ class Peer(PeerPorts, InboxActor):
         store: its opened store.
         replica: its machine.
         state: what it recovered.
+        transport: what carries its messages.
     """
 
-    def __init__(self, owner: Owner, mailbox: Mailbox, store: LogStore, replica: Replica, state: PeerState) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        mailbox: Mailbox,
+        store: LogStore,
+        replica: Replica,
+        state: PeerState,
+        transport: Transport = LOCAL,
+    ) -> None:
         self.mailbox = mailbox
         super().__init__(mailbox)
         self.owner = owner
+        self.transport = transport
         self.name = state.name
         self.store = store
         self.engine = Engine(state, self, mailbox.release)
@@ -119,9 +129,9 @@ class Peer(PeerPorts, InboxActor):
         """Start the machine and the log writer, and listen. Called once, before this actor's own loop starts."""
         for actor in (self.machine, self.writer):
             actor.start_prepared()
-        LOCAL.join(self.name, self._deliver)
+        self.transport.join(self.name, self._deliver)
 
-    def _deliver(self, event: Received | PeerDown) -> bool:
+    def _deliver(self, event: News) -> bool:
         """A message of another peer; called in its thread. A heartbeat is handled right there if this peer sleeps."""
         if type(event) is not Received:
             return self.mailbox.post(event)
@@ -214,7 +224,7 @@ class Peer(PeerPorts, InboxActor):
         if self._outbox:
             outbox, self._outbox = self._outbox, []
             for send in outbox:
-                LOCAL.send(self.name, send.to, send.message)
+                self.transport.send(self.name, send.to, send.message)
         busy = bool(self._for_disk)
         if busy:
             jobs, self._for_disk = self._for_disk, []
@@ -236,9 +246,11 @@ class Peer(PeerPorts, InboxActor):
             case SnapshotOrder():
                 self.engine.run(SnapshotRequested(self._callers.admit(item.future)), moment)
             case FormRequest():
+                self.owner.tell(item.places)
                 token = self._callers.admit(item.future)
                 self.engine.run(ClusterRequested(token, uuid.uuid4().hex, item.names, item.timeout), moment)
             case ChangeOrder():
+                self.owner.tell(item.places)
                 token = self._callers.admit(item.future)
                 self.engine.run(ChangeRequested(token, item.change, item.expected, item.timeout), moment)
             case TransferOrder():
@@ -263,7 +275,7 @@ class Peer(PeerPorts, InboxActor):
 
     def _end(self, ending: StopNow) -> None:
         """Answer everybody, close the store, tell the others and the supervisor."""
-        LOCAL.leave(self.name)
+        self.transport.leave(self.name)
         self.owner.ending(Ended(ending.crash, ending.error))
         late = OutcomeUnknown(f"peer {self.name!r} crashed") if ending.crash else self.mailbox.refusal()
         left_over = self.mailbox.turn_away(late)

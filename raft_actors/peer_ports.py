@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from raft_actors.addresses import shown
 from raft_actors.behaviours.attention import APPLIED, SYNCED
 from raft_actors.change_errors import change_error
 from raft_actors.errors import CommandFailed, OutcomeUnknown, RaftError, StorageFailed
@@ -31,7 +32,6 @@ from raft_actors.protocol.events import Applied, Event, Persisted
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.requests import ReadBatch, Segment
 from raft_actors.transfer_errors import transfer_error
-from raft_actors.transport.local import LOCAL
 from raft_actors.values import committed_of, configuration_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from raft_actors.log_writer import Job
     from raft_actors.machine_actor import MachineActor
     from raft_actors.snapshot_keeper import SnapshotKeeper
+    from raft_actors.transport.port import Transport
 
 __all__ = ["Owner", "PeerPorts"]
 
@@ -60,6 +61,9 @@ class Owner(Protocol):
     def discarded(self, effect: Discard) -> None:
         """A message was refused."""
 
+    def tell(self, places: Iterable[tuple[str, str]]) -> None:
+        """A caller has said where other peers are."""
+
     def ending(self, ended: Ended) -> None:
         """The peer has begun to end: turn callers away."""
 
@@ -72,6 +76,7 @@ class PeerPorts:
 
     name: str
     owner: Owner
+    transport: Transport
     mailbox: Mailbox
     engine: Engine
     machine: MachineActor
@@ -89,7 +94,7 @@ class PeerPorts:
 
     def _send_now(self, send: Send) -> None:
         """The same for the log writer, in its thread: what it sends has waited long enough."""
-        LOCAL.send(self.name, send.to, send.message)
+        self.transport.send(self.name, send.to, send.message)
 
     def persist(self, job: Job) -> None:
         """Queue a batch for the disk."""
@@ -170,7 +175,7 @@ class PeerPorts:
         """Answer the caller who asked for another leader."""
         future = self._callers.take(answer.token)
         if answer.refusal is None:
-            future.try_set(answer.leader)
+            future.try_set(shown(self.engine.state, answer.leader or ""))
         else:
             future.try_fail(transfer_error(self.name, answer))
 

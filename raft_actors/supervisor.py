@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors import names
+from raft_actors.addresses import AddressBook, shown
 from raft_actors.arguments import PeerRef, name_of
 from raft_actors.callbacks import CALLBACKS
 from raft_actors.codec import resolve
@@ -34,6 +35,7 @@ from raft_actors.errors import (
 )
 from raft_actors.intake import Mailbox
 from raft_actors.mailbox import forget_actors
+from raft_actors.network import NETWORK
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
@@ -50,7 +52,7 @@ from raft_actors.transport.local import LOCAL
 from raft_actors.values import Status, configuration_of, retired, role_name, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import pykka
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from raft_actors.peer import Peer
     from raft_actors.protocol.effects import Discard
     from raft_actors.protocol.state import PeerState
+    from raft_actors.transport.port import Transport
 
 __all__ = ["Handle", "handle_of", "running", "start", "stop"]
 
@@ -82,6 +85,9 @@ class Handle:
         mailbox: of the running peer, or ``None``.
         ref: of the running peer, or of the last one.
         hub: its subscribers.
+        transport: what carries its messages.
+        address: where others reach it, ``""``: in this process only.
+        book: where the peers are that it talks to.
         changed: notified at every change of role, leader or configuration, and at the end.
         refused_messages: how many messages were discarded, by reason.
     """
@@ -102,6 +108,11 @@ class Handle:
         self.changed = threading.Condition()
         self.refused_messages: collections.Counter[str] = collections.Counter()
         self.gone = threading.Event()
+        node = NETWORK.node
+        self.transport: Transport = LOCAL if node is None else node
+        self.address = "" if node is None else node.address
+        self.book = AddressBook(lambda: self.state) if node is None else node.enter(name, lambda: self.state)
+        self.book.tell(beginning.places)
         self._deaths: collections.deque[float] = collections.deque()
         self._cancel = threading.Event()
         self._stopping = self._restarting = False
@@ -176,7 +187,16 @@ class Handle:
         mailbox = Mailbox(self.name, self.config, self.codec)
         mailbox.refusal = self.why_closed
         mailbox.status = self.status
-        peer = open_peer(self, mailbox, self.machine, self.config, self._folder, self.beginning)
+        peer = open_peer(
+            self,
+            mailbox,
+            self.machine,
+            self.config,
+            self._folder,
+            self.beginning,
+            transport=self.transport,
+            address=self.address,
+        )
         self.failure = None
         self._restarting = False
         self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
@@ -218,6 +238,9 @@ class Handle:
 
     def _leave(self) -> None:
         names.unregister(self.name, self)
+        node = NETWORK.node
+        if node is self.transport and node is not None:
+            node.forget(self.name)
         self.gone.set()
         self.hub.close()
 
@@ -231,13 +254,17 @@ class Handle:
             logger.info("peer %s is %s in term %d", self.name, role, after.term)
             self.hub.publish(RoleChanged(self.name, role, after.term))
         if after.leader != before.leader:
-            self.hub.publish(LeaderChanged(after.leader, after.term))
+            self.hub.publish(LeaderChanged(after.leader and shown(after, after.leader), after.term))
         if after.snapshot_index > before.snapshot_index:
             self.hub.publish(SnapshotTaken(self.name, after.snapshot_index))
         configuration = configuration_of(after)
         if configuration.committed and configuration != configuration_of(before):
             self.hub.publish(ConfigurationCommitted(configuration))
         self._wake()
+
+    def tell(self, places: Iterable[tuple[str, str]]) -> None:
+        """A caller has said where other peers are."""
+        self.book.tell(places)
 
     def discarded(self, effect: Discard) -> None:
         """Count a refused message."""
@@ -391,7 +418,7 @@ def stop_all(timeout: float = 0.8) -> None:
 
 def _forget_in_child() -> None:
     """A forked child has none of these peers: their threads stayed with the parent (BUG-75)."""
-    for of_this_process in (names, LOCAL, TIMEKEEPER, CALLBACKS):
+    for of_this_process in (names, LOCAL, NETWORK, TIMEKEEPER, CALLBACKS):
         of_this_process.forget_all()
     forget_actors()
 

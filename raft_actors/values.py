@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from raft_actors.addresses import full_name, shown
 from raft_actors.protocol.state import Candidate, Follower, Leader, PeerState, PreCandidate, Role
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def committed_of(state: PeerState) -> Configuration:
 
 def _shown(state: PeerState, index: int, configuration: Members) -> Configuration:
     return Configuration(
-        tuple(member.name for member in configuration.voters),
-        tuple(member.name for member in configuration.learners),
+        tuple(full_name(member.name, member.address) for member in configuration.voters),
+        tuple(full_name(member.name, member.address) for member in configuration.learners),
         index,
         index <= state.commit_index and not configuration.changing,
     )
@@ -143,11 +144,11 @@ def status_of(state: PeerState, *, storage: str, applied: int, failure: RaftErro
     role, log = state.role, state.log
     progress = role.progress if isinstance(role, Leader) else {}
     return Status(
-        name=state.name,
+        name=shown(state, state.name),
         role=role_name(role),
         term=state.term,
-        leader=state.leader,
-        voted_for=state.ballot.voted_for,
+        leader=_shown_or_none(state, state.leader),
+        voted_for=_shown_or_none(state, state.ballot.voted_for),
         configuration=configuration_of(state),
         first_index=log.first,
         last_index=log.last.index,
@@ -157,7 +158,9 @@ def status_of(state: PeerState, *, storage: str, applied: int, failure: RaftErro
         snapshot_index=state.snapshot_index,
         storage=storage,
         incarnation=state.incarnation,
-        progress=MappingProxyType({name: _progress(one, log.last.index) for name, one in progress.items()}),
+        progress=MappingProxyType(
+            {shown(state, name): _progress(one, log.last.index) for name, one in progress.items()}
+        ),
         failure=failure,
     )
 
@@ -165,6 +168,10 @@ def status_of(state: PeerState, *, storage: str, applied: int, failure: RaftErro
 def retired(state: PeerState) -> PeerState:
     """What is left of the state of a peer that does not run: its log and its ballot, no role and no leader."""
     return replace(state, role=Follower(), leader=None)
+
+
+def _shown_or_none(state: PeerState, name: str | None) -> str | None:
+    return None if name is None else shown(state, name)
 
 
 def _progress(progress: FollowerProgress, last: int) -> Progress:

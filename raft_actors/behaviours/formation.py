@@ -48,7 +48,7 @@ def request(state: PeerState, event: ClusterRequested, moment: Moment) -> Transi
         event.token,
         event.proposal,
         event.names,
-        {state.name: state.incarnation},
+        {state.name: Member(state.name, state.incarnation, state.address)},
         moment.now + event.timeout,
         moment.now + RETRY,
     )
@@ -74,11 +74,12 @@ def _ask_or_form(state: PeerState, forming: Forming, moment: Moment) -> Transiti
 
 
 def _ask(state: PeerState, forming: Forming, name: str, until: float) -> Send:
+    free = forming.free.get(name)
     message = FormCluster(
         cluster="",
         sender=state.name,
         incarnation=state.incarnation,
-        receiver=forming.free.get(name, ""),
+        receiver=free.incarnation if free is not None else "",
         term=state.term,
         proposal=forming.proposal,
         names=forming.names,
@@ -89,7 +90,7 @@ def _ask(state: PeerState, forming: Forming, name: str, until: float) -> Send:
 
 def _form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
     """All are free: the configuration is the first entry of the new cluster's log. Stand for election at once."""
-    members = tuple(Member(name, forming.free[name]) for name in forming.names)
+    members = tuple(forming.free[name] for name in forming.names)
     configuration = Configuration(voters=members)
     entry = Entry(1, 1, EntryKind.CONFIGURATION, moment.wall, encode(configuration))
     state = replace(
@@ -148,6 +149,7 @@ def _answer(state: PeerState, message: FormCluster, refusal: str) -> Transition:
         proposal=message.proposal,
         refusal=refusal,
         configuration=state.configuration if refusal == "configured" else None,
+        address=state.address,
     )
     return Transition(state, (Send(message.sender, reply),))
 
@@ -169,9 +171,11 @@ def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Mom
         return _give_up(state, forming, Refusal.CONFIGURED, reply.sender, reply.configuration)
     if reply.refusal:
         return Transition(replace(state, formation=replace(forming, busy=forming.busy | {reply.sender})))
-    if forming.free.get(reply.sender, reply.incarnation) != reply.incarnation:
+    known = forming.free.get(reply.sender)
+    if known is not None and known.incarnation != reply.incarnation:
         return _give_up(state, forming, Refusal.FORMING, reply.sender)
-    forming = replace(forming, free={**forming.free, reply.sender: reply.incarnation})
+    free = Member(reply.sender, reply.incarnation, reply.address)
+    forming = replace(forming, free={**forming.free, reply.sender: free})
     state = replace(state, formation=forming)
     if any(name not in forming.free for name in forming.names):
         return Transition(state)

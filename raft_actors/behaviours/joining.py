@@ -62,6 +62,7 @@ def on_join_tick(state: PeerState, moment: Moment) -> Transition:
         term=state.term,
         learner=joining.learner,
         expected=joining.expected,
+        address=state.address,
     )
     return Transition(state, (Send(target, message),))
 
@@ -83,7 +84,7 @@ def on_join(state: PeerState, message: Join, moment: Moment) -> Transition:
     """Somebody wants to be a member: let it in if we lead, else say who does."""
     refusal = _why_not(state, message, moment)
     if refusal is JoinRefusal.ACCEPTED and _wants_more(state, message):
-        newcomer = Member(message.sender, message.incarnation)
+        newcomer = Member(message.sender, message.incarnation, message.address)
         state = membership.prepare(state, AddMember(message.sender, message.learner), newcomer, moment)
     reply = JoinReply(
         cluster=state.cluster,
@@ -93,6 +94,7 @@ def on_join(state: PeerState, message: Join, moment: Moment) -> Transition:
         term=state.term,
         refusal=refusal,
         leader=state.leader,
+        address=state.address_of(state.leader),
     )
     return Transition(state, (Send(message.sender, reply),))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours import drifting, handover, sending
+from raft_actors.behaviours.addresses import moved_before
 from raft_actors.behaviours.appending import append
 from raft_actors.behaviours.reads import confirm_round
 from raft_actors.behaviours.replication import feed, heartbeat_all, note_reply
@@ -51,6 +52,7 @@ def become_leader(state: PeerState, moment: Moment) -> Transition:
         heartbeat_deadline=moment.now + state.settings.heartbeat_interval,
         quorum_deadline=moment.now + state.settings.min_election_timeout,
         drift_at=drifting.earliest(state, moment),
+        moved=moved_before(state),
     )
     state = replace(state, role=role, leader=state.name, heard_at=moment.now)
     noop = Entry(next_index, state.term, EntryKind.NOOP, max(state.time, moment.wall))

@@ -186,6 +186,7 @@ def on_introduce(state: PeerState, message: Introduce, moment: Moment) -> Transi
         receiver=message.incarnation,
         term=state.term,
         busy=formation is not None and moment.now < formation.deadline,
+        address=state.address,
     )
     return Transition(state, (Send(message.sender, reply),))
 
@@ -198,7 +199,7 @@ def on_introduced(state: PeerState, reply: IntroduceReply) -> Transition:
         return Transition(state)
     if reply.cluster not in ("", state.cluster):
         return _refuse(state, role, preparing, ChangeRefusal.FOREIGN, reply.sender)
-    known = {**preparing.known, reply.sender: Member(reply.sender, reply.incarnation)}
+    known = {**preparing.known, reply.sender: Member(reply.sender, reply.incarnation, reply.address)}
     return Transition(replace(state, role=replace(role, preparing=replace(preparing, known=known))))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours import addresses
 from raft_actors.behaviours.appending import append_configuration
 from raft_actors.behaviours.handover import hand_to_successor
 from raft_actors.behaviours.membership import answering, begin_if_possible
@@ -53,6 +54,8 @@ def advance(state: PeerState, role: Leader, moment: Moment) -> Transition:
         state, next_ = _leave(state, role, moment)
     elif role.preparing is not None and not configuration.changing:
         state, next_ = begin_if_possible(state, role, role.preparing, moment)
+    elif settled and role.moved:
+        state, next_ = addresses.follow(state, role, moment)
     else:
         return Transition(state, effects)
     return Transition(state, effects + next_)

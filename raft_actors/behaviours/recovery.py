@@ -33,6 +33,7 @@ def recover(
     snapshot: Snapshot | None = None,
     joining: Joining | None = None,
     bootstrap: Bootstrap | None = None,
+    address: str = "",
 ) -> PeerState:
     """The state after a start.
 
@@ -56,12 +57,14 @@ def recover(
             not begin with entry 1, with none at all.
         joining: whom it is to ask to let it in, unless its log says that it is a member, or was removed.
         bootstrap: with whom it is to form a cluster, unless it belongs to one.
+        address: where it is reached from now on, ``""`` in this process only.
     """
     known = snapshot.last.index if snapshot is not None else 0
     state = PeerState(
         name=name,
         incarnation=incarnation,
         settings=settings,
+        address=address,
         cluster=cluster,
         ballot=ballot,
         log=log,

@@ -17,6 +17,7 @@ from typing import TypeGuard, assert_never
 from msgspec.structs import replace
 
 from raft_actors.behaviours import (
+    addresses,
     applying,
     bootstrap,
     candidate,
@@ -39,6 +40,7 @@ from raft_actors.behaviours.admission import why_refused
 from raft_actors.behaviours.transition import Transition, become_follower
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.events import (
+    AddressHeard,
     Applied,
     ChangeRequested,
     ChunkLoaded,
@@ -142,6 +144,8 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return _loaded(state, event, moment)
         case PeerDown():
             return _down(state, event, moment)
+        case AddressHeard():
+            return addresses.on_address_heard(state, event)
         case ClusterRequested():
             return formation.request(state, event, moment)
         case ChangeRequested():

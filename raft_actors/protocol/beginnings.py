@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.messages import JoinRefusal
 
 __all__ = ["Bootstrap", "Forming", "Joining", "Reserved"]
@@ -18,7 +19,7 @@ class Forming(Struct, frozen=True):
         token: whom to answer.
         proposal: id of the cluster to be.
         names: its members-to-be.
-        free: who is free for it, with its incarnation.
+        free: who is free for it, by name.
         deadline: when to give up.
         retry: when to ask again who has not said that it is free.
         busy: who said that it is free for another cluster.
@@ -27,7 +28,7 @@ class Forming(Struct, frozen=True):
     token: int
     proposal: str
     names: tuple[str, ...]
-    free: dict[str, str]
+    free: dict[str, Member]
     deadline: float
     retry: float
     busy: frozenset[str] = frozenset()

@@ -36,20 +36,20 @@ __all__ = [
 ]
 
 
-class SetMembers(Struct, frozen=True):
+class SetMembers(Struct, frozen=True, tag=True):
     """The voters are to be exactly ``names``, and there are to be no learners."""
 
     names: tuple[str, ...]
 
 
-class AddMember(Struct, frozen=True):
+class AddMember(Struct, frozen=True, tag=True):
     """``name`` is to be a voter as well, or a learner."""
 
     name: str
     learner: bool = False
 
 
-class RemoveMember(Struct, frozen=True):
+class RemoveMember(Struct, frozen=True, tag=True):
     """``name`` is to be no member any more."""
 
     name: str

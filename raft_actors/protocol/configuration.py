@@ -15,6 +15,8 @@ from functools import cached_property
 import msgspec
 from msgspec import Struct
 
+from raft_actors.protocol.types import Address, Identity, Name
+
 __all__ = ["NO_CONFIGURATION", "Configuration", "Goal", "Member", "agreed_index", "decode", "encode", "has_quorum"]
 
 
@@ -27,9 +29,9 @@ class Member(Struct, frozen=True, array_like=True):
         address: where it is reached, ``""`` in this process; an attribute, not its identity.
     """
 
-    name: str
-    incarnation: str
-    address: str = ""
+    name: Name
+    incarnation: Identity
+    address: Address = ""
 
 
 class Goal(Struct, frozen=True, array_like=True):

@@ -9,6 +9,8 @@ import enum
 
 from msgspec import Struct
 
+from raft_actors.protocol.types import Number
+
 __all__ = ["Entry", "EntryKind"]
 
 
@@ -32,8 +34,8 @@ class Entry(Struct, frozen=True, gc=False, array_like=True):
         data: the encoded command or configuration; empty for a no-op.
     """
 
-    index: int
-    term: int
+    index: Number
+    term: Number
     kind: EntryKind
     time: float
     data: bytes = b""

@@ -15,6 +15,7 @@ from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import Ballot, LogPosition
 
 __all__ = [
+    "AddressHeard",
     "Applied",
     "ChangeRequested",
     "ChunkLoaded",
@@ -100,6 +101,14 @@ class PeerDown(Struct, frozen=True):
     """A peer of this process died, or the connection to it broke. Only a hint: it proves nothing about its log."""
 
     name: str
+
+
+class AddressHeard(Struct, frozen=True):
+    """A member, this very store of it, is reached elsewhere than the configuration says."""
+
+    name: str
+    incarnation: str
+    address: str
 
 
 class ClusterRequested(Struct, frozen=True):
@@ -220,6 +229,7 @@ Event = (
     | WritesRequested
     | ReadsRequested
     | PeerDown
+    | AddressHeard
     | ClusterRequested
     | ChangeRequested
     | SnapshotRequested

@@ -10,12 +10,13 @@ Paper: Figure 2. Thesis: §3.10 (TimeoutNow), §6.4 (ReadIndex), §9.6 (PreVote)
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.types import NOWHERE, LogPosition
+from raft_actors.protocol.types import NOWHERE, Address, Identity, LogPosition, Name, Number, Seconds
 
 __all__ = [
     "AppendEntries",
@@ -40,8 +41,12 @@ __all__ = [
     "TimeoutNow",
 ]
 
+MOST_ENTRIES = 1 << 20
+"""In one message."""
+Names = Annotated[tuple[Name, ...], Meta(max_length=1024)]
 
-class Header(Struct, frozen=True, gc=False, kw_only=True):
+
+class Header(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What every message carries.
 
     Attributes:
@@ -52,11 +57,11 @@ class Header(Struct, frozen=True, gc=False, kw_only=True):
         term: the sender's term (of a PreVote and its granting reply: the term it asks for).
     """
 
-    cluster: str
-    sender: str
-    incarnation: str
-    receiver: str
-    term: int
+    cluster: Identity
+    sender: Name
+    incarnation: Identity
+    receiver: Identity
+    term: Number
 
 
 class PreVote(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -96,10 +101,10 @@ class AppendEntries(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """
 
     previous: LogPosition
-    entries: tuple[Entry, ...] = ()
-    commit_index: int = 0
-    round: int = 0
-    sent: float = 0.0
+    entries: Annotated[tuple[Entry, ...], Meta(max_length=MOST_ENTRIES)] = ()
+    commit_index: Number = 0
+    round: Number = 0
+    sent: Seconds = 0.0
 
 
 class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -118,13 +123,13 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """
 
     success: bool
-    match_index: int = 0
-    previous: int = 0
+    match_index: Number = 0
+    previous: Number = 0
     hint: LogPosition = NOWHERE
-    round: int = 0
-    sent: float = 0.0
-    promise: float = 0.0
-    wants: int = 0
+    round: Number = 0
+    sent: Seconds = 0.0
+    promise: Seconds = 0.0
+    wants: Number = 0
     priority: int = 0
 
 
@@ -144,10 +149,10 @@ class InstallSnapshot(Header, frozen=True, gc=False, kw_only=True, tag=True):
         data: the piece, at least one byte.
     """
 
-    id: str
+    id: Identity
     last: LogPosition
-    size: int
-    offset: int
+    size: Number
+    offset: Number
     data: bytes
 
 
@@ -161,10 +166,10 @@ class InstallSnapshotReply(Header, frozen=True, gc=False, kw_only=True, tag=True
         match_index: up to where its log equals the leader's, durably, once the snapshot is installed or not needed.
     """
 
-    id: str
-    offset: int
-    received: int
-    match_index: int = 0
+    id: Identity
+    offset: Number
+    received: Number
+    match_index: Number = 0
 
 
 class TimeoutNow(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -174,14 +179,14 @@ class TimeoutNow(Header, frozen=True, gc=False, kw_only=True, tag=True):
 class ReadIndex(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """A follower asks the leader from which index its reads are linearizable. Thesis: §6.4."""
 
-    request: int
+    request: Number
 
 
 class ReadIndexReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """The answer: serve the reads of ``request`` once ``index`` is applied; ``None`` if the sender cannot say."""
 
-    request: int
-    index: int | None
+    request: Number
+    index: Number | None
 
 
 class FormCluster(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -193,17 +198,18 @@ class FormCluster(Header, frozen=True, gc=False, kw_only=True, tag=True):
         until: seconds for which the receiver keeps itself free for it; 0 withdraws the question.
     """
 
-    proposal: str
-    names: tuple[str, ...]
-    until: float
+    proposal: Identity
+    names: Names
+    until: Seconds
 
 
 class FormClusterReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
-    """Free (``refusal == ""``) or why not; a member of a cluster tells its configuration."""
+    """Free (``refusal == ""``) or why not; a member of a cluster tells its configuration. ``address``: the sender's."""
 
-    proposal: str
-    refusal: str = ""
+    proposal: Identity
+    refusal: Name = ""
     configuration: Configuration | None = None
+    address: Address = ""
 
 
 class Introduce(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -214,13 +220,15 @@ class IntroduceReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """Who the sender is: its header says it. ``busy``: it is being made a member of another new cluster."""
 
     busy: bool = False
+    address: Address = ""
 
 
 class Join(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """The sender wants to be a member, with a vote unless ``learner``; asked of any member."""
 
     learner: bool = False
-    expected: tuple[str, ...] = ()
+    expected: Names = ()
+    address: Address = ""
 
 
 class JoinRefusal(enum.Enum):
@@ -237,16 +245,17 @@ class JoinRefusal(enum.Enum):
 
 
 class JoinReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
-    """What becomes of a ``Join``, and who leads as far as the sender knows."""
+    """What becomes of a ``Join``, and who leads as far as the sender knows; ``address``: where that one is."""
 
     refusal: JoinRefusal
-    leader: str | None = None
+    leader: Name | None = None
+    address: Address = ""
 
 
 class Removed(Header, frozen=True, gc=False, kw_only=True, tag=True):
     """The receiver is no member since the configuration at ``index``, which is committed. Thesis: §4.2.3."""
 
-    index: int
+    index: Number
 
 
 Message = (

@@ -158,6 +158,7 @@ class Leader(Struct, frozen=True):
         leaving: it is no voter any more, and hands over.
         drift_at: when to look next whether leadership should drift to a peer of higher priority.
         drift_mark: where the log ended at the last look; 0 before the first.
+        moved: addresses of members that are reached elsewhere than the configuration says, by name.
     """
 
     progress: dict[str, Progress]
@@ -181,6 +182,7 @@ class Leader(Struct, frozen=True):
     leaving: bool = False
     drift_at: float = NEVER
     drift_mark: int = 0
+    moved: dict[str, str] = {}
 
 
 Role = Follower | PreCandidate | Candidate | Leader
@@ -241,6 +243,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
         name: its registered name.
         incarnation: identity of its store.
         settings: timeouts and bounds.
+        address: where others reach it, ``""`` if it is known in its process only.
         cluster: id of its cluster, ``""`` while unconfigured.
         ballot: current term and vote; on disk before anything that depends on it leaves.
         term_unsynced: the current term is not on disk yet, so a restart could take this peer back to an older one.
@@ -285,6 +288,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
     name: str
     incarnation: str
     settings: Settings
+    address: str = ""
     cluster: str = ""
     ballot: Ballot = Ballot()
     term_unsynced: bool = False
@@ -333,6 +337,11 @@ class PeerState(Struct, frozen=True, kw_only=True):
     def configuration_index(self) -> int:
         """Where the configuration that counts stands in the log, 0 if there is none."""
         return self.configurations[-1][0] if self.configurations else 0
+
+    def address_of(self, name: str | None) -> str:
+        """Where a member is reached, ``""`` in this process; of others nothing is known here."""
+        member = self.configuration.members().get(name) if name is not None else None
+        return "" if member is None else member.address
 
     @property
     def snapshot_index(self) -> int:

@@ -8,9 +8,36 @@ Paper: §5.4.1 ("up-to-date"), Figure 2 (persistent state).
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
 
-__all__ = ["NOWHERE", "Ballot", "LogPosition", "Moment", "Settings", "Violation"]
+from msgspec import Meta, Struct
+
+__all__ = [
+    "NOWHERE",
+    "Address",
+    "Ballot",
+    "Identity",
+    "LogPosition",
+    "Moment",
+    "Name",
+    "Number",
+    "Seconds",
+    "Settings",
+    "Violation",
+]
+
+# What may come over a network is bounded by its type; the bounds are checked where bytes become values, nowhere else.
+
+Name = Annotated[str, Meta(max_length=64)]
+"""The short name of a peer."""
+Identity = Annotated[str, Meta(max_length=128)]
+"""Of a cluster, of a store or of a snapshot."""
+Address = Annotated[str, Meta(max_length=262)]
+"""``host:port``, or ``""``."""
+Number = Annotated[int, Meta(ge=0, le=2**62)]
+"""A term, an index, a size or a count."""
+Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
+"""A time or a duration."""
 
 
 class LogPosition(Struct, frozen=True, order=True, gc=False, array_like=True):
@@ -21,8 +48,8 @@ class LogPosition(Struct, frozen=True, order=True, gc=False, array_like=True):
         index: index of the entry, counted from 1; 0 for the empty log.
     """
 
-    term: int = 0
-    index: int = 0
+    term: Number = 0
+    index: Number = 0
 
 
 class Violation(Exception):

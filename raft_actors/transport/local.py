@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from raft_actors.protocol.events import PeerDown, Received
 from raft_actors.protocol.messages import Message
+from raft_actors.transport.port import News, Post
 
 __all__ = ["LOCAL", "Fault", "LocalTransport"]
 
@@ -25,10 +25,10 @@ class LocalTransport:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._posts: dict[str, Callable[[Any], bool]] = {}
+        self._posts: dict[str, Post] = {}
         self._faults: dict[str, Fault] = {}
 
-    def join(self, name: str, post: Callable[[Any], bool]) -> None:
+    def join(self, name: str, post: Post) -> None:
         """From now on, messages for ``name`` are posted with ``post``."""
         with self._lock:
             self._posts = {**self._posts, name: post}
@@ -49,6 +49,14 @@ class LocalTransport:
         if post is not None and source in self._posts:
             self._pass(source, to, post, Received(message))
 
+    def deliver(self, to: str, event: News) -> None:
+        """Hand on what came over a network."""
+        self._post_late(to, event)
+
+    def has(self, name: str) -> bool:
+        """Whether this peer is here."""
+        return name in self._posts
+
     def forget_all(self) -> None:
         """In a forked child: nobody of the parent is here."""
         self.__init__()  # type: ignore[misc]
@@ -59,14 +67,14 @@ class LocalTransport:
             faults = {name: one for name, one in self._faults.items() if name not in names}
             self._faults = faults if fault is None else {**faults, **dict.fromkeys(names, fault)}
 
-    def _pass(self, source: str, to: str, post: Callable[[Any], bool], event: Received | PeerDown) -> None:
+    def _pass(self, source: str, to: str, post: Post, event: News) -> None:
         fault = self._faults.get(source)
         if fault is None:
             post(event)
         else:
             fault(source, to, lambda: self._post_late(to, event))
 
-    def _post_late(self, to: str, event: Received | PeerDown) -> None:
+    def _post_late(self, to: str, event: News) -> None:
         post = self._posts.get(to)
         if post is not None:
             post(event)

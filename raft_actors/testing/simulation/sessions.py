@@ -160,7 +160,7 @@ class _Caller:
         if not node.up:
             attempt.try_fail(UnknownPeer(node.name))
             return
-        node.mailbox.write_session(data, attempt, watch=False)
+        node.mailbox.submit_session(data, attempt, watch=False)
         if self.cluster.plan.patience != float("inf"):
             self.cluster.world.after(self.cluster.plan.patience, self._expire, attempt)
         node.look()

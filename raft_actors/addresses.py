@@ -1,0 +1,117 @@
+"""Full names: ``name@host:port`` is a peer wherever it is, ``name`` one of this process or of the cluster at hand.
+
+The short name is what the rules go by, with the identity of the store; the address only says where to send (``Member``
+in ``protocol.configuration``). A peer keeps a book of addresses: what it heard last, what its configuration says, and
+what callers have said, in this order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from raft_actors.errors import InvalidName
+from raft_actors.names import check_name
+from raft_actors.protocol.state import PeerState
+
+__all__ = ["AddressBook", "Place", "check_address", "full_name", "place_of", "shown", "split_address"]
+
+_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.%]{2,60}\]):(?P<port>\d{1,5})")
+
+
+class Place(NamedTuple):
+    """A peer by its short name, and where its node is: ``""`` if that was not said."""
+
+    name: str
+    address: str = ""
+
+
+def place_of(name: object) -> Place:
+    """What a short or full name says.
+
+    Raises:
+        InvalidName: it is neither.
+    """
+    if not isinstance(name, str) or "@" not in name:
+        return Place(check_name(name))
+    short, _, address = name.partition("@")
+    check_name(short)
+    return Place(short, check_address(address, name))
+
+
+def check_address(address: str, name: str = "") -> str:
+    """Return ``address`` if it is ``host:port``.
+
+    Raises:
+        InvalidName: it is not.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 <= int(found["port"]) <= 65535:
+        raise InvalidName(
+            f"{(name or address)!r:.100} is not of the form {'name@host:port' if name else 'host:port'}",
+            advice="give a host name or an IP address, and a port up to 65535, as in 's1@10.0.0.1:7001'",
+        )
+    return address
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port; of an IPv6 address without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def full_name(name: str, address: str) -> str:
+    """The name that means the same everywhere."""
+    return f"{name}@{address}" if address else name
+
+
+def shown(state: PeerState, name: str) -> str:
+    """The full name of a member, or of the peer itself, as far as the state knows its address."""
+    return full_name(name, state.address if name == state.name else state.address_of(name))
+
+
+class AddressBook:
+    """Where the peers are that one peer talks to.
+
+    Args:
+        state: gives that peer's newest state.
+    """
+
+    def __init__(self, state: Callable[[], PeerState | None]) -> None:
+        self._state = state
+        self._heard: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        """The address of a peer, ``""`` if it must be in this process."""
+        return self._heard.get(name) or self._configured().get(name) or self._told.get(name, "")
+
+    def tell(self, places: Iterable[tuple[str, str]]) -> None:
+        """A caller says where peers are; that wins over what was heard before."""
+        for name, address in places:
+            if address:
+                self._heard.pop(name, None)
+                self._told[name] = address
+
+    def hear(self, name: str, address: str) -> None:
+        """A peer spoke from there."""
+        if self.find(name) != address:
+            self._heard[name] = address
+
+    def at(self, address: str) -> list[str]:
+        """Who is at an address."""
+        return [name for name in self._names() if self.find(name) == address]
+
+    def addresses(self) -> set[str]:
+        """All that are known."""
+        return {self.find(name) for name in self._names()} - {""}
+
+    def _names(self) -> Iterator[str]:
+        yield from {**self._configured(), **self._told, **self._heard}
+
+    def _configured(self) -> dict[str, str]:
+        state = self._state()
+        if state is None or not state.configurations:
+            return {}
+        return {name: member.address for name, member in state.configuration.members().items()}

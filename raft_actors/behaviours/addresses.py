@@ -1,0 +1,57 @@
+"""Where members are reached: an address is an attribute of a member, and follows it through the log.
+
+A member that was started again elsewhere speaks from there. The transport, which knows by its key who speaks, tells the
+peer; a leader that hears it appends the same configuration with the new address, so that all others learn it, also
+those that start later. Nothing is decided by an address, so it needs no joint step: the members stay the same stores.
+
+Differs: the paper's servers never move. Thesis: §4.1 (a configuration counts once it is appended).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raft_actors.behaviours.appending import append_configuration
+from raft_actors.behaviours.transition import Transition
+from raft_actors.protocol.configuration import Configuration, Member
+from raft_actors.protocol.events import AddressHeard
+from raft_actors.protocol.state import Leader, PeerState
+from raft_actors.protocol.types import Moment
+
+__all__ = ["follow", "moved_before", "on_address_heard"]
+
+
+def moved_before(state: PeerState) -> dict[str, str]:
+    """What a new leader knows of addresses that its configuration does not: at most its own."""
+    known = state.configuration.members().get(state.name)
+    if known is None or not state.address or known.address == state.address:
+        return {}
+    return {state.name: state.address}
+
+
+def on_address_heard(state: PeerState, event: AddressHeard) -> Transition:
+    """A member spoke from elsewhere: a leader writes that down as soon as it can. Others leave it to the leader."""
+    role = state.role
+    if not isinstance(role, Leader) or not state.configuration.has(event.name, event.incarnation):
+        return Transition(state)
+    if state.address_of(event.name) == event.address:
+        return Transition(state)
+    return Transition(replace(state, role=replace(role, moved={**role.moved, event.name: event.address})))
+
+
+def follow(state: PeerState, role: Leader, moment: Moment) -> Transition:
+    """Append the addresses that members have moved to. The configuration of now is committed, and no change waits."""
+    now = state.configuration
+    moved = replace(now, voters=_at(now.voters, role.moved), learners=_at(now.learners, role.moved))
+    role = replace(role, moved={})
+    if _same(now, moved):
+        return Transition(replace(state, role=role))
+    return append_configuration(state, role, moved, moment)
+
+
+def _at(members: tuple[Member, ...], moved: dict[str, str]) -> tuple[Member, ...]:
+    return tuple(replace(one, address=moved.get(one.name, one.address)) for one in members)
+
+
+def _same(one: Configuration, other: Configuration) -> bool:
+    return one.voters == other.voters and one.learners == other.learners

@@ -1,0 +1,167 @@
+"""Who may do what: a folder with a key pair and the list of those who are let in.
+
+::
+
+    DIR/secret.key   ours, 40 characters (Z85), readable by its owner only
+    DIR/public.key   to be shown to others
+    DIR/allowed      ROLE PUBLIC-KEY NAME, a line each: whom we let in, as what
+    DIR/cluster.key  in a guest's folder: the public keys of the cluster, a line each
+
+The list is read again when it changes, so who is taken out of it is refused from then on, on connections that are open
+too: roles are looked up for every frame. A list that cannot be read lets nobody in.
+
+Roles: ``peer`` is a member of clusters and may do everything, as the peers that ``NAME`` matches (``s1``, ``s*``,
+``s1,s2``; ``*``: all). ``admin`` reads, writes and changes the members; ``trusted`` reads and writes with any codec,
+pickle included; ``writer`` reads and writes, ``reader`` reads, both in ``plain`` only. Of those, NAME is a remark.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from raft_actors.errors import InvalidConfig, MissingExtra, Refused
+
+__all__ = ["ROLES", "Guest", "Keyring", "keygen"]
+
+ROLES = ("peer", "admin", "trusted", "writer", "reader")
+EVERYBODY = "*"
+KEY_LENGTH = 40
+LOOK_AGAIN = 0.2
+"""Seconds for which the list is believed without a look at the file."""
+
+
+class Guest(NamedTuple):
+    """Somebody on the list."""
+
+    role: str
+    name: str
+
+    def may_speak_as(self, peer: str) -> bool:
+        """Whether its messages may come from the peer of this short name."""
+        return self.role in ("peer", "insecure") and any(fnmatch.fnmatchcase(peer, one) for one in self.name.split(","))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether bytes of it may be unpickled."""
+        return self.role in ("peer", "trusted")
+
+
+class Keyring:
+    """The keys of one folder.
+
+    Args:
+        folder: as ``keygen`` made it.
+
+    Raises:
+        InvalidConfig: there are no keys, or they are damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.secret = _key_in(self.folder / "secret.key")
+        self.public = _key_in(self.folder / "public.key")
+        self._guests: dict[str, Guest] = {}
+        self._stamp: object = None
+        self._looked_at = float("-inf")
+
+    def guest(self, key: str) -> Guest | None:
+        """Who has this public key, by the list as it is now."""
+        self._refresh()
+        return self._guests.get(key)
+
+    def servers(self, peer: str) -> list[str]:
+        """Public keys that the node of ``peer`` may have, the likeliest first."""
+        self._refresh()
+        fixed = [key for key, guest in self._guests.items() if guest.may_speak_as(peer)]
+        fixed.sort(key=lambda key: self._guests[key].name == EVERYBODY)
+        cluster = self.folder / "cluster.key"
+        found = [*_lines_of(cluster), *fixed] if cluster.exists() else [*fixed, self.public]
+        return list(dict.fromkeys(found))
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now < self._looked_at + LOOK_AGAIN:
+            return
+        self._looked_at = now
+        path = self.folder / "allowed"
+        try:
+            found = path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp != self._stamp:
+                self._guests = dict(_guests(path.read_text(encoding="utf-8")))
+                self._stamp = stamp
+        except (OSError, UnicodeDecodeError):
+            self._guests, self._stamp = {}, None
+
+
+def _guests(text: str) -> Iterator[tuple[str, Guest]]:
+    """Those on the list; a line that is none lets nobody in."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] in ROLES and len(words[1]) == KEY_LENGTH:
+            yield words[1], Guest(words[0], words[2] if len(words) > 2 else EVERYBODY)
+
+
+def _lines_of(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if len(line.strip()) == KEY_LENGTH]
+
+
+def _key_in(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise _invalid(f"there is no {path}", f"make keys with: raft-actors keygen {path.parent}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _invalid(f"{path} cannot be read: {error}", "give the folder that keygen made") from error
+    if len(key) != KEY_LENGTH:
+        raise _invalid(f"{path} holds no key", "make keys anew with: raft-actors keygen")
+    return key
+
+
+def keygen(folder: str | os.PathLike[str], role: str = "peer") -> str:
+    """Make a key pair; for a peer also the list of those it lets in, with its own key on it.
+
+    Args:
+        folder: where to; made if it is not there.
+        role: one of ``ROLES``.
+
+    Returns:
+        The line that lets this key in elsewhere.
+
+    Raises:
+        Refused: there are keys already, or no such role.
+        MissingExtra: pyzmq is not installed.
+        OSError: the folder cannot be written.
+    """
+    if role not in ROLES:
+        raise Refused(f"there is no role {role!r}", advice=f"use one of {', '.join(ROLES)}")
+    try:
+        import zmq
+    except ImportError as error:
+        raise MissingExtra("net") from error
+    where = Path(folder)
+    for name in ("secret.key", "public.key"):
+        if (where / name).exists():
+            raise Refused(f"{where / name} exists already", advice="take another folder, or remove the old keys first")
+    where.mkdir(parents=True, exist_ok=True)
+    public, secret = (key.decode("ascii") for key in zmq.curve_keypair())
+    _write(where / "secret.key", f"{secret}\n", 0o600)
+    _write(where / "public.key", f"{public}\n", 0o644)
+    line = f"{role} {public} {EVERYBODY if role == 'peer' else where.absolute().name}"
+    if role == "peer" and not (where / "allowed").exists():
+        _write(where / "allowed", f"{line}\n", 0o644)
+    return line
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _invalid(message: str, advice: str) -> InvalidConfig:
+    return InvalidConfig(message, fields=("keys",), advice=advice)

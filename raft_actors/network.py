@@ -1,0 +1,205 @@
+"""This process among others: which node it is, and how its peers and callers reach those elsewhere.
+
+Peers that were started before the node stay in their process. Each later one has a book of addresses; what it sends to
+a peer of this process goes the short way, everything else over the wire. What comes in is handed on only if the key of
+the sender may speak as the peer that the message names.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from raft_actors.addresses import AddressBook, Place, place_of, split_address
+from raft_actors.errors import MissingExtra, Unauthorized
+from raft_actors.protocol.events import AddressHeard, PeerDown, Received
+from raft_actors.protocol.messages import JoinReply, Message
+from raft_actors.protocol.validity import why_malformed
+from raft_actors.transport.frames import Letter
+from raft_actors.transport.local import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raft_actors.keys import Guest, Keyring
+    from raft_actors.protocol.state import PeerState
+    from raft_actors.transport.frames import Gone, Post
+    from raft_actors.transport.port import Post as Deliver
+    from raft_actors.transport.zeromq.wire import Wire
+
+__all__ = ["NETWORK", "NodeTransport", "elsewhere", "is_loopback", "need_zmq"]
+
+
+def need_zmq() -> None:
+    """Raise ``MissingExtra`` unless pyzmq is installed."""
+    try:
+        import zmq  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("net") from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is surely one of this machine only."""
+    host = split_address(address)[0]
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+class NodeTransport:
+    """How the peers of a node reach others.
+
+    Args:
+        wire: the sockets.
+        address: of the node.
+    """
+
+    def __init__(self, wire: Wire, address: str) -> None:
+        self.wire = wire
+        self.address = address
+        self._books: dict[str, tuple[AddressBook, Callable[[], PeerState | None]]] = {}
+
+    def enter(self, name: str, state: Callable[[], PeerState | None]) -> AddressBook:
+        """The book of a peer that is being started."""
+        book = AddressBook(state)
+        self._books = {**self._books, name: (book, state)}
+        return book
+
+    def join(self, name: str, post: Deliver) -> None:
+        """As ``Transport.join``."""
+        LOCAL.join(name, post)
+
+    def leave(self, name: str) -> None:
+        """As ``Transport.leave``."""
+        LOCAL.leave(name)
+        entry = self._books.get(name)
+        if entry is not None:
+            self.wire.gone(entry[0].addresses() - {self.address}, name)
+
+    def forget(self, name: str) -> None:
+        """The peer is gone for good."""
+        self._books = {one: entry for one, entry in self._books.items() if one != name}
+
+    def send(self, source: str, to: str, message: Message) -> None:
+        """As ``Transport.send``."""
+        entry = self._books.get(source)
+        address = entry[0].find(to) if entry is not None else ""
+        if address in ("", self.address):
+            LOCAL.send(source, to, message)
+        elif LOCAL.has(source):
+            self.wire.post(address, Letter(to, message))
+
+    # -- what comes in, in the wire's thread ---------------------------------------------------------------------------
+
+    def deliver(self, guest: Guest, post: Post) -> None:
+        """Hand letters on; each that is refused is counted."""
+        for letter in post.letters:
+            why = self._deliver(guest, post.address, letter)
+            if why:
+                self.wire.refused[why] += 1
+
+    def _deliver(self, guest: Guest, address: str, letter: Letter) -> str:
+        message = letter.message
+        if not guest.may_speak_as(message.sender):
+            return "speaks as another"
+        why = why_malformed(message)
+        entry = self._books.get(letter.to)
+        if why or entry is None:
+            return why or "no such peer"
+        book, state = entry
+        if address:
+            self._note_address(book, state(), letter.to, message, address)
+        if isinstance(message, JoinReply) and message.leader and message.address:
+            book.tell([(message.leader, message.address)])
+        LOCAL.deliver(letter.to, Received(message))
+        return ""
+
+    def _note_address(
+        self, book: AddressBook, state: PeerState | None, to: str, message: Message, address: str
+    ) -> None:
+        member = state.configuration.members().get(message.sender) if state is not None else None
+        if member is not None and member.incarnation != message.incarnation:
+            return  # another store of that name; what it says is looked at by the rules
+        if member is None or member.address != address:
+            book.hear(message.sender, address)
+        if member is not None and member.address != address:
+            LOCAL.deliver(to, AddressHeard(member.name, member.incarnation, address))
+
+    def gone(self, guest: Guest, gone: Gone) -> None:
+        """A peer elsewhere has stopped."""
+        if guest.may_speak_as(gone.name):
+            self.lost(gone.address, gone.name)
+
+    def lost(self, address: str, name: str = "") -> None:
+        """Nobody at an address is reached any more, or one of them has stopped: who talks to them is told."""
+        for to, (book, _) in self._books.items():
+            for other in book.at(address):
+                if name in ("", other):
+                    LOCAL.deliver(to, PeerDown(other))
+
+
+class Network:
+    """What this process has of the network: at most one node, and the wires of callers without one.
+
+    Attributes:
+        node: how the peers of the node reach others; ``None``: there is no node.
+    """
+
+    def __init__(self) -> None:
+        self.node: NodeTransport | None = None
+        self._lock = threading.Lock()
+        self._wires: dict[str, Wire] = {}
+
+    def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
+        """What reaches the node at ``address``.
+
+        Args:
+            address: the node.
+            keys: a folder of keys; ``None``: the node's own wire if there is a node, else without keys.
+
+        Raises:
+            Unauthorized: it is on another machine, and there are no keys.
+            MissingExtra: pyzmq is not installed.
+            InvalidConfig: there are no keys in the folder.
+        """
+        if keys is None and self.node is not None:
+            return self.node.wire
+        if keys is None and not is_loopback(address):
+            raise Unauthorized(
+                f"{address} is on another machine, which is reached with keys only",
+                advice="make keys with 'raft-actors keygen', and give the folder as keys",
+            )
+        need_zmq()
+        return self._wire("" if keys is None else os.path.abspath(keys))
+
+    def _wire(self, folder: str) -> Wire:
+        from raft_actors.keys import Keyring
+        from raft_actors.transport.zeromq.wire import Wire
+
+        with self._lock:
+            wire = self._wires.get(folder)
+            if wire is None:
+                ring: Keyring | None = Keyring(folder) if folder else None
+                wire = self._wires[folder] = Wire(ring)
+                wire.start()
+            return wire
+
+    def forget_all(self) -> None:
+        """In a forked child: the sockets and their threads stayed with the parent."""
+        self.__init__()  # type: ignore[misc]
+
+
+NETWORK = Network()
+"""That of this process."""
+
+
+def elsewhere(peer: object) -> Place | None:
+    """Where a peer is that a full name means, unless it is one of this process.
+
+    Raises:
+        InvalidName: it has an ``@``, and is no full name.
+    """
+    if not isinstance(peer, str) or "@" not in peer:
+        return None
+    place = place_of(peer)
+    node = NETWORK.node
+    return None if node is not None and place.address == node.address else place

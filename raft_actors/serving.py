@@ -1,0 +1,293 @@
+"""Requests from other processes: what the key of the sender may do, done by the peers of this one.
+
+Writes and reads are handed to the peer right where they come in, and answered from where they are applied: nothing
+waits. What does wait, for an election or a change of the members, gets a thread of its own, and there are not many.
+
+Rule: the role is looked up for every request. Bytes are unpickled only if they come from a key of role peer or trusted,
+and never where there are no keys. Every command is decoded here once, before it is appended.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from raft_actors import administration, api, leadership
+from raft_actors.addresses import full_name
+from raft_actors.changing import change_here
+from raft_actors.codec import CheckedCodec, resolve
+from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, Overloaded, RaftError, Unauthorized
+from raft_actors.futures import RequestFuture
+from raft_actors.protocol.changes import AddMember, RemoveMember
+from raft_actors.protocol.sessions import SessionWrite
+from raft_actors.remote_values import failed, to_bytes
+from raft_actors.requests import CONSISTENCIES
+from raft_actors.supervisor import handle_of, running
+from raft_actors.transport.frames import (
+    NEWEST,
+    OLDEST,
+    Answer,
+    Ask,
+    ChangeMembers,
+    Confirmed,
+    FindLeader,
+    GetStatus,
+    Gone,
+    Hello,
+    OpenSession,
+    Operation,
+    Post,
+    Query,
+    SessionCommand,
+    SetConfiguration,
+    Submit,
+    TakeSnapshot,
+    Transfer,
+    Welcome,
+    pack,
+)
+
+if TYPE_CHECKING:
+    from raft_actors.keys import Guest
+    from raft_actors.network import NodeTransport
+    from raft_actors.transport.zeromq.door import Incoming
+
+__all__ = ["Server"]
+
+logger = logging.getLogger("raft_actors")
+
+MOST_WAITING = 64
+"""Requests that may wait in threads of their own."""
+MOST_OPEN = 4096
+"""Writes and reads of one connection that may be unanswered, and
+bytes of them:"""
+MOST_OPEN_BYTES = 64 << 20
+WRITERS = ("peer", "admin", "trusted", "writer", "insecure")
+ADMINS = ("peer", "admin", "insecure")
+READERS = (*WRITERS, "reader")
+PEERS = ("peer", "insecure")
+CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
+
+Respond = Callable[[bytes], None]
+
+
+class Server:
+    """What comes in at the door of a node.
+
+    Args:
+        node: the node's transport, whose wire the answers take.
+    """
+
+    def __init__(self, node: NodeTransport) -> None:
+        self._node = node
+        self._wire = node.wire
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._open: collections.Counter[bytes] = collections.Counter()
+        self._open_bytes: collections.Counter[bytes] = collections.Counter()
+
+    def take(self, incoming: Incoming) -> None:
+        """One frame, in the wire's thread."""
+        body, guest = incoming.body, incoming.guest
+        match body:
+            case Post() if guest.role in PEERS:
+                if body.counted:
+                    self._wire.answer(incoming.route, pack(Confirmed(body.counted), incoming.version))
+                self._node.deliver(guest, body)
+            case Ask():
+                self._asked(incoming, body)
+            case Hello():
+                self._welcome(incoming, body)
+            case Gone() if guest.role in PEERS:
+                self._node.gone(guest, body)
+            case _:
+                self._wire.refused["role" if isinstance(body, Post | Gone) else "not for a node"] += 1
+
+    def _welcome(self, incoming: Incoming, hello: Hello) -> None:
+        version = min(NEWEST, hello.newest)
+        if version < max(OLDEST, hello.oldest):
+            self._wire.refused["no common version"] += 1
+            return
+        guest = incoming.guest
+        self._wire.answer(incoming.route, pack(Welcome(version, guest.role, guest.trusted), incoming.version))
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _asked(self, incoming: Incoming, ask: Ask) -> None:
+        def respond(frame: bytes) -> None:
+            self._wire.answer(incoming.route, frame)
+
+        try:
+            self._check_role(incoming.guest, ask)
+            self._perform(incoming, ask)
+        except RaftError as error:
+            respond(pack(failed(ask.id, error), incoming.version))
+        except Exception as error:
+            logger.exception("a request of another process failed")
+            respond(pack(failed(ask.id, error), incoming.version))
+
+    def _check_role(self, guest: Guest, ask: Ask) -> None:
+        may: tuple[str, ...] = READERS
+        match ask.operation:
+            case Submit() | SessionCommand() | OpenSession():
+                may = WRITERS
+            case SetConfiguration() | ChangeMembers() | Transfer() | TakeSnapshot():
+                may = ADMINS
+        if guest.role not in may:
+            self._wire.refused["role"] += 1
+            raise Unauthorized(f"role {guest.role!r} may not do this ({type(ask.operation).__name__})")
+
+    def _perform(self, incoming: Incoming, ask: Ask) -> None:
+        operation = ask.operation
+        match operation:
+            case Submit() | SessionCommand() | OpenSession() | Query():
+                self._to_mailbox(incoming, ask, operation)
+            case GetStatus():
+                status = handle_of(ask.to).status()
+                self._wire.answer(incoming.route, pack(Answer(ask.id, to_bytes(status)), incoming.version))
+            case _:
+                self._in_a_thread(incoming, ask)
+
+    # -- what the peer answers -----------------------------------------------------------------------------------------
+
+    def _to_mailbox(
+        self, incoming: Incoming, ask: Ask, operation: Submit | SessionCommand | OpenSession | Query
+    ) -> None:
+        mailbox = running(ask.to).open_mailbox()
+        guest = incoming.guest
+        if isinstance(operation, OpenSession):
+            mailbox.open_session(operation.nonce, self._future(incoming, ask, _word))
+            return
+        codec = self._codec(operation.codec, guest)
+        if isinstance(operation, Query):
+            if operation.consistency not in CONSISTENCIES:
+                raise InvalidCommand(f"there is no consistency {operation.consistency!r}")
+            query = _decoded(codec, operation.query)
+            least = operation.min_index if operation.consistency == "stale" else None
+            future = self._future(incoming, ask, codec)
+            mailbox.read(query, operation.consistency, future, watch=True, min_index=least)
+            return
+        data = _for_cluster(codec, mailbox.codec, operation.command)
+        future = self._future(incoming, ask, codec)
+        if isinstance(operation, Submit):
+            mailbox.write_encoded(data, future, watch=True)
+            return
+        one = operation
+        write = SessionWrite(one.session, one.nonce, one.sequence, one.previous, one.settled, data)
+        mailbox.write_session(write, future, watch=True)
+
+    def _codec(self, name: str, guest: Guest) -> CheckedCodec:
+        codec = CODECS.get(name)
+        if codec is None:
+            raise Incompatible(f"there is no codec {name!r} between processes", advice="use plain or cloudpickle")
+        if name != "plain" and not guest.trusted:
+            self._wire.refused["pickle"] += 1
+            raise Unauthorized(f"role {guest.role!r} may not send a pickle", advice="use plain values, or another key")
+        return codec
+
+    def _future(self, incoming: Incoming, ask: Ask, codec: CheckedCodec | None) -> RequestFuture[Any]:
+        """A future that answers over the wire, from whichever thread it is answered in."""
+        route, size = incoming.route, incoming.size
+        if self._open[route] >= MOST_OPEN or self._open_bytes[route] + size > MOST_OPEN_BYTES:
+            self._wire.refused["too many requests"] += 1
+            raise Overloaded(f"{self._open[route]} requests of this connection are unanswered")
+        self._open[route] += 1
+        self._open_bytes[route] += size
+        future: RequestFuture[Any] = RequestFuture()
+        future.deadline = time.monotonic() + ask.patience
+
+        def answered(one: RequestFuture[Any]) -> None:
+            frame = _answer(ask.id, one, codec, incoming.version)
+            self._wire.answer(route, frame, lambda: self._closed(route, size))
+
+        future.when_done(answered)
+        return future
+
+    def _closed(self, route: bytes, size: int) -> None:
+        """In the wire's thread."""
+        self._open[route] -= 1
+        self._open_bytes[route] -= size
+        if self._open[route] <= 0:
+            del self._open[route], self._open_bytes[route]
+
+    # -- what takes a while --------------------------------------------------------------------------------------------
+
+    def _in_a_thread(self, incoming: Incoming, ask: Ask) -> None:
+        if not self._waiting.acquire(blocking=False):
+            self._wire.refused["too many requests"] += 1
+            raise Overloaded(f"{MOST_WAITING} requests wait at this node already")
+        args = (incoming, ask)
+        threading.Thread(target=self._wait_for, args=args, name="raft-request", daemon=True).start()
+
+    def _wait_for(self, incoming: Incoming, ask: Ask) -> None:
+        try:
+            frame = pack(Answer(ask.id, to_bytes(_done(ask.to, ask.operation, ask.patience))), incoming.version)
+        except RaftError as error:
+            frame = pack(failed(ask.id, error), incoming.version)
+        except Exception as error:
+            logger.exception("a request of another process failed")
+            frame = pack(failed(ask.id, error), incoming.version)
+        finally:
+            self._waiting.release()
+        self._wire.answer(incoming.route, frame)
+
+
+def _done(to: str, operation: Operation, patience: float) -> Any:
+    """Do what was asked, by the same functions that callers of this process use."""
+    match operation:
+        case FindLeader():
+            return api.leader(to, timeout=patience)
+        case SetConfiguration():
+            names = [full_name(*place) for place in operation.members]
+            return administration.set_configuration(to, names, expected=operation.expected, timeout=patience)
+        case ChangeMembers(here=True):
+            return change_here(to, operation.change, operation.places, operation.expected, patience)
+        case ChangeMembers(change=AddMember() as change):
+            name = full_name(change.name, dict(operation.places).get(change.name, ""))
+            return administration.add_peer(to, name, learner=change.learner, timeout=patience)
+        case ChangeMembers(change=RemoveMember() as change):
+            return administration.remove_peer(to, change.name, timeout=patience)
+        case Transfer(here=True):
+            return leadership.transfer_here(to, operation.target, patience)
+        case Transfer():
+            return leadership.transfer_leadership(to, operation.target, timeout=patience)
+        case TakeSnapshot():
+            return api.snapshot(to, timeout=patience)
+        case _:
+            raise Incompatible(f"{type(operation).__name__} is not known here")
+
+
+_word = None
+"""In place of a codec: the reply is a number or a name."""
+
+
+def _decoded(codec: CheckedCodec, data: bytes) -> Any:
+    try:
+        return codec.decode(data)
+    except Incompatible as error:
+        raise InvalidCommand(str(error)) from error
+
+
+def _for_cluster(codec: CheckedCodec, wanted: CheckedCodec, data: bytes) -> bytes:
+    """The bytes of a command as the cluster stores it, decoded once on the way."""
+    value = _decoded(codec, data)
+    return data if codec.name == wanted.name else wanted.encode_checked(value)
+
+
+def _answer(number: int, future: RequestFuture[Any], codec: CheckedCodec | None, version: int) -> bytes:
+    """The frame that answers a request whose future is done."""
+    error = future.failure
+    if error is not None:
+        return pack(failed(number, error, future.index), version)
+    value = future.get()
+    if codec is None:
+        return pack(Answer(number, to_bytes(value), "", future.index), version)
+    try:
+        return pack(Answer(number, codec.encode(value), codec.name, future.index), version)
+    except RaftError as why:
+        unknown = OutcomeUnknown("it was done, but the reply cannot be sent to another process")
+        unknown.__cause__ = why
+        return pack(failed(number, unknown, future.index), version)

@@ -1,0 +1,1 @@
+"""Messages and requests between processes and hosts, over ZeroMQ (extra ``net``)."""

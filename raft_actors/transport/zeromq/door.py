@@ -1,0 +1,204 @@
+"""Where other nodes and clients come in: one socket, everybody's key checked, every frame looked at.
+
+::
+
+    connection --CURVE handshake--> ZAP: is this key on the list? --no--> refused
+    frame --> which key sent it? what may it do now? --> checked --> handed on
+
+Rule: fail closed. Without keys only this machine comes in, and only if that was said (``insecure``). The ZAP handler
+is there before the socket is bound, and the socket demands it (``ZAP_ENFORCE_DOMAIN``): where nobody answers for the
+domain, libzmq lets in everybody. Who sent a frame is told by the handshake (``User-Id``), never by the frame.
+
+Everything here runs in the thread of the wire.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import zmq
+import zmq.utils.z85
+
+from raft_actors.errors import InvalidConfig
+from raft_actors.keys import Guest
+from raft_actors.transport.frames import LARGEST, BadFrame, Body, unpack
+
+if TYPE_CHECKING:
+    from raft_actors.keys import Keyring
+
+__all__ = ["ANYBODY", "Door", "Incoming"]
+
+ANYBODY = Guest("insecure", "*")
+"""Who comes to a door without keys: from this machine."""
+HANDSHAKE_WITHIN = 3000
+"""Milliseconds; who does not finish is thrown out."""
+
+
+class Incoming(NamedTuple):
+    """A frame of somebody.
+
+    Attributes:
+        route: where an answer goes.
+        guest: who it is, by its key.
+        body: what it says.
+        version: of the frame.
+        size: bytes of it.
+    """
+
+    route: bytes
+    guest: Guest
+    body: Body
+    version: int
+    size: int
+
+
+class Door:
+    """The socket that listens.
+
+    Args:
+        context: makes sockets; of this door only, for its ZAP handler answers for all of it.
+        host: an address or a name of this machine.
+        port: 0: any free one.
+        keys: ours; ``None``: without.
+        poller: of the wire.
+        refused: counts what is refused, by reason.
+
+    Attributes:
+        port: the port.
+
+    Raises:
+        InvalidConfig: the address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        host: str,
+        port: int,
+        keys: Keyring | None,
+        poller: zmq.Poller,
+        refused: collections.Counter[str],
+    ) -> None:
+        self._keys, self._poller, self._refused = keys, poller, refused
+        self._zap: zmq.Socket[Any] | None = None
+        if keys is not None:
+            self._zap = context.socket(zmq.ROUTER)
+            self._zap.setsockopt(zmq.LINGER, 0)
+            self._zap.bind("inproc://zeromq.zap.01")
+            poller.register(self._zap, zmq.POLLIN)
+        self._socket = context.socket(zmq.ROUTER)
+        self._set_options(self._socket)
+        try:
+            self._socket.bind(f"tcp://{host}:{port or '*'}")
+        except zmq.ZMQError as error:
+            raise InvalidConfig(
+                f"cannot listen at {host}:{port}: {error}",
+                fields=("address",),
+                advice="take an address of this machine and a free port",
+            ) from error
+        endpoint: bytes = self._socket.getsockopt(zmq.LAST_ENDPOINT)
+        self.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
+        poller.register(self._socket, zmq.POLLIN)
+
+    def _set_options(self, socket: zmq.Socket[Any]) -> None:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.BACKLOG, 1024)
+        socket.setsockopt(zmq.IPV6, 1)
+        if self._keys is not None:
+            socket.curve_server = True
+            socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
+            socket.zap_domain = b"raft"
+            socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """Those to look at."""
+        return (self._socket,) if self._zap is None else (self._zap, self._socket)
+
+    def ready(self, socket: object, take: Callable[[Incoming], None]) -> None:
+        """Something has come on one of our sockets; ``take`` is given the frames."""
+        if socket is self._zap:
+            self._check_keys()
+        else:
+            self._receive(take)
+
+    def send(self, route: bytes, frame: bytes) -> None:
+        """Answer somebody; if he has gone, or takes nothing, the answer is lost."""
+        try:
+            self._socket.send_multipart([route, frame], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
+                raise
+            self._refused["an answer that nobody took"] += 1
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        for socket in self.sockets:
+            self._poller.unregister(socket)
+            socket.close(0)
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def _receive(self, take: Callable[[Incoming], None]) -> None:
+        for _ in range(1000):  # then others have their turn
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                take(self._checked(parts))
+            except BadFrame as error:
+                self._refused[str(error)] += 1
+
+    def _checked(self, parts: list[Any]) -> Incoming:
+        if len(parts) != 2:
+            raise BadFrame("no frame")
+        guest = self._guest(parts[1])
+        if guest is None:
+            raise BadFrame("key not allowed")
+        frame = parts[1].buffer
+        return Incoming(parts[0].bytes, guest, unpack(frame), frame[4], len(frame))
+
+    def _guest(self, frame: Any) -> Guest | None:
+        if self._keys is None:
+            return ANYBODY
+        try:
+            return self._keys.guest(frame.get("User-Id"))
+        except zmq.ZMQError:
+            return None
+
+    # -- ZAP (ZeroMQ RFC 27) -------------------------------------------------------------------------------------------
+
+    def _check_keys(self) -> None:
+        zap = self._zap
+        while zap is not None:
+            try:
+                parts = zap.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            route, request = parts[:2], parts[2:]
+            known = self._known(request)
+            status, text = (b"200", b"OK") if known else (b"400", b"not on the list")
+            number = request[1] if len(request) > 1 else b""
+            zap.send_multipart([*route, b"1.0", number, status, text, known.encode(), b""])
+
+    def _known(self, request: list[bytes]) -> str:
+        """The public key of who asks to be let in, if it is on the list; else ``""``."""
+        if len(request) != 7 or self._keys is None:
+            return ""
+        version, _, domain, _, _, mechanism, key = request
+        if version != b"1.0" or domain != b"raft" or mechanism != b"CURVE" or len(key) != 32:
+            return ""
+        text: str = zmq.utils.z85.encode(key).decode()
+        if self._keys.guest(text) is None:
+            self._refused["key not allowed"] += 1
+            return ""
+        return text

@@ -1,0 +1,439 @@
+"""One connection to another node: made when somebody has something for it, made anew when it breaks.
+
+::
+
+    IDLE --something to send--> CONNECTING --handshake--> GREETING: Hello --Welcome--> READY
+      ^                             | refused, too late          |                        | lost
+      +------- pause <--------------+----------------------------+------------------------+
+
+Rule: a request that has not left when the connection fails certainly had no effect; of one that has, nobody knows. The
+socket is remade for each try: libzmq never tries again after a refused key, and resolves a name once per socket.
+
+Letters have two lanes. What carries entries or a piece of a snapshot waits for room (``WINDOW`` bytes that the other
+side has not confirmed), heartbeats and votes pass it; entries never pass each other. A lane that is full loses its
+oldest letters: Raft sends again what matters.
+
+Everything here runs in the thread of the wire.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from raft_actors.errors import OutcomeUnknown, RaftError, Unauthorized, UnknownPeer
+from raft_actors.protocol.messages import AppendEntries, InstallSnapshot
+from raft_actors.transport.frames import (
+    LARGEST,
+    NEWEST,
+    OLDEST,
+    Answer,
+    Ask,
+    BadFrame,
+    Confirmed,
+    Failed,
+    Gone,
+    Hello,
+    Letter,
+    Operation,
+    Post,
+    Welcome,
+    pack,
+    unpack,
+)
+
+if TYPE_CHECKING:
+    from raft_actors.keys import Keyring
+
+__all__ = ["Link", "Pending"]
+
+CONNECTING_FOR = 3.0
+"""Seconds for a connection and its handshake."""
+PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds before a lost connection is tried again: doubling, each half to one and a half times that."""
+WINDOW = 1 << 20
+"""Bytes of large letters that may be under way."""
+TOGETHER = 64 << 10
+"""Bytes of letters that leave as one frame."""
+MOST_LETTERS = 4096
+MOST_BYTES = 128 << 20
+EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+)
+
+
+class Pending:
+    """A request that waits for its answer.
+
+    Args:
+        id: its number.
+        to: short name of the peer that is asked.
+        make: makes it when it leaves; given whether a pickle is taken there.
+        deadline: until when, on the monotonic clock.
+        done: called once, with the answer or the error, in the wire's thread.
+    """
+
+    __slots__ = ("deadline", "done", "id", "make", "open", "to")
+
+    def __init__(
+        self,
+        id: int,  # noqa: A002
+        to: str,
+        make: Callable[[bool], Operation],
+        deadline: float,
+        done: Callable[[Answer | Failed | RaftError], None],
+    ) -> None:
+        self.id = id
+        self.to = to
+        self.make = make
+        self.deadline = deadline
+        self.done = done
+        self.open = True
+
+    def frame(self, now: float, version: int, *, pickle: bool) -> bytes:
+        """The request as it leaves.
+
+        Raises:
+            RaftError: it cannot be made for who is there.
+        """
+        patience = min(max(self.deadline - now, 0.001), 1e9)
+        return pack(Ask(self.id, self.to, patience, self.make(pickle)), version)
+
+    def end(self, result: Answer | Failed | RaftError) -> None:
+        """Hand over the result, if it is the first."""
+        if self.open:
+            self.open = False
+            self.done(result)
+
+
+class Link:
+    """The connection to the node at ``address``.
+
+    Args:
+        context: makes sockets.
+        address: ``host:port``.
+        own: where this process listens, ``""``: nowhere.
+        keys: ours; ``None``: without.
+        poller: of the wire.
+        lost: told the address when a connection that stood is lost, or a peer there has stopped (with its name).
+        refused: counts what is refused, by reason.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        address: str,
+        own: str,
+        keys: Keyring | None,
+        poller: zmq.Poller,
+        lost: Callable[[str, str], None],
+        refused: collections.Counter[str],
+    ) -> None:
+        self.address = address
+        self.state = "idle"
+        self.version = OLDEST
+        self.role = ""
+        self.pickle = False
+        self.peer = ""
+        self._context, self._own, self._keys, self._poller = context, own, keys, poller
+        self._lost, self._refused = lost, refused
+        self._small: collections.deque[Letter] = collections.deque()
+        self._large: collections.deque[tuple[Letter, int]] = collections.deque()
+        self._large_bytes = 0
+        self._unconfirmed = 0
+        self._news: collections.deque[bytes] = collections.deque()
+        self._unsent: collections.deque[Pending] = collections.deque()
+        self._sent: dict[int, Pending] = {}
+        self._socket: zmq.Socket[Any] | None = None
+        self._monitor: zmq.Socket[Any] | None = None
+        self._since = self._retry_at = self._hurry_at = 0.0
+        self._failures = 0
+        self._attempt = 0
+        self._blocked = False
+
+    # -- what is to be sent --------------------------------------------------------------------------------------------
+
+    def letter(self, letter: Letter) -> None:
+        """Take a letter."""
+        message = letter.message
+        self.peer = self.peer or letter.to
+        if isinstance(message, InstallSnapshot):
+            self._add_large(letter, len(message.data))
+        elif isinstance(message, AppendEntries) and message.entries:
+            size = sum([len(entry.data) for entry in message.entries]) + 32 * len(message.entries)
+            if size > TOGETHER or self._large:
+                self._add_large(letter, size)
+            else:
+                self._add_small(letter)
+        else:
+            self._add_small(letter)
+
+    def _add_small(self, letter: Letter) -> None:
+        self._small.append(letter)
+        if len(self._small) > MOST_LETTERS:
+            self._small.popleft()
+
+    def _add_large(self, letter: Letter, size: int) -> None:
+        self._large.append((letter, size))
+        self._large_bytes += size
+        while self._large_bytes > MOST_BYTES and len(self._large) > 1:
+            self._large_bytes -= self._large.popleft()[1]
+
+    def news(self, body: Gone) -> None:
+        """Take something short that need not be repeated; of no use to a node that is not connected."""
+        if self.state == "ready":
+            self._news.append(pack(body, self.version))
+
+    def ask(self, pending: Pending) -> None:
+        """Take a request."""
+        self.peer = self.peer or pending.to
+        self._unsent.append(pending)
+
+    def unmet(self) -> list[Pending]:
+        """The requests that wait."""
+        return [*self._unsent, *self._sent.values()]
+
+    # -- turns ---------------------------------------------------------------------------------------------------------
+
+    def turn(self, now: float) -> float:
+        """Do what can be done now; returns when to come again, on the monotonic clock."""
+        if self.state == "ready":
+            self._flush()
+            return float("inf")
+        if self.state == "idle":
+            return self._turn_idle(now)
+        if now >= self._since + CONNECTING_FOR:
+            self._fail(now, UnknownPeer(self.peer, f"no node answers at {self.address}", advice=_ADVICE))
+            return now
+        return self._since + CONNECTING_FOR
+
+    def _turn_idle(self, now: float) -> float:
+        if not (self._unsent or self._small or self._large):
+            return float("inf")
+        due = min(self._retry_at, self._hurry_at) if self._unsent else self._retry_at
+        if now < due:
+            return due
+        self._connect(now)
+        return now + CONNECTING_FOR
+
+    def _connect(self, now: float) -> None:
+        self.state, self._since = "connecting", now
+        socket = self._socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
+        if self._keys is not None:
+            servers = self._keys.servers(self.peer) or [self._keys.public]
+            socket.curve_serverkey = servers[self._attempt % len(servers)].encode()
+            socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
+        self._attempt += 1
+        self._monitor = socket.get_monitor_socket(EVENTS)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(socket, zmq.POLLIN)
+        try:
+            socket.connect(f"tcp://{self.address}")
+        except zmq.ZMQError as error:
+            self._fail(now, UnknownPeer(self.peer, f"there is no way to {self.address}: {error}", advice=_ADVICE))
+
+    def owns(self, socket: object) -> bool:
+        """Whether this socket is ours."""
+        return socket is self._socket or socket is self._monitor
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """Those to look at."""
+        return tuple(one for one in (self._monitor, self._socket) if one is not None)
+
+    def ready(self, socket: object, now: float) -> None:
+        """Something has come on one of our sockets."""
+        if socket is self._monitor:
+            self._watch(now)
+        elif socket is self._socket:
+            self._receive()
+
+    def _watch(self, now: float) -> None:
+        while self._monitor is not None:
+            try:
+                parts = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._noticed(parse_monitor_message(parts), now)
+
+    def _noticed(self, event: Any, now: float) -> None:
+        kind = event["event"]
+        if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.state = "greeting"
+            self._put(pack(Hello(OLDEST, NEWEST, self._own), OLDEST))
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._fail(now, Unauthorized(f"the node at {self.address} does not let this key in"))
+        elif kind in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
+            self._fail(now, self._no_handshake())
+        elif kind == zmq.EVENT_DISCONNECTED:
+            self._fail(now, self._no_handshake() if self.state == "connecting" else self._broken())
+        elif kind == zmq.EVENT_CLOSED and self.state == "connecting":
+            self._fail(now, UnknownPeer(self.peer, f"no node listens at {self.address}", advice=_ADVICE))
+
+    def _no_handshake(self) -> Unauthorized:
+        how = "with keys" if self._keys is not None else "without keys"
+        return Unauthorized(
+            f"the node at {self.address} and this process do not agree on their keys (this one came {how})",
+            advice="give both the keys of the cluster, or both none",
+        )
+
+    def _broken(self) -> UnknownPeer:
+        return UnknownPeer(self.peer, f"the connection to {self.address} broke", advice=_ADVICE)
+
+    # -- the end of a connection ---------------------------------------------------------------------------------------
+
+    def _fail(self, now: float, error: RaftError) -> None:
+        """The connection is no more: answer who waited for it."""
+        stood, keyless = self.state == "ready", isinstance(error, Unauthorized)
+        self.close()
+        self._failures = 0 if stood else self._failures + 1
+        pause = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)
+        self._retry_at, self._hurry_at = now + pause, now + (0.0 if stood else PAUSE)
+        others = self._keys is not None and len(self._keys.servers(self.peer)) > self._failures
+        if keyless and others:  # its node may have another of the keys that we know
+            self._retry_at = self._hurry_at = now
+        else:
+            self._answer_all(error)
+        if stood:
+            self._lost(self.address, "")
+
+    def _answer_all(self, error: RaftError) -> None:
+        unsent, self._unsent = self._unsent, collections.deque()
+        sent, self._sent = self._sent, {}
+        for pending in unsent:
+            pending.end(error)
+        unknown = OutcomeUnknown(f"the connection to {self.address} broke before the answer came")
+        unknown.__cause__ = error
+        for pending in sent.values():
+            pending.end(unknown)
+        self._small.clear()
+        self._large.clear()
+        self._large_bytes = self._unconfirmed = 0
+
+    def give_up(self, error: RaftError) -> None:
+        """The wire is closed."""
+        self.close()
+        self._answer_all(error)
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self.state, self._blocked = "idle", False
+        self._news.clear()
+        socket, self._socket = self._socket, None
+        monitor, self._monitor = self._monitor, None
+        for one in (socket, monitor):
+            if one is not None and one in self._poller:
+                self._poller.unregister(one)
+        if socket is not None:
+            socket.disable_monitor()
+            socket.close(0)
+
+    # -- traffic -------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        while self._socket is not None:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                self._take(unpack(frame))
+            except BadFrame as error:
+                self._refused[str(error)] += 1
+        if self.state == "ready":
+            self._flush()
+
+    def _take(self, body: object) -> None:
+        match body:
+            case Answer() | Failed():
+                pending = self._sent.pop(body.id, None)
+                if pending is not None:
+                    pending.end(body)
+            case Confirmed():
+                self._unconfirmed = max(0, self._unconfirmed - body.counted)
+            case Welcome():
+                self.version, self.role, self.pickle = body.version, body.role, body.pickle
+                self.state, self._failures = "ready", 0
+            case _:
+                self._refused["not for a client"] += 1
+
+    def forget(self, pending: Pending) -> bool:
+        """Nobody waits for it any more; returns whether it has left."""
+        if pending in self._unsent:
+            self._unsent.remove(pending)
+            return False
+        self._sent.pop(pending.id, None)
+        return True
+
+    def _flush(self) -> None:
+        """Send what there is and what there is room for; the urgent first."""
+        self._blocked = False
+        while self._news and self._put(self._news[0]):
+            self._news.popleft()
+        while self._small and not self._blocked:
+            self._send_small()
+        while self._unsent and not self._blocked:
+            self._send_request(self._unsent[0])
+        while self._large and not self._blocked and self._unconfirmed < WINDOW:
+            letter, size = self._large[0]
+            if self._put(pack(Post(self._own, (letter,), size), self.version)):
+                self._large.popleft()
+                self._large_bytes -= size
+                self._unconfirmed += size
+        self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+
+    def _send_request(self, pending: Pending) -> None:
+        try:
+            frame = pending.frame(time.monotonic(), self.version, pickle=self.pickle) if pending.open else b""
+        except RaftError as error:
+            pending.end(error)
+            frame = b""
+        if not frame:
+            self._unsent.popleft()
+        elif self._put(frame):
+            self._sent[pending.id] = self._unsent.popleft()
+
+    def _send_small(self) -> None:
+        letters: list[Letter] = []
+        size = 0
+        while len(letters) < len(self._small) and size < TOGETHER:
+            message = self._small[len(letters)].message
+            size += 200 if not isinstance(message, AppendEntries) else 200 + 300 * len(message.entries)
+            letters.append(self._small[len(letters)])
+        if self._put(pack(Post(self._own, tuple(letters)), self.version)):
+            for _ in letters:
+                self._small.popleft()
+
+    def _put(self, frame: bytes) -> bool:
+        if self._socket is None:
+            return False
+        try:
+            self._socket.send(frame, zmq.NOBLOCK, copy=len(frame) < TOGETHER)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
+                raise
+            self._blocked = True
+            return False
+        return True
+
+
+_ADVICE = "check the address, and whether the node runs"

@@ -1,0 +1,255 @@
+"""The one thread of this process that owns all sockets.
+
+::
+
+    actors, callers --put--> [queue] --bell--> thread: doors, links, timers --> sockets
+                                                 |
+                                                 +--> letters to peers, requests to the server, answers to callers
+
+Rule: sockets are touched by this thread only (ZeroMQ's are not thread-safe), and nobody waits for it: what is to be
+sent is put into a queue, and the bell is rung only if the thread sleeps. What comes in is handed on at once, to code
+that never blocks.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import heapq
+import itertools
+import logging
+import socket as sockets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from raft_actors.errors import RaftError, Timeout, UnknownPeer
+from raft_actors.keys import Keyring
+from raft_actors.transport.frames import Answer, Failed, Gone, Letter, Operation
+from raft_actors.transport.zeromq.door import Door, Incoming
+from raft_actors.transport.zeromq.link import Link, Pending
+
+__all__ = ["Wire"]
+
+logger = logging.getLogger("raft_actors")
+
+LONGEST_SLEEP = 1.0
+FOREVER = float("inf")
+Result = Answer | Failed | RaftError
+
+
+class Wire:
+    """All connections of one process that use the same keys.
+
+    Args:
+        keys: ours; ``None``: without.
+
+    Attributes:
+        refused: what was refused, by reason: how often.
+        address: where this process is reached, ``""`` if nowhere.
+        has_keys: whether others are known by their keys.
+    """
+
+    def __init__(self, keys: Keyring | None) -> None:
+        self.address = ""
+        self.has_keys = keys is not None
+        self.refused: collections.Counter[str] = collections.Counter()
+        self._keys = keys
+        self._take: Callable[[Incoming], None] = _nobody
+        self._lost: Callable[[str, str], None] = _nobody
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 8192)
+        self._poller = zmq.Poller()
+        self._door: Door | None = None
+        self._links: dict[str, Link] = {}
+        self._queue: collections.deque[Callable[[], None] | tuple[str, Letter]] = collections.deque()
+        self._sleeping = False
+        self._ear, self._bell = sockets.socketpair()
+        self._ear.setblocking(False)
+        self._bell.setblocking(False)
+        self._poller.register(self._ear, zmq.POLLIN)
+        self._ids = itertools.count(1)
+        self._timers: list[tuple[float, int, Pending, Link]] = []
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="raft-wire", daemon=True)
+
+    # -- from other threads --------------------------------------------------------------------------------------------
+
+    def serve(self, take: Callable[[Incoming], None], lost: Callable[[str, str], None]) -> None:
+        """Say what becomes of what comes in, before ``listen``; both are called in the wire's thread.
+
+        Args:
+            take: given every frame that was let in.
+            lost: told ``(address, name)``: the connection to a node is lost (name ``""``), or a peer there has stopped.
+        """
+        self._take, self._lost = take, lost
+
+    def listen(self, host: str, port: int) -> int:
+        """Open the door, before ``start``; returns its port.
+
+        Raises:
+            InvalidConfig: the address cannot be bound.
+        """
+        self._door = Door(self._context, host, port, self._keys, self._poller, self.refused)
+        return self._door.port
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def post(self, address: str, letter: Letter) -> None:
+        """Send a letter to the node at ``address``, or lose it."""
+        self._put((address, letter))
+
+    def gone(self, addresses: set[str], name: str) -> None:
+        """Tell those nodes that a peer of ours has stopped."""
+        self._put(lambda: self._tell_gone(addresses, name))
+
+    def answer(self, route: bytes, frame: bytes, sent: Callable[[], None] | None = None) -> None:
+        """Send an answer to whoever asked; ``sent`` is called in the wire's thread then."""
+        self._put(lambda: self._answer(route, frame, sent))
+
+    def request(
+        self, address: str, to: str, make: Callable[[bool], Operation], deadline: float, done: Callable[[Result], None]
+    ) -> None:
+        """Ask the peer ``to`` of the node at ``address``.
+
+        Args:
+            address: the node.
+            to: short name of the peer.
+            make: makes what is asked, when it leaves; given whether a pickle is taken there.
+            deadline: until when, on the monotonic clock.
+            done: called once, in the wire's thread, with the answer or the error; at ``deadline`` at the latest.
+        """
+        pending = Pending(next(self._ids), to, make, deadline, done)
+        if self._closing:
+            pending.end(_closed(to))
+        else:
+            self._put(lambda: self._request(address, pending))
+
+    def link(self, address: str) -> Link | None:
+        """What is known of the connection to ``address``; only to be looked at."""
+        return self._links.get(address)
+
+    def close(self) -> None:
+        """Close everything; what waits is answered."""
+        self._closing = True
+        self._put(_nothing)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(5.0)
+
+    def _put(self, item: Callable[[], None] | tuple[str, Letter]) -> None:
+        self._queue.append(item)
+        if self._sleeping:
+            self._sleeping = False
+            with contextlib.suppress(OSError):
+                self._bell.send(b"\0")
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._turn()
+            except Exception:
+                logger.exception("the transport goes on after an error")
+        self._end()
+
+    def _turn(self) -> None:
+        self._drain()
+        now = time.monotonic()
+        due = self._expire(now)
+        for link in list(self._links.values()):
+            due = min(due, link.turn(now))
+        self._sleeping = True
+        wait = 0.0 if self._queue or self._closing else min(max(due - now, 0.0), LONGEST_SLEEP)
+        ready = self._poller.poll(int(wait * 1000) + (1 if wait else 0))
+        self._sleeping = False
+        for socket, _ in ready:
+            self._ready(socket)
+
+    def _drain(self) -> None:
+        for _ in range(len(self._queue)):
+            item = self._queue.popleft()
+            if isinstance(item, tuple):
+                self._link(item[0]).letter(item[1])
+            else:
+                item()
+
+    def _ready(self, socket: Any) -> None:
+        if socket == self._ear.fileno() or socket is self._ear:
+            with contextlib.suppress(BlockingIOError):
+                self._ear.recv(4096)
+            return
+        door = self._door
+        if door is not None and socket in door.sockets:
+            door.ready(socket, self._take)
+            return
+        for link in self._links.values():
+            if link.owns(socket):
+                link.ready(socket, time.monotonic())
+                return
+
+    def _link(self, address: str) -> Link:
+        link = self._links.get(address)
+        if link is None:
+            link = Link(self._context, address, self.address, self._keys, self._poller, self._lost, self.refused)
+            self._links[address] = link
+        return link
+
+    def _tell_gone(self, addresses: set[str], name: str) -> None:
+        for address in addresses & self._links.keys():
+            self._links[address].news(Gone(self.address, name))
+
+    def _answer(self, route: bytes, frame: bytes, sent: Callable[[], None] | None) -> None:
+        if self._door is not None:
+            self._door.send(route, frame)
+        if sent is not None:
+            sent()
+
+    def _request(self, address: str, pending: Pending) -> None:
+        link = self._link(address)
+        link.ask(pending)
+        if pending.deadline < time.monotonic() + 1e8:
+            heapq.heappush(self._timers, (pending.deadline, pending.id, pending, link))
+
+    def _expire(self, now: float) -> float:
+        """Answer those whose time is over; returns when the next one's is."""
+        while self._timers and (self._timers[0][0] <= now or not self._timers[0][2].open):
+            _, _, pending, link = heapq.heappop(self._timers)
+            if pending.open:
+                pending.end(_too_late(link, sent=link.forget(pending)))
+        return self._timers[0][0] if self._timers else FOREVER
+
+    def _end(self) -> None:
+        error = _closed("")
+        self._drain()
+        for link in self._links.values():
+            link.give_up(error)
+        if self._door is not None:
+            self._door.close()
+        self._poller.unregister(self._ear)
+        self._ear.close()
+        self._bell.close()
+        self._context.destroy(0)
+
+
+def _too_late(link: Link, *, sent: bool) -> RaftError:
+    if sent:
+        return Timeout("no answer before the deadline of the request")
+    return UnknownPeer(link.peer, f"no node answered at {link.address} in time")
+
+
+def _closed(name: str) -> RaftError:
+    return UnknownPeer(name, "the node of this process is closed", advice="start it with start_node")
+
+
+def _nobody(*_: object) -> None:
+    """Nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Wakes the thread."""
