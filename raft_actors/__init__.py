@@ -5,19 +5,7 @@ from __future__ import annotations
 import logging
 
 from raft_actors.administration import add_peer, configuration, remove_peer, set_configuration
-from raft_actors.api import (
-    backup,
-    leader,
-    read,
-    restore,
-    snapshot,
-    start_peer,
-    status,
-    stop,
-    stop_peer,
-    subscribe,
-    write,
-)
+from raft_actors.api import leader, read, start_peer, status, stop, stop_peer, subscribe, write
 from raft_actors.client import Client
 from raft_actors.codec import Codec, register
 from raft_actors.config import Config, Restart
@@ -56,6 +44,7 @@ from raft_actors.errors import (
 from raft_actors.leadership import transfer_leadership
 from raft_actors.node import Node, start_node
 from raft_actors.requests import GetStatus, Read, Write
+from raft_actors.saving import backup, restore, snapshot
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import ConfigurationCommitted, LeaderChanged, PeerStopped, RoleChanged, SnapshotTaken
 from raft_actors.values import Configuration, Progress, Status

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from raft_actors.arguments import PeerRef, seconds_of
@@ -29,6 +30,7 @@ from raft_actors.errors import (
     SessionExpired,
 )
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
+from raft_actors.remote import RemoteMailbox
 from raft_actors.requests import check_read
 from raft_actors.retries import Request, RetryLine
 
@@ -55,13 +57,18 @@ class Client:
     Writes that one thread gives with ``block=False`` are applied in their order.
 
     Args:
-        peers: names of peers of this process, or one name; ``ActorRef``s too. Not all of them need to run, nor to be
-            members for ever: the client goes on with the members that the last leader knew.
+        peers: names of peers, or one name; ``ActorRef``s too. ``"s1"`` is one of this process, ``"s1@host:port"`` one
+            wherever it is. Not all of them need to run, nor to be members for ever: the client goes on with the members
+            that the last leader knew.
         timeout: seconds for each request that brings no timeout of its own; ``None``: for ever.
+        keys: a folder of keys (``raft-actors keygen``), with which peers elsewhere are spoken to. ``None``: those of
+            this process's node; without a node only this machine is spoken to, without keys.
 
     Raises:
-        UnknownPeer: a peer of another process, which this version cannot reach.
         InvalidName: nobody can have this name.
+        InvalidConfig: there are no keys in the folder.
+        Unauthorized: a peer is on another machine, and there are no keys.
+        MissingExtra: a peer is in another process, and pyzmq is not installed.
         ValueError: no peers are given, or the timeout is negative.
 
     Example:
@@ -70,8 +77,14 @@ class Client:
         ('ok', 'foo', 'bar')
     """
 
-    def __init__(self, peers: Iterable[PeerRef] | PeerRef, *, timeout: float | None = 5.0) -> None:
-        self._peers = ClientPeers(peers)
+    def __init__(
+        self,
+        peers: Iterable[PeerRef] | PeerRef,
+        *,
+        timeout: float | None = 5.0,
+        keys: str | PathLike[str] | None = None,
+    ) -> None:
+        self._peers = ClientPeers(peers, keys)
         self._timeout = seconds_of(timeout, "timeout")
         self._line = RetryLine(self._try)
         self._sessions = ClientSessions(start=self._try, opened=self._line.hurry, again=self._resume)
@@ -179,7 +192,7 @@ class Client:
     # -- the cluster ---------------------------------------------------------------------------------------------------
 
     def leader(self) -> str | None:
-        """The name of the leader; waits up to the client's timeout while there is none.
+        """The full name of the leader; waits up to the client's timeout while there is none.
 
         Returns:
             Its name, or ``None`` if there was none in time.
@@ -192,7 +205,7 @@ class Client:
         deadline = _deadline(self._timeout)
         while True:
             try:
-                return self._peers.find_leader().name
+                return self._peers.find_leader(None if deadline is None else max(deadline - time.monotonic(), 0.0))
             except RaftError:
                 if deadline is not None and time.monotonic() >= deadline:
                     return None
@@ -205,7 +218,7 @@ class Client:
             Refused: the client is closed.
         """
         self._check_open()
-        return self._peers.status()
+        return self._peers.status(self._timeout)
 
     def close(self) -> None:
         """End the retries: what waits for one gets its last refusal. What a peer has taken is still answered."""
@@ -230,13 +243,13 @@ class Client:
         if isinstance(request, WriteRequest) and not self._in_session(request):
             return
         attempt: RequestFuture[Any] = RequestFuture()
-        attempt.deadline = _soon(request)
         attempt.when_done(functools.partial(self._tried, request))
         try:
             mailbox = self._peers.any_mailbox() if request.anywhere else self._peers.mailbox()
         except RaftError as error:
             attempt.try_fail(error)
         else:
+            attempt.deadline = _soon(request, elsewhere=isinstance(mailbox, RemoteMailbox))
             request.post(mailbox, attempt)
 
     def _in_session(self, request: WriteRequest) -> bool:
@@ -291,7 +304,7 @@ class Client:
         if isinstance(error, PeerFailed | Incompatible) and self._peers.all_failed():
             return False
         if not isinstance(error, Overloaded):
-            self._peers.forget_leader()
+            self._peers.forget_leader(error)
         return self._line.park(request, reason)
 
     def _refuse(self, error: RaftError, *, block: bool) -> RequestFuture[Any]:
@@ -309,7 +322,13 @@ class Client:
         return Refused(f"the Client of {self._peers} is closed", advice="make a new Client")
 
 
-def _post_read(query: Any, consistency: str, watch: bool, mailbox: Mailbox, attempt: RequestFuture[Any]) -> None:  # noqa: FBT001
+def _post_read(
+    query: Any,
+    consistency: str,
+    watch: bool,  # noqa: FBT001
+    mailbox: Mailbox | RemoteMailbox,
+    attempt: RequestFuture[Any],
+) -> None:
     mailbox.read(query, consistency, attempt, watch=watch, min_index=None)
 
 
@@ -317,9 +336,9 @@ def _copied(codec: CheckedCodec, query: Any) -> Any:
     return codec.decode(codec.encode_checked(query))
 
 
-def _soon(request: Request) -> float | None:
-    """When to give up a try: a write in a session can be repeated elsewhere, so it does not wait long for one peer."""
-    if not isinstance(request, WriteRequest):
+def _soon(request: Request, *, elsewhere: bool) -> float | None:
+    """When to give up a try: what can be repeated at another peer does not wait long for one."""
+    if not isinstance(request, WriteRequest) and not elsewhere:
         return request.deadline
     end = time.monotonic() + PATIENCE * 2.0 ** min(request.tries, 10)
     return end if request.deadline is None else min(end, request.deadline)

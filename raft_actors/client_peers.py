@@ -1,23 +1,34 @@
 """The peers that a client knows: who leads them, who can answer, and what is the matter if nobody can.
 
-The leader is looked up in what the peers of this process publish, so that the first try is rarely wrong.
+Of peers of this process the leader is looked up in what they publish, so that the first try is rarely wrong. Of those
+elsewhere nothing is known but what they answer: one is tried after the other, until one takes the request or names the
+leader; and whoever took one is asked who the members are, so that the client goes on when those it was given have gone.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from raft_actors import api, names
+from raft_actors import names
+from raft_actors.addresses import Place, full_name, place_of, shown
 from raft_actors.arguments import PeerRef, name_of
 from raft_actors.behaviours.transition import is_removed
 from raft_actors.codec import CheckedCodec, resolve
-from raft_actors.errors import ElectionInProgress, NotApplied, RaftError, UnknownPeer
+from raft_actors.errors import ElectionInProgress, NotApplied, NotLeader, RaftError, UnknownPeer
 from raft_actors.formation_errors import not_configured
-from raft_actors.supervisor import Handle
+from raft_actors.forwarding import place_of_member
+from raft_actors.futures import RequestFuture
+from raft_actors.network import NETWORK, elsewhere
+from raft_actors.remote import RemoteMailbox, ask
+from raft_actors.remote_values import status_from, word_from
+from raft_actors.supervisor import Handle, handle_of
+from raft_actors.transport.frames import FindLeader, GetStatus
 
 if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
@@ -25,45 +36,57 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientPeers"]
 
+LOOKING = 5.0
+"""Seconds for an answer that waits for nothing but the network."""
+ROUND = 1.0
+"""Seconds for which one peer elsewhere is asked who leads, before the next one is."""
+
 
 class ClientPeers:
-    """Peers of this process, by name.
+    """Some peers, by name.
 
     Args:
         peers: their names, or one name; ``ActorRef``s too. Not all of them need to run.
+        keys: a folder of keys, with which those elsewhere are spoken to.
 
     Attributes:
-        leader: who led when it was last looked for; ``None``: look again.
+        leader: who led when it was last looked for, or is believed to; ``None``: look again.
 
     Raises:
-        UnknownPeer: a peer of another process, which this version cannot reach.
         InvalidName: nobody can have this name.
+        Unauthorized: a peer is on another machine, and there are no keys.
+        MissingExtra: a peer is in another process, and pyzmq is not installed.
         ValueError: no peers are given.
     """
 
-    def __init__(self, peers: Iterable[PeerRef] | PeerRef) -> None:
+    def __init__(self, peers: Iterable[PeerRef] | PeerRef, keys: str | os.PathLike[str] | None = None) -> None:
         several = [peers] if isinstance(peers, str | pykka.ActorRef) else list(peers)
-        self.names = tuple(dict.fromkeys(_local_name(peer) for peer in several))
+        self.names = tuple(dict.fromkeys(_name(peer) for peer in several))
         if not self.names:
             raise ValueError("a Client needs the name of at least one peer")
-        self.leader: Handle | None = None
+        self.leader: Handle | RemoteMailbox | None = None
+        self._keys = keys
+        self._hint: str | None = None
+        self._turn = 0
         self._members: tuple[str, ...] = ()
+        for place in self._elsewhere():
+            NETWORK.wire_to(place.address, keys)
 
     def __str__(self) -> str:
         return ", ".join(self.names)
 
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> Mailbox | RemoteMailbox:
         """That of the leader, as far as it is known.
 
         Raises:
             RaftError: nobody leads; the error says what is the matter.
         """
-        handle = self.leader
-        if handle is None or handle.mailbox is None:
-            handle = self.leader = self.find_leader()
-        return handle.open_mailbox()
+        found = self.leader
+        if found is None or (isinstance(found, Handle) and found.mailbox is None):
+            found = self.leader = self._look()
+        return found.open_mailbox() if isinstance(found, Handle) else found
 
-    def any_mailbox(self) -> Mailbox:
+    def any_mailbox(self) -> Mailbox | RemoteMailbox:
         """That of any peer that runs.
 
         Raises:
@@ -72,34 +95,35 @@ class ClientPeers:
         for handle in self._handles():
             if handle.mailbox is not None:
                 return handle.open_mailbox()
-        raise self._why_no_leader()
+        others = self._elsewhere()
+        if not others:
+            raise self._why_no_leader()
+        return self._remote(others[self._turn % len(others)])
 
-    def forget_leader(self) -> None:
+    def forget_leader(self, error: Exception) -> None:
         """Look for another one, among the members that this one knew too: the peers given may be none any more."""
         leader, self.leader = self.leader, None
-        if leader is not None and leader.state is not None:
-            self._members = tuple(leader.state.configuration.members())
+        self._turn += 1
+        named = error.leader if isinstance(error, NotLeader) else None
+        self._hint = named if named and "@" in named else None
+        if isinstance(leader, Handle) and leader.state is not None:
+            state = leader.state
+            self._members = tuple(shown(state, name) for name in state.configuration.members())
 
-    def find_leader(self) -> Handle:
-        """Who leads, by the newest term that any of our peers has published.
+    def find_leader(self, timeout: float | None = None) -> str:
+        """The full name of who leads.
 
         Raises:
             RaftError: nobody; the error says what is the matter.
         """
-        found, newest = None, -1
-        asked = list(dict.fromkeys((*self.names, *self._members)))
-        for name in asked:
-            handle = names.whereis(name)
-            state = handle.state if isinstance(handle, Handle) and handle.running else None
-            if state is not None and is_removed(state):
-                asked += (other for other in state.configuration.members() if other not in asked)
-            elif state is not None and state.leader is not None and state.term > newest:
-                leader = names.whereis(state.leader)
-                if isinstance(leader, Handle) and leader.running:
-                    found, newest = leader, state.term
-        if found is None:
+        found = self._leader_here()
+        if found is not None:
+            return _full_name(found) if isinstance(found, Handle) else full_name(*found)
+        others = self._elsewhere()
+        if not others:
             raise self._why_no_leader()
-        return found
+        self._turn += 1
+        return self._ask_for_leader(others[self._turn % len(others)], timeout)
 
     def all_failed(self) -> bool:
         """Whether every peer has stopped itself."""
@@ -108,14 +132,94 @@ class ClientPeers:
 
     def codec(self) -> CheckedCodec:
         """The codec of the cluster; the default one while no peer is there to tell."""
-        handle = self.leader
-        if handle is None:
-            handle = next(iter(self._handles()), None)
-        return _default_codec() if handle is None else handle.codec
+        found = self.leader
+        if found is None:
+            found = next(iter(self._handles()), None)
+        if found is None:
+            others = self._elsewhere()
+            found = self._remote(others[0]) if others else None
+        return _default_codec() if found is None else found.codec
 
-    def status(self) -> dict[str, Status | RaftError]:
+    def status(self, timeout: float | None) -> dict[str, Status | RaftError]:
         """What each peer last published, by name; for one that cannot be asked, the error that says why."""
-        return {name: _status_or_error(name) for name in self.names}
+        deadline = time.monotonic() + (LOOKING if timeout is None else timeout)
+        asked: dict[str, Status | RaftError | RequestFuture[Status]] = {}
+        for name in self.names:
+            try:
+                place = elsewhere(name)
+                asked[name] = handle_of(name_of(name)).status() if place is None else self._status_of(place, deadline)
+            except RaftError as error:
+                asked[name] = error
+        return {name: _waited(one) for name, one in asked.items()}
+
+    # -- who leads -----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> Handle | RemoteMailbox:
+        found = self._leader_here()
+        if isinstance(found, Handle):
+            return found
+        if found is None and self._hint is not None:
+            found = elsewhere(self._hint)
+        others = self._elsewhere()
+        if found is None and not others:
+            raise self._why_no_leader()
+        mailbox = self._remote(found or others[self._turn % len(others)])
+        self._learn(mailbox)
+        return mailbox
+
+    def _leader_here(self) -> Handle | Place | None:
+        """Who leads, by the newest term that any of our peers in this process has published."""
+        found: Handle | Place | None = None
+        newest = -1
+        asked = list(dict.fromkeys((*self.names, *self._members)))
+        for name in asked:
+            handle = _handle(name)
+            state = handle.state if handle is not None and handle.running else None
+            if handle is None or state is None:
+                continue
+            if is_removed(state):
+                members = (shown(state, other) for other in state.configuration.members())
+                asked += (other for other in members if other not in asked)
+            elif state.leader is not None and state.term > newest:
+                place = place_of_member(handle, state.leader)
+                leader = place if place.address else names.whereis(state.leader)
+                if isinstance(leader, Place) or (isinstance(leader, Handle) and leader.running):
+                    found, newest = leader, state.term
+        return found
+
+    def _ask_for_leader(self, place: Place, timeout: float | None) -> str:
+        future: RequestFuture[str | None] = RequestFuture()
+        future.deadline = deadline = time.monotonic() + (ROUND if timeout is None else min(timeout, ROUND))
+        wire = NETWORK.wire_to(place.address, self._keys)
+        ask(place, wire, lambda _: FindLeader(), future, lambda answer: word_from(answer.value), deadline=deadline)
+        found = future.get()
+        if found is None:
+            raise ElectionInProgress(f"peer {full_name(*place)!r} knows no leader at the moment")
+        return found
+
+    def _learn(self, mailbox: RemoteMailbox) -> None:
+        """Ask who the members are; the answer is taken when it comes."""
+
+        def learned(future: RequestFuture[Status]) -> None:
+            if future.failure is None:
+                members = future.get().configuration
+                self._members = (*members.voters, *members.learners)
+
+        self._status_of(mailbox.place, time.monotonic() + LOOKING).when_done(learned)
+
+    def _status_of(self, place: Place, deadline: float) -> RequestFuture[Status]:
+        future: RequestFuture[Status] = RequestFuture()
+        future.deadline = deadline
+        wire = NETWORK.wire_to(place.address, self._keys)
+        ask(place, wire, lambda _: GetStatus(), future, lambda answer: status_from(answer.value), deadline=deadline)
+        return future
+
+    def _remote(self, place: Place) -> RemoteMailbox:
+        return RemoteMailbox(place, NETWORK.wire_to(place.address, self._keys))
+
+    def _elsewhere(self) -> list[Place]:
+        found = (elsewhere(name) for name in dict.fromkeys((*self.names, *self._members)))
+        return [place for place in found if place is not None]
 
     def _why_no_leader(self) -> RaftError:
         handles = self._handles()
@@ -129,23 +233,31 @@ class ClientPeers:
         return (gentle or reasons or [UnknownPeer(self.names[0])])[0]
 
     def _handles(self) -> list[Handle]:
-        found = (names.whereis(name) for name in self.names)
-        return [handle for handle in found if isinstance(handle, Handle)]
+        return [handle for handle in map(_handle, self.names) if handle is not None]
 
 
-def _local_name(peer: PeerRef) -> str:
-    if isinstance(peer, str) and "@" in peer:
-        raise UnknownPeer(
-            peer,
-            f"peer {peer!r} is in another process",
-            advice="this version reaches peers of its own process only, by their short names",
-        )
+def _name(peer: PeerRef) -> str:
+    if isinstance(peer, str):
+        place_of(peer)
+        return peer
     return name_of(peer)
 
 
-def _status_or_error(name: str) -> Status | RaftError:
+def _full_name(handle: Handle) -> str:
+    return full_name(handle.name, handle.address)
+
+
+def _handle(name: str) -> Handle | None:
+    """The peer of this process that a name means."""
+    if elsewhere(name) is not None:
+        return None
+    found = names.whereis(place_of(name).name)
+    return found if isinstance(found, Handle) else None
+
+
+def _waited(one: Any) -> Any:
     try:
-        return api.status(name)
+        return one.get() if isinstance(one, RequestFuture) else one
     except RaftError as error:
         return error
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from raft_actors.codec import CheckedCodec
     from raft_actors.futures import RequestFuture
     from raft_actors.intake import Mailbox
+    from raft_actors.remote import RemoteMailbox
 
 __all__ = ["ClientSessions", "Session", "WriteRequest"]
 
@@ -107,7 +108,7 @@ class WriteRequest(Request):
         self.again = again
         self.settled: Callable[[], int] = int
 
-    def send(self, mailbox: Mailbox, attempt: RequestFuture[Any]) -> None:
+    def send(self, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
         """Make one try."""
         if self.session is None:
             raise ValueError("a write is sent in a session")
@@ -277,5 +278,5 @@ def _expired(request: WriteRequest) -> SessionExpired:
     return error
 
 
-def _post_open(nonce: int, mailbox: Mailbox, attempt: RequestFuture[Any]) -> None:
+def _post_open(nonce: int, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
     mailbox.open_session(nonce, attempt)

@@ -55,9 +55,7 @@ def open_peer(
     config: Config,
     folder: Path,
     beginning: Beginning,
-    *,
-    transport: Transport = LOCAL,
-    address: str = "",
+    where: tuple[Transport, str] = (LOCAL, ""),
 ) -> Peer:
     """Open the peer of ``mailbox.name``: nothing runs yet.
 
@@ -68,8 +66,7 @@ def open_peer(
         config: its settings.
         folder: its own folder, absolute: the process may go elsewhere.
         beginning: what it does as long as it belongs to no cluster.
-        transport: what carries its messages.
-        address: where others reach it.
+        where: what carries its messages, and the address at which others reach it.
 
     Raises:
         CorruptLog: the peer ran on another store before; that one is gone.
@@ -83,6 +80,7 @@ def open_peer(
         _require_same(owner.state, store, "memory" if storage == "memory" else str(folder))
         replica = Replica(_made(machine, mailbox.name), mailbox.name, mailbox.codec)
         snapshot = load_newest(store, replica, mailbox.name)
+        transport, address = where
         state = _state(mailbox.name, config, store, snapshot, beginning, address)
         return Peer(owner, mailbox, store, replica, state, transport)
     except BaseException:

@@ -26,6 +26,7 @@ from raft_actors.futures import RequestFuture
 
 if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
+    from raft_actors.remote import RemoteMailbox
 
 __all__ = ["Request", "RetryLine"]
 
@@ -61,7 +62,7 @@ class Request(RequestFuture[Any]):
 
     def __init__(
         self,
-        post: Callable[[Mailbox, RequestFuture[Any]], None],
+        post: Callable[[Mailbox | RemoteMailbox, RequestFuture[Any]], None],
         *,
         harmless: bool = False,
         anywhere: bool = False,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from raft_actors import administration, api, leadership
+from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
@@ -255,7 +255,7 @@ def _done(to: str, operation: Operation, patience: float) -> Any:
         case Transfer():
             return leadership.transfer_leadership(to, operation.target, timeout=patience)
         case TakeSnapshot():
-            return api.snapshot(to, timeout=patience)
+            return saving.snapshot(to, timeout=patience)
         case _:
             raise Incompatible(f"{type(operation).__name__} is not known here")
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from raft_actors import names
 from raft_actors.addresses import AddressBook, shown
 from raft_actors.arguments import PeerRef, name_of
-from raft_actors.callbacks import CALLBACKS
 from raft_actors.codec import resolve
 from raft_actors.errors import (
     AlreadyStarted,
@@ -33,8 +32,8 @@ from raft_actors.errors import (
     Restarting,
     UnknownPeer,
 )
+from raft_actors.failures import failure_of
 from raft_actors.intake import Mailbox
-from raft_actors.mailbox import forget_actors
 from raft_actors.network import NETWORK
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
@@ -47,7 +46,6 @@ from raft_actors.subscriptions import (
     RoleChanged,
     SnapshotTaken,
 )
-from raft_actors.timekeeper import TIMEKEEPER
 from raft_actors.transport.local import LOCAL
 from raft_actors.values import Status, configuration_of, retired, role_name, status_of
 
@@ -187,16 +185,8 @@ class Handle:
         mailbox = Mailbox(self.name, self.config, self.codec)
         mailbox.refusal = self.why_closed
         mailbox.status = self.status
-        peer = open_peer(
-            self,
-            mailbox,
-            self.machine,
-            self.config,
-            self._folder,
-            self.beginning,
-            transport=self.transport,
-            address=self.address,
-        )
+        where = (self.transport, self.address)
+        peer = open_peer(self, mailbox, self.machine, self.config, self._folder, self.beginning, where)
         self.failure = None
         self._restarting = False
         self.state, self.peer, self.mailbox, self.ref = peer.engine.state, peer, mailbox, peer.actor_ref
@@ -329,16 +319,6 @@ def _factory_name(factory: object) -> str:
     return getattr(factory, "__name__", type(factory).__name__)
 
 
-def failure_of(name: str, error: BaseException) -> RaftError:
-    """The error that every call to a failed peer raises."""
-    if isinstance(error, PeerFailed | Incompatible):
-        return error
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    failure = PeerFailed(f"peer {name!r} stopped itself: {what}")
-    failure.__cause__ = error
-    return failure
-
-
 def start(name: str, machine: Callable[[], Any], config: Config, beginning: Beginning) -> Handle:
     """Start a peer under ``name``.
 
@@ -414,14 +394,3 @@ def stop_all(timeout: float = 0.8) -> None:
     until = time.monotonic() + timeout
     for handle in handles:
         handle.gone.wait(max(0.0, until - time.monotonic()))
-
-
-def _forget_in_child() -> None:
-    """A forked child has none of these peers: their threads stayed with the parent (BUG-75)."""
-    for of_this_process in (names, LOCAL, NETWORK, TIMEKEEPER, CALLBACKS):
-        of_this_process.forget_all()
-    forget_actors()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)

@@ -39,9 +39,8 @@ def recover(
 
     With lease reads, a promise given before the restart may still bind: no vote is granted, and none asked for, until
     the longest promise has run out. ReadIndex requests are numbered from clock and dice on: an answer to one of before
-    the restart must not be taken for an answer to one of now, since its index may be too old.
-
-    A peer that is a quorum by itself stands at once: there is nobody to hear.
+    the restart must not be taken for one to one of now: its index may be too old. A peer that is a quorum by itself
+    stands at once.
 
     Args:
         name: the peer.
@@ -49,15 +48,14 @@ def recover(
         settings: timeouts and bounds.
         cluster: id of its cluster, ``""`` if it has none.
         ballot: from disk.
-        log: from disk, all of it durable.
-        configurations: those in the log.
+        log: from disk, all durable.
+        configurations: in the log.
         time: replicated time of the newest entry.
         moment: now.
-        snapshot: the one whose state the machine has; ``None``: it begins with its first state, or, if the log does
-            not begin with entry 1, with none at all.
-        joining: whom it is to ask to let it in, unless its log says that it is a member, or was removed.
+        snapshot: the one whose state the machine has; ``None``: its first state, or none if the log was cut.
+        joining: whom it is to ask to let it in, unless by its log it is a member, or was removed.
         bootstrap: with whom it is to form a cluster, unless it belongs to one.
-        address: where it is reached from now on, ``""`` in this process only.
+        address: where it is reached from now on.
     """
     known = snapshot.last.index if snapshot is not None else 0
     state = PeerState(

@@ -255,8 +255,8 @@ def test_wrong_arguments_raise_at_once_with_or_without_block(cluster):
 @pytest.mark.parametrize(
     ("peers", "error", "says"),
     [
-        ("s1@127.0.0.1:7000", raft.UnknownPeer, "another process"),
-        (["s1", "s2@host:1"], raft.UnknownPeer, "this version"),
+        ("s1@10.0.0.1:7000", raft.Unauthorized, "reached with keys only"),
+        (["s1", "s2@host"], raft.InvalidName, "name@host:port"),
         (["s/1"], raft.InvalidName, "s/1"),
         ([1], raft.InvalidName, "1"),
         ([], ValueError, "at least one peer"),

@@ -9,10 +9,6 @@
 Rule: a request that has not left when the connection fails certainly had no effect; of one that has, nobody knows. The
 socket is remade for each try: libzmq never tries again after a refused key, and resolves a name once per socket.
 
-Letters have two lanes. What carries entries or a piece of a snapshot waits for room (``WINDOW`` bytes that the other
-side has not confirmed), heartbeats and votes pass it; entries never pass each other. A lane that is full loses its
-oldest letters: Raft sends again what matters.
-
 Everything here runs in the thread of the wire.
 """
 
@@ -29,7 +25,6 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from raft_actors.errors import OutcomeUnknown, RaftError, Unauthorized, UnknownPeer
-from raft_actors.protocol.messages import AppendEntries, InstallSnapshot
 from raft_actors.transport.frames import (
     LARGEST,
     NEWEST,
@@ -48,6 +43,7 @@ from raft_actors.transport.frames import (
     pack,
     unpack,
 )
+from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -58,12 +54,6 @@ CONNECTING_FOR = 3.0
 """Seconds for a connection and its handshake."""
 PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds before a lost connection is tried again: doubling, each half to one and a half times that."""
-WINDOW = 1 << 20
-"""Bytes of large letters that may be under way."""
-TOGETHER = 64 << 10
-"""Bytes of letters that leave as one frame."""
-MOST_LETTERS = 4096
-MOST_BYTES = 128 << 20
 EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -149,10 +139,7 @@ class Link:
         self.peer = ""
         self._context, self._own, self._keys, self._poller = context, own, keys, poller
         self._lost, self._refused = lost, refused
-        self._small: collections.deque[Letter] = collections.deque()
-        self._large: collections.deque[tuple[Letter, int]] = collections.deque()
-        self._large_bytes = 0
-        self._unconfirmed = 0
+        self._lanes = Lanes()
         self._news: collections.deque[bytes] = collections.deque()
         self._unsent: collections.deque[Pending] = collections.deque()
         self._sent: dict[int, Pending] = {}
@@ -167,29 +154,8 @@ class Link:
 
     def letter(self, letter: Letter) -> None:
         """Take a letter."""
-        message = letter.message
         self.peer = self.peer or letter.to
-        if isinstance(message, InstallSnapshot):
-            self._add_large(letter, len(message.data))
-        elif isinstance(message, AppendEntries) and message.entries:
-            size = sum([len(entry.data) for entry in message.entries]) + 32 * len(message.entries)
-            if size > TOGETHER or self._large:
-                self._add_large(letter, size)
-            else:
-                self._add_small(letter)
-        else:
-            self._add_small(letter)
-
-    def _add_small(self, letter: Letter) -> None:
-        self._small.append(letter)
-        if len(self._small) > MOST_LETTERS:
-            self._small.popleft()
-
-    def _add_large(self, letter: Letter, size: int) -> None:
-        self._large.append((letter, size))
-        self._large_bytes += size
-        while self._large_bytes > MOST_BYTES and len(self._large) > 1:
-            self._large_bytes -= self._large.popleft()[1]
+        self._lanes.add(letter)
 
     def news(self, body: Gone) -> None:
         """Take something short that need not be repeated; of no use to a node that is not connected."""
@@ -220,7 +186,7 @@ class Link:
         return self._since + CONNECTING_FOR
 
     def _turn_idle(self, now: float) -> float:
-        if not (self._unsent or self._small or self._large):
+        if not (self._unsent or self._lanes):
             return float("inf")
         due = min(self._retry_at, self._hurry_at) if self._unsent else self._retry_at
         if now < due:
@@ -325,9 +291,7 @@ class Link:
         unknown.__cause__ = error
         for pending in sent.values():
             pending.end(unknown)
-        self._small.clear()
-        self._large.clear()
-        self._large_bytes = self._unconfirmed = 0
+        self._lanes.clear()
 
     def give_up(self, error: RaftError) -> None:
         """The wire is closed."""
@@ -369,7 +333,7 @@ class Link:
                 if pending is not None:
                     pending.end(body)
             case Confirmed():
-                self._unconfirmed = max(0, self._unconfirmed - body.counted)
+                self._lanes.confirmed(body.counted)
             case Welcome():
                 self.version, self.role, self.pickle = body.version, body.role, body.pickle
                 self.state, self._failures = "ready", 0
@@ -389,16 +353,15 @@ class Link:
         self._blocked = False
         while self._news and self._put(self._news[0]):
             self._news.popleft()
-        while self._small and not self._blocked:
-            self._send_small()
+        while not self._blocked and (letters := self._lanes.small()):
+            if self._put(pack(Post(self._own, tuple(letters)), self.version)):
+                self._lanes.small_sent(len(letters))
         while self._unsent and not self._blocked:
             self._send_request(self._unsent[0])
-        while self._large and not self._blocked and self._unconfirmed < WINDOW:
-            letter, size = self._large[0]
+        while not self._blocked and (large := self._lanes.large()) is not None:
+            letter, size = large
             if self._put(pack(Post(self._own, (letter,), size), self.version)):
-                self._large.popleft()
-                self._large_bytes -= size
-                self._unconfirmed += size
+                self._lanes.large_sent()
         self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
 
     def _send_request(self, pending: Pending) -> None:
@@ -411,17 +374,6 @@ class Link:
             self._unsent.popleft()
         elif self._put(frame):
             self._sent[pending.id] = self._unsent.popleft()
-
-    def _send_small(self) -> None:
-        letters: list[Letter] = []
-        size = 0
-        while len(letters) < len(self._small) and size < TOGETHER:
-            message = self._small[len(letters)].message
-            size += 200 if not isinstance(message, AppendEntries) else 200 + 300 * len(message.entries)
-            letters.append(self._small[len(letters)])
-        if self._put(pack(Post(self._own, tuple(letters)), self.version)):
-            for _ in letters:
-                self._small.popleft()
 
     def _put(self, frame: bytes) -> bool:
         if self._socket is None:
