@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from raft_actors.addresses import AddressBook, Place, place_of, split_address
-from raft_actors.errors import MissingExtra, Unauthorized
+from raft_actors.errors import InvalidConfig, MissingExtra, Unauthorized
 from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import JoinReply, Message
 from raft_actors.protocol.validity import why_malformed
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raft_actors.transport.port import Post as Deliver
     from raft_actors.transport.zeromq.wire import Wire
 
-__all__ = ["NETWORK", "NodeTransport", "elsewhere", "is_loopback", "need_zmq"]
+__all__ = ["NETWORK", "NodeTransport", "check_codec", "elsewhere", "is_loopback", "need_zmq"]
 
 
 def need_zmq() -> None:
@@ -142,10 +142,12 @@ class Network:
 
     Attributes:
         node: how the peers of the node reach others; ``None``: there is no node.
+        keys: a folder of keys for callers where there is no node.
     """
 
     def __init__(self) -> None:
         self.node: NodeTransport | None = None
+        self.keys: str | os.PathLike[str] | None = None
         self._lock = threading.Lock()
         self._wires: dict[str, Wire] = {}
 
@@ -154,7 +156,7 @@ class Network:
 
         Args:
             address: the node.
-            keys: a folder of keys; ``None``: the node's own wire if there is a node, else without keys.
+            keys: a folder of keys; ``None``: the node's own wire if there is a node, else ``self.keys``.
 
         Raises:
             Unauthorized: it is on another machine, and there are no keys.
@@ -163,6 +165,7 @@ class Network:
         """
         if keys is None and self.node is not None:
             return self.node.wire
+        keys = self.keys if keys is None else keys
         if keys is None and not is_loopback(address):
             raise Unauthorized(
                 f"{address} is on another machine, which is reached with keys only",
@@ -190,6 +193,21 @@ class Network:
 
 NETWORK = Network()
 """That of this process."""
+
+
+def check_codec(name: str, codec: str) -> None:
+    """Refuse a peer that would unpickle what strangers send.
+
+    Raises:
+        InvalidConfig: the node has no keys, and the codec is another than plain.
+    """
+    node = NETWORK.node
+    if node is not None and not node.wire.has_keys and codec != "plain":
+        raise InvalidConfig(
+            f"peer {name!r}: on a node without keys codec must be 'plain', not {codec!r}",
+            fields=("codec",),
+            advice="use Config(codec='plain'), or give the node keys",
+        )
 
 
 def elsewhere(peer: object) -> Place | None:

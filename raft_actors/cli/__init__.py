@@ -10,13 +10,27 @@ import sys
 from collections.abc import Sequence
 
 import raft_actors
-from raft_actors.cli import backup, bench, demo, log, recover, restore, run, simulate, verify
+from raft_actors.cli import (
+    backup,
+    bench,
+    demo,
+    keygen,
+    log,
+    recover,
+    requests,
+    restore,
+    run,
+    serve,
+    simulate,
+    top,
+    verify,
+)
 from raft_actors.cli.common import UsageError, abandon_output, complain
 from raft_actors.errors import RaftError
 
 __all__ = ["main"]
 
-COMMANDS = (demo, run, log, verify, backup, restore, recover, bench, simulate)
+COMMANDS = (demo, run, serve, requests, top, keygen, log, verify, backup, restore, recover, bench, simulate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

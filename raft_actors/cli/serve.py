@@ -1,0 +1,125 @@
+"""``raft-actors serve ADDRESS``: one peer of a cluster in a process of its own, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import raft_actors as raft
+from raft_actors.addresses import place_of
+from raft_actors.cli.common import UsageError, complain, load_machine
+from raft_actors.cli.connecting import add_keys, addresses_of, check_full
+from raft_actors.supervisor import handle_of
+
+if TYPE_CHECKING:
+    from raft_actors.cli.log import Subparsers
+
+__all__ = ["add_parser", "run"]
+
+LOOK = 0.5
+"""Seconds between two looks at whether the peer has failed for good."""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command ``serve``."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="run one peer of a cluster, until SIGTERM",
+        description="Run one peer until SIGTERM or Ctrl-C, which stop it gracefully: a leader hands over first. "
+        "Started with the same --peers everywhere, in any order, the peers form exactly one cluster, once; after a "
+        "restart what the store knows wins. Tells systemd (Type=notify) when it is ready.",
+    )
+    parser.add_argument("address", metavar="ADDRESS", help="this peer, as name@host:port")
+    parser.add_argument("--machine", required=True, metavar="MODULE:CLASS", help="its StateMachine")
+    parser.add_argument("--data-dir", required=True, type=Path, metavar="DIR", help="its store is DIR/NAME")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--peers", metavar="A,B,C", help="form a cluster of these, this one included")
+    begin.add_argument("--join", metavar="A,B", help="ask these members to be let in")
+    parser.add_argument("--storage", choices=("lmdb", "rocksdb", "memory"), default="lmdb", help="default: lmdb")
+    parser.add_argument("--codec", choices=("cloudpickle", "plain"), help="default: cloudpickle; plain with --insecure")
+    add_keys(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command.
+
+    Args:
+        args: as above.
+
+    Returns:
+        The exit status: 0 stopped, 1 the peer has failed.
+    """
+    place = place_of(check_full(args.address, "ADDRESS"))
+    machine = load_machine(args.machine)
+    config = raft.Config(data_dir=args.data_dir, storage=args.storage, codec=_codec(args))
+    beginning = _beginning(args)
+    if args.keys is not None and not args.keys.is_dir():
+        raise UsageError(f"--keys: there is no folder {args.keys}")
+    with _until_a_signal() as stopped, raft.start_node(place.address, keys=args.keys, insecure=args.insecure) as node:
+        raft.start_peer(machine, name=place.name, config=config, **beginning)
+        print(f"{place.name}@{node.address} is ready", flush=True)
+        _tell_systemd("READY=1")
+        handle = handle_of(place.name)
+        while not stopped.wait(LOOK) and not handle.failed:
+            pass
+        _tell_systemd("STOPPING=1")
+        failure = handle.failure if handle.failed else None
+    if failure is not None:
+        complain(args, failure)
+        return 1
+    return 0
+
+
+def _codec(args: argparse.Namespace) -> str:
+    if args.keys is None and not args.insecure:
+        raise UsageError("give --keys DIR (raft-actors keygen makes them), or --insecure on this machine alone")
+    if args.insecure and args.codec not in (None, "plain"):
+        raise UsageError("--insecure goes with --codec plain only: nothing of strangers is unpickled")
+    return args.codec or ("plain" if args.insecure else "cloudpickle")
+
+
+def _beginning(args: argparse.Namespace) -> dict[str, Any]:
+    if args.peers is not None:
+        peers = addresses_of(args.peers, "--peers")
+        if args.address not in peers:
+            raise UsageError(f"--peers must name {args.address} too: give all of them the same list")
+        return {"join": peers, "bootstrap_expect": len(peers)}
+    if args.join is not None:
+        return {"join": addresses_of(args.join, "--join")}
+    return {}
+
+
+@contextmanager
+def _until_a_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; the second one ends the process as usual."""
+    stopped = threading.Event()
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell_systemd(what: str) -> None:
+    """As ``sd_notify``; nothing happens where nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address or sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.sendto(what.encode(), "\0" + address[1:] if address.startswith("@") else address)
