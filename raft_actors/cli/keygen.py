@@ -21,8 +21,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="make keys for a node or a client",
         description="Make DIR/secret.key and DIR/public.key. For a peer also DIR/allowed, the list of those it lets "
         "in, with its own key on it: copies of this folder on all hosts are the quick start. Any other role is a "
-        "guest: the operator adds the printed line to 'allowed' of every node, and the guest puts the cluster's public.key "
-        "into DIR as cluster.key.",
+        "guest: the operator adds the printed line to 'allowed' of every node, and the guest puts the cluster's "
+        "public.key into DIR as cluster.key.",
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="where to; made if it is not there")
     parser.add_argument("--role", choices=ROLES, default="peer", help="what the key may do (default: peer)")
