@@ -1,0 +1,122 @@
+"""Three processes on three hosts: cut cables, one-way cables, thin cables, new addresses, kills."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.network.stories import NAMES, Cluster, Writer, check_the_end, cluster_of_three, timed
+from tests.processes.tools import eventually
+
+WITHIN = 8.0
+"""Seconds in which a cluster must have another leader and take writes; about one is usual, but other tests run too."""
+
+
+@pytest.fixture
+def note(record_property, capsys):
+    """Keeps a figure in the report."""
+
+    def keep(what: str, seconds: float) -> None:
+        record_property(what, round(seconds, 2))
+        with capsys.disabled():
+            print(f"[{what}: {seconds:.2f} s]", end=" ", flush=True)
+
+    return keep
+
+
+def others_than(name: str) -> tuple[str, ...]:
+    return tuple(one for one in NAMES if one != name)
+
+
+def follows(cluster: Cluster, name: str, leader: str) -> bool:
+    """Whether a peer follows ``leader``, with all that was committed when it was asked."""
+    status: dict[str, Any] = cluster.status()
+    one, other = status[name], status[leader]
+    return (
+        "error" not in one
+        and other.get("role") == "leader"
+        and one["role"] == "follower"
+        and one["term"] == other["term"]
+        and one["last_applied"] > 0
+    )
+
+
+def check_told(cluster: Cluster, away: str) -> str:
+    """``status`` says that one cannot be reached, and that exactly one of the others leads: its name."""
+    status = cluster.status()
+    assert "error" in status[away], status[away]
+    assert all("error" not in status[name] for name in others_than(away)), status
+    (leader,) = [name for name in others_than(away) if status[name]["role"] == "leader"]
+    assert all(status[name]["leader"] == cluster.full(leader) for name in others_than(away)), status
+    return leader
+
+
+def test_when_the_cable_of_the_leader_is_cut_another_leads_and_with_the_cable_it_follows(tmp_path: Path, note):
+    with cluster_of_three(tmp_path) as cluster:
+        writer, old = Writer(cluster), cluster.leader()
+        cut = time.monotonic()
+        cluster.hosts.unplug(old)
+        writer.wait_for(20)
+        note("failover, cable cut", writer.gap(cut))
+        assert writer.gap(cut) < WITHIN
+        new = check_told(cluster, old)
+        cluster.hosts.plug(old)
+        note("back with the cable", timed(lambda: follows(cluster, old, new)))
+        writer.wait_for(20)
+        check_the_end(cluster, writer)
+
+
+@pytest.mark.parametrize("way", ["deafen", "mute"])
+def test_a_cluster_goes_on_when_its_leader_is_cut_off_one_way(tmp_path: Path, note, way: str):
+    with cluster_of_three(tmp_path) as cluster:
+        writer, old = Writer(cluster), cluster.leader()
+        cut = time.monotonic()
+        getattr(cluster.hosts, way)(old)
+        writer.wait_for(20)
+        note(f"failover, {way}", writer.gap(cut))
+        assert writer.gap(cut) < WITHIN
+        new = check_told(cluster, old)
+        cluster.hosts.mend(old)
+        note("back after it", timed(lambda: follows(cluster, old, new)))
+        writer.wait_for(20)
+        check_the_end(cluster, writer)
+
+
+def test_a_follower_that_comes_back_at_another_address_is_followed_there(tmp_path: Path, note):
+    with cluster_of_three(tmp_path) as cluster:
+        writer, leader = Writer(cluster), cluster.leader()
+        moved = others_than(leader)[0]
+        cluster.stop(moved)
+        writer.wait_for(20)
+        cluster.hosts.move(moved, "10.77.0.77")
+        cluster.start(moved)
+        seen = timed(lambda: f"{moved}@10.77.0.77:" in cluster.command("members", "--connect", cluster.full(leader)))
+        note("new address in members", seen)
+        eventually(lambda: follows(cluster, moved, leader))
+        writer.wait_for(20)
+        check_the_end(cluster, writer)
+        assert cluster.status()[moved]["name"] == cluster.full(moved)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_the_client_goes_on_when_the_leader_is(tmp_path: Path, note, number: signal.Signals):
+    with cluster_of_three(tmp_path) as cluster:
+        writer, old = Writer(cluster), cluster.leader()
+        cut = time.monotonic()
+        cluster.signal(old, number)
+        writer.wait_for(20)
+        note(f"failover, {number.name}", writer.gap(cut))
+        assert writer.gap(cut) < WITHIN
+        new = check_told(cluster, old)
+        if number == signal.SIGSTOP:
+            cluster.signal(old, signal.SIGCONT)
+        else:
+            cluster.process[old].wait(20.0)
+            cluster.start(old)
+        note("back", timed(lambda: follows(cluster, old, new)))
+        writer.wait_for(20)
+        check_the_end(cluster, writer)
