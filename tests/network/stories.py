@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import signal
 import subprocess
@@ -162,7 +163,7 @@ class Writer:
     def gap(self, since: float) -> float:
         """The longest time between two acknowledgements, from ``since`` on."""
         times = [since, *(ack.answered for ack in self.acks() if ack.answered > since)]
-        return max((later - sooner for sooner, later in zip(times, times[1:], strict=False)), default=float("inf"))
+        return max((later - sooner for sooner, later in itertools.pairwise(times)), default=float("inf"))
 
     def stop(self) -> tuple[list[int], list[int]]:
         """End it: the numbers that were acknowledged, and those of which it does not know."""
@@ -182,7 +183,7 @@ def cluster_of_three(folder: Path, serve: Iterable[object] = (*RAFT_ACTORS, "ser
         cluster = Cluster(hosts, folder, serve)
         try:
             begun = [cluster.begin(name, "--peers", ",".join(cluster.all())) for name in NAMES]
-            eventually(lambda: all([ready() for ready in begun]))
+            eventually(lambda: all(ready() for ready in begun))
             cluster.leader()
             yield cluster
         except BaseException:
