@@ -25,6 +25,7 @@ import zmq.utils.z85
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
 from raft_actors.transport.frames import LARGEST, BadFrame, Body, unpack
+from raft_actors.transport.zeromq.lanes import cut
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -133,7 +134,7 @@ class Door:
     def send(self, route: bytes, frame: bytes) -> None:
         """Answer somebody; if he has gone, or takes nothing, the answer is lost."""
         try:
-            self._socket.send_multipart([route, frame], zmq.NOBLOCK)
+            self._socket.send_multipart([route, *cut(frame)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
@@ -159,12 +160,12 @@ class Door:
                 self._refused[str(error)] += 1
 
     def _checked(self, parts: list[Any]) -> Incoming:
-        if len(parts) != 2:
+        if len(parts) < 2:
             raise BadFrame("no frame")
         guest = self._guest(parts[1])
         if guest is None:
             raise BadFrame("key not allowed")
-        frame = parts[1].buffer
+        frame = parts[1].buffer if len(parts) == 2 else b"".join([part.buffer for part in parts[1:]])
         return Incoming(parts[0].bytes, guest, unpack(frame), frame[4], len(frame))
 
     def _guest(self, frame: Any) -> Guest | None:

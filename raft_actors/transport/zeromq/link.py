@@ -38,12 +38,13 @@ from raft_actors.transport.frames import (
     Hello,
     Letter,
     Operation,
+    Part,
     Post,
     Welcome,
     pack,
     unpack,
 )
-from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes
+from raft_actors.transport.zeromq.lanes import Lanes, cut
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -316,7 +317,7 @@ class Link:
     def _receive(self) -> None:
         while self._socket is not None:
             try:
-                frame = self._socket.recv(zmq.NOBLOCK)
+                frame = b"".join(self._socket.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 break
             try:
@@ -333,7 +334,7 @@ class Link:
                 if pending is not None:
                     pending.end(body)
             case Confirmed():
-                self._lanes.confirmed(body.counted)
+                self._lanes.window.confirmed(time.monotonic())
             case Welcome():
                 self.version, self.role, self.pickle = body.version, body.role, body.pickle
                 self.state, self._failures = "ready", 0
@@ -358,11 +359,14 @@ class Link:
                 self._lanes.small_sent(len(letters))
         while self._unsent and not self._blocked:
             self._send_request(self._unsent[0])
-        while not self._blocked and (large := self._lanes.large()) is not None:
-            letter, size = large
-            if self._put(pack(Post(self._own, (letter,), size), self.version)):
-                self._lanes.large_sent()
+        while not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
+            data, at, whole = part
+            if self._put(pack(Part(self._own, at, whole, data), self.version)):
+                self._lanes.part_sent(time.monotonic())
         self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+
+    def _frame_of(self, letter: Letter) -> bytes:
+        return pack(Post(self._own, (letter,)), self.version)
 
     def _send_request(self, pending: Pending) -> None:
         try:
@@ -379,7 +383,7 @@ class Link:
         if self._socket is None:
             return False
         try:
-            self._socket.send(frame, zmq.NOBLOCK, copy=len(frame) < TOGETHER)
+            self._socket.send_multipart(cut(frame), zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
