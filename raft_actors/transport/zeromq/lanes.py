@@ -2,15 +2,18 @@
 
 What carries entries or a piece of a snapshot leaves in parts, and waits for room (``Window``: so many bytes that the
 other side has not confirmed); heartbeats, votes and answers pass it, also in the middle of a letter. Entries never pass
-each other: a gap would have them sent again. A lane that is full loses its oldest letters: Raft sends again what
-matters.
+each other: a gap would have them sent again. For the same reason a heartbeat that passes entries is made to speak of
+the log before them, and what waits already is not taken twice: on a slow way a leader that gets no answer would fill it
+with repetitions. A lane that is full loses its oldest letters: Raft sends again what matters.
 """
 
 from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
 
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot, Message
 from raft_actors.transport.frames import Letter
@@ -76,26 +79,47 @@ class Lanes:
     def __init__(self) -> None:
         self._small: collections.deque[tuple[Letter, int]] = collections.deque()
         self._large: collections.deque[tuple[Letter, int]] = collections.deque()
+        self._leaving: Letter | None = None
         self._large_bytes = 0
         self._frame, self._at = b"", 0
         self.window = Window()
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._small or self._large or self._frame)
+        return bool(self._small or self._large or self._leaving)
 
     def add(self, letter: Letter) -> None:
         """Take a letter."""
         size, carries = _size(letter.message)
-        if size > SMALL or (carries and (self._large or self._frame)):
+        if carries and any(_same(letter, one) for one in self._waiting()):
+            return
+        if size > SMALL or (carries and (self._large or self._leaving)):
             self._large.append((letter, size))
             self._large_bytes += size
             while self._large_bytes > MOST_BYTES and len(self._large) > 1:
                 self._large_bytes -= self._large.popleft()[1]
             return
-        self._small.append((letter, size))
+        self._small.append((letter if carries else self._before_entries(letter), size))
         if len(self._small) > MOST_LETTERS:
             self._small.popleft()
+
+    def _waiting(self) -> Iterator[Letter]:
+        if self._leaving is not None:
+            yield self._leaving
+        for letter, _ in self._large:
+            yield letter
+
+    def _before_entries(self, letter: Letter) -> Letter:
+        """A heartbeat as it can be answered where none of the entries that wait has come."""
+        message = letter.message
+        if not isinstance(message, AppendEntries):
+            return letter
+        previous = message.previous
+        for other in self._waiting():
+            entries = other.message
+            if isinstance(entries, AppendEntries) and _to_and_fro(other) == _to_and_fro(letter):
+                previous = min(previous, entries.previous, key=lambda position: position.index)
+        return letter if previous == message.previous else Letter(letter.to, replace(message, previous=previous))
 
     def small(self) -> list[Letter]:
         """The next letters that leave together; empty if there is none."""
@@ -115,12 +139,12 @@ class Lanes:
 
     def part(self, frame_of: Callable[[Letter], bytes]) -> tuple[bytes, int, int] | None:
         """What of the large letters leaves next, if there is room: a part of a frame, its place, and all its bytes."""
-        if not self.window.room() or not (self._frame or self._large):
+        if not self.window.room() or not (self._leaving or self._large):
             return None
-        if not self._frame:
-            letter, size = self._large.popleft()
+        if self._leaving is None:
+            self._leaving, size = self._large.popleft()
             self._large_bytes -= size
-            self._frame, self._at = frame_of(letter), 0
+            self._frame, self._at = frame_of(self._leaving), 0
         return self._frame[self._at : self._at + PART], self._at, len(self._frame)
 
     def part_sent(self, now: float) -> None:
@@ -129,13 +153,13 @@ class Lanes:
         self.window.sent(size, now)
         self._at += size
         if self._at == len(self._frame):
-            self._frame = b""
+            self._leaving, self._frame = None, b""
 
     def clear(self) -> None:
         """The connection is no more: what waits is of no use."""
         self._small.clear()
         self._large.clear()
-        self._large_bytes, self._frame = 0, b""
+        self._large_bytes, self._leaving, self._frame = 0, None, b""
         self.window = Window()
 
 
@@ -148,6 +172,23 @@ def cut(frame: bytes) -> list[bytes | memoryview]:
     if len(frame) <= TOGETHER:
         return [frame]
     return [memoryview(frame)[at : at + PART] for at in range(0, len(frame), PART)]
+
+
+def _to_and_fro(letter: Letter) -> tuple[str, str, int]:
+    """Who leads whom, in which term."""
+    return letter.to, letter.message.sender, letter.message.term
+
+
+def _same(one: Letter, other: Letter) -> bool:
+    """Whether one repeats the other, as far as the receiver is concerned."""
+    match one.message, other.message:
+        case (AppendEntries() as new, AppendEntries() as old):
+            alike = (new.previous, len(new.entries)) == (old.previous, len(old.entries))
+        case (InstallSnapshot() as new, InstallSnapshot() as old):
+            alike = (new.id, new.offset) == (old.id, old.offset)
+        case _:
+            return False
+    return alike and new.receiver == old.receiver and _to_and_fro(one) == _to_and_fro(other)
 
 
 def _size(message: Message) -> tuple[int, bool]:
