@@ -132,14 +132,22 @@ class Writer:
         pause: seconds between two writes.
         size: bytes of each.
         first: its first number.
+        most: so many, and no more.
     """
 
-    def __init__(self, cluster: Cluster, log: str = "writer.log", pause=0.005, size: int = 20, first: int = 0) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        log: str = "writer.log",
+        pause: float = 0.005,
+        size: int = 20,
+        first: int = 0,
+        most: int = 10**5,
+    ) -> None:
         self._log = cluster.folder / log
-        words = [PYTHON, HERE / "writer_program.py", cluster.keys, first, pause, size, *cluster.all()]
+        words = [PYTHON, HERE / "writer_program.py", cluster.keys, first, pause, size, most, *cluster.all()]
         self._process = cluster.hosts.start(HUB, words, cluster.folder, log)
-        self.first = first
-        self.wait_for(5)
+        eventually(self.acks)
 
     def _rows(self) -> list[list[str]]:
         whole = self._log.read_text().rpartition("\n")[0]
@@ -164,6 +172,10 @@ class Writer:
         """The longest time between two acknowledgements, from ``since`` on."""
         times = [since, *(ack.answered for ack in self.acks() if ack.answered > since)]
         return max((later - sooner for sooner, later in itertools.pairwise(times)), default=float("inf"))
+
+    def wait(self) -> None:
+        """Wait until it has written all that it was to write."""
+        eventually(lambda: "# all" in self._log.read_text(), 60.0)
 
     def stop(self) -> tuple[list[int], list[int]]:
         """End it: the numbers that were acknowledged, and those of which it does not know."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.network.stories import NAMES, Cluster, Writer, check_the_end, cluster_of_three, timed
-from tests.processes.tools import eventually
+from tests.network.stories import HERE, NAMES, Cluster, Writer, check_the_end, cluster_of_three, timed
+from tests.processes.tools import PYTHON, eventually
 
 WITHIN = 8.0
 """Seconds in which a cluster must have another leader and take writes; about one is usual, but other tests run too."""
@@ -84,6 +84,66 @@ def test_a_cluster_goes_on_when_its_leader_is_cut_off_one_way(tmp_path: Path, no
         note("back after it", timed(lambda: follows(cluster, old, new)))
         writer.wait_for(20)
         check_the_end(cluster, writer)
+
+
+def caught_up(cluster: Cluster, slow: str, leader: str, target: int, seen: list[dict[str, Any]]) -> bool:
+    """Whether a peer has applied the log up to ``target``; what it says is kept."""
+    status = cluster.status()
+    assert "error" not in status[slow], status[slow]
+    assert status[leader]["role"] == "leader", "a slow follower has deposed its leader"
+    seen.append(status[slow])
+    return status[slow]["last_applied"] >= target
+
+
+def check_calm(seen: list[dict[str, Any]], term: int) -> None:
+    """Nobody was elected, and the slow one heard its leader in time: a busy machine may make it doubt now and then."""
+    assert {one["term"] for one in seen} == {term}
+    doubts = sum(one["role"] != "follower" for one in seen)
+    assert doubts <= len(seen) / 4, [one["role"] for one in seen]
+
+
+@pytest.mark.parametrize("size", [100_000, 2_500_000])
+def test_a_slow_cable_slows_its_follower_only_and_large_entries_do_not_make_heartbeats_late(tmp_path, note, size: int):
+    with cluster_of_three(tmp_path) as cluster:
+        leader = cluster.leader()
+        slow, term, seen = others_than(leader)[0], cluster.status()[leader]["term"], []
+        cluster.hosts.narrow(slow, "8mbit")
+        writer, begun = Writer(cluster), time.monotonic()
+        large = Writer(cluster, "large.log", pause=0.0, size=size, first=10**6, most=2_500_000 // size)
+        large.wait()
+        target = cluster.status()[leader]["last_applied"]
+        note(f"entries of {size} through 8 Mbit/s", timed(lambda: caught_up(cluster, slow, leader, target, seen)))
+        assert len(seen) > 4, "the cable is not slow"
+        note("longest write meanwhile", writer.gap(begun))
+        assert writer.gap(begun) < 2.0
+        check_calm(seen, term)
+        cluster.hosts.mend(slow)
+        check_the_end(cluster, writer, large)
+
+
+@pytest.mark.slow
+def test_a_large_snapshot_through_a_slow_cable_makes_no_heartbeat_late(tmp_path: Path, note):
+    serve = (PYTHON, HERE / "serve_program.py", 100, 10)
+    with cluster_of_three(tmp_path, serve) as cluster:
+        leader = cluster.leader()
+        slow, term, seen = others_than(leader)[0], cluster.status()[leader]["term"], []
+        cluster.stop(slow)
+        large = Writer(cluster, "large.log", pause=0.0, size=10_000, first=10**6, most=250)
+        large.wait()
+        eventually(lambda: cluster.status()[leader]["first_index"] > 100)
+        cluster.hosts.narrow(slow, "8mbit")
+        writer, begun = Writer(cluster), time.monotonic()
+        cluster.start(slow)
+        target = cluster.status()[leader]["last_applied"]
+        eventually(lambda: cluster.status()[slow].get("leader"))
+        taken = timed(lambda: caught_up(cluster, slow, leader, target, seen))
+        note("snapshot of 2.5 MB through 8 Mbit/s", taken)
+        note("longest write meanwhile", writer.gap(begun))
+        assert writer.gap(begun) < 2.0
+        assert seen[-1]["snapshot_index"] > 100
+        check_calm(seen, term)
+        cluster.hosts.mend(slow)
+        check_the_end(cluster, writer, large)
 
 
 def test_a_follower_that_comes_back_at_another_address_is_followed_there(tmp_path: Path, note):

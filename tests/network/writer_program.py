@@ -1,4 +1,4 @@
-"""Writes one number after the other until SIGTERM; prints each with when it was begun and answered.
+"""Writes one number after the other until SIGTERM, or so many; prints each with when it was begun and answered.
 
 ::
 
@@ -16,12 +16,12 @@ import time
 import raft_actors as raft
 
 
-def main(keys: str, first: str, pause: str, size: str, names: list[str]) -> None:
+def main(keys: str, first: str, pause: str, size: str, most: str, names: list[str]) -> None:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     number = int(first)
     with raft.Client(names, timeout=30.0, keys=keys) as client:
-        while not stopped.wait(float(pause)):
+        while not stopped.wait(float(pause)) and number < int(first) + int(most):
             begun = time.monotonic()
             try:
                 client.write((number, b"x" * int(size)))
@@ -31,8 +31,10 @@ def main(keys: str, first: str, pause: str, size: str, names: list[str]) -> None
             except raft.NotApplied as error:
                 print(f"# {number} {error}", flush=True)
             number += 1
+        print("# all", flush=True)
+        stopped.wait()
     print("# end", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], sys.argv[5:])
+    main(*sys.argv[1:6], sys.argv[6:])
