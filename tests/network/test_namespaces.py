@@ -102,17 +102,21 @@ def check_calm(seen: list[dict[str, Any]], term: int) -> None:
     assert doubts <= len(seen) / 4, [one["role"] for one in seen]
 
 
-@pytest.mark.parametrize("size", [100_000, 2_500_000])
-def test_a_slow_cable_slows_its_follower_only_and_large_entries_do_not_make_heartbeats_late(tmp_path, note, size: int):
+@pytest.mark.parametrize(("size", "count"), [(100_000, 35), (2_500_000, 1)])
+def test_a_slow_cable_slows_its_follower_only_and_large_entries_do_not_make_heartbeats_late(
+    tmp_path: Path, note, size: int, count: int
+):
     with cluster_of_three(tmp_path) as cluster:
         leader = cluster.leader()
         slow, term, seen = others_than(leader)[0], cluster.status()[leader]["term"], []
         cluster.hosts.narrow(slow, "8mbit")
         writer, begun = Writer(cluster), time.monotonic()
-        large = Writer(cluster, "large.log", pause=0.0, size=size, first=10**6, most=2_500_000 // size)
+        large = Writer(cluster, "large.log", pause=0.0, size=size, first=10**6, most=count)
         large.wait()
         target = cluster.status()[leader]["last_applied"]
-        note(f"entries of {size} through 8 Mbit/s", timed(lambda: caught_up(cluster, slow, leader, target, seen)))
+        note(
+            f"{count} entries of {size} through 8 Mbit/s", timed(lambda: caught_up(cluster, slow, leader, target, seen))
+        )
         assert len(seen) > 4, "the cable is not slow"
         note("longest write meanwhile", writer.gap(begun))
         assert writer.gap(begun) < 2.0
