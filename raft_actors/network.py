@@ -17,7 +17,7 @@ from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import JoinReply, Message
 from raft_actors.protocol.validity import why_malformed
 from raft_actors.transport.frames import Letter
-from raft_actors.transport.local import LOCAL
+from raft_actors.transport.local import LOCAL, LocalTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +51,13 @@ class NodeTransport:
     Args:
         wire: the sockets.
         address: of the node.
+        local: the short way.
     """
 
-    def __init__(self, wire: Wire, address: str) -> None:
+    def __init__(self, wire: Wire, address: str, local: LocalTransport = LOCAL) -> None:
         self.wire = wire
         self.address = address
+        self._local = local
         self._books: dict[str, tuple[AddressBook, Callable[[], PeerState | None]]] = {}
 
     def enter(self, name: str, state: Callable[[], PeerState | None]) -> AddressBook:
@@ -66,11 +68,11 @@ class NodeTransport:
 
     def join(self, name: str, post: Deliver) -> None:
         """As ``Transport.join``."""
-        LOCAL.join(name, post)
+        self._local.join(name, post)
 
     def leave(self, name: str) -> None:
         """As ``Transport.leave``."""
-        LOCAL.leave(name)
+        self._local.leave(name)
         entry = self._books.get(name)
         if entry is not None:
             self.wire.gone(entry[0].addresses() - {self.address}, name)
@@ -84,8 +86,8 @@ class NodeTransport:
         entry = self._books.get(source)
         address = entry[0].find(to) if entry is not None else ""
         if address in ("", self.address):
-            LOCAL.send(source, to, message)
-        elif LOCAL.has(source):
+            self._local.send(source, to, message)
+        elif self._local.has(source):
             self.wire.post(address, Letter(to, message))
 
     # -- what comes in, in the wire's thread ---------------------------------------------------------------------------
@@ -110,7 +112,7 @@ class NodeTransport:
             self._note_address(book, state(), letter.to, message, address)
         if isinstance(message, JoinReply) and message.leader and message.address:
             book.tell([(message.leader, message.address)])
-        LOCAL.deliver(letter.to, Received(message))
+        self._local.deliver(letter.to, Received(message))
         return ""
 
     def _note_address(
@@ -122,7 +124,7 @@ class NodeTransport:
         if member is None or member.address != address:
             book.hear(message.sender, address)
         if member is not None and member.address != address:
-            LOCAL.deliver(to, AddressHeard(member.name, member.incarnation, address))
+            self._local.deliver(to, AddressHeard(member.name, member.incarnation, address))
 
     def gone(self, guest: Guest, gone: Gone) -> None:
         """A peer elsewhere has stopped."""
@@ -134,7 +136,7 @@ class NodeTransport:
         for to, (book, _) in self._books.items():
             for other in book.at(address):
                 if name in ("", other):
-                    LOCAL.deliver(to, PeerDown(other))
+                    self._local.deliver(to, PeerDown(other))
 
 
 class Network:
