@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from raft_actors.addresses import AddressBook, Place, place_of, split_address
 from raft_actors.errors import InvalidConfig, MissingExtra, Unauthorized
+from raft_actors.keys import Keyring, stamp_of
 from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import JoinReply, Message
 from raft_actors.protocol.validity import why_malformed
@@ -22,7 +23,7 @@ from raft_actors.transport.local import LOCAL, LocalTransport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raft_actors.keys import Guest, Keyring
+    from raft_actors.keys import Guest
     from raft_actors.protocol.state import PeerState
     from raft_actors.transport.frames import Gone, Post
     from raft_actors.transport.port import Post as Deliver
@@ -151,7 +152,7 @@ class Network:
         self.node: NodeTransport | None = None
         self.keys: str | os.PathLike[str] | None = None
         self._lock = threading.Lock()
-        self._wires: dict[str, Wire] = {}
+        self._wires: dict[object, Wire] = {}
 
     def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
         """What reaches the node at ``address``.
@@ -177,14 +178,13 @@ class Network:
         return self._wire("" if keys is None else os.path.abspath(keys))
 
     def _wire(self, folder: str) -> Wire:
-        from raft_actors.keys import Keyring
         from raft_actors.transport.zeromq.wire import Wire
 
+        which = stamp_of(folder) if folder else None  # other keys may have taken the place of those
         with self._lock:
-            wire = self._wires.get(folder)
+            wire = self._wires.get(which)
             if wire is None:
-                ring: Keyring | None = Keyring(folder) if folder else None
-                wire = self._wires[folder] = Wire(ring)
+                wire = self._wires[which] = Wire(Keyring(folder) if folder else None)
                 wire.start()
             return wire
 

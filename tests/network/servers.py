@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import raft_actors as raft
 from tests.processes.tools import KV, RAFT_ACTORS, raft_actors, start
+from tests.threads.tools import wait_until
 
 __all__ = ["Servers", "Writer", "eventually", "free_port"]
 
@@ -29,15 +30,9 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def eventually(look: Callable[[], Any], patience: float = PATIENCE) -> Any:
+def eventually(look: Callable[[], Any], patience: float = PATIENCE) -> None:
     """Look until there is something to see."""
-    end = time.monotonic() + patience
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < end, f"not seen within {patience} s"
-        time.sleep(0.02)
+    wait_until(look, patience)
 
 
 class Servers:

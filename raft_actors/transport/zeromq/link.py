@@ -148,7 +148,7 @@ class Link:
         self._since = self._retry_at = self._hurry_at = 0.0
         self._failures = 0
         self._attempt = 0
-        self._blocked = False
+        self._blocked = self._waits = False
 
     # -- what is to be sent --------------------------------------------------------------------------------------------
 
@@ -170,6 +170,12 @@ class Link:
     def unmet(self) -> list[Pending]:
         """The requests that wait."""
         return [*self._unsent, *self._sent.values()]
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do, now or at some time."""
+        waiting = self._unsent or self._lanes or self._news
+        return bool(waiting) or self.state in ("connecting", "greeting")
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -248,10 +254,12 @@ class Link:
             self._put(pack(Hello(OLDEST, NEWEST, self._own), OLDEST))
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._fail(now, Unauthorized(f"the node at {self.address} does not let this key in"))
-        elif kind in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._fail(now, self._no_handshake())
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            self._fail(now, self._unheard())
         elif kind == zmq.EVENT_DISCONNECTED:
-            self._fail(now, self._no_handshake() if self.state == "connecting" else self._broken())
+            self._fail(now, self._unheard() if self.state == "connecting" else self._broken())
         elif kind == zmq.EVENT_CLOSED and self.state == "connecting":
             self._fail(now, UnknownPeer(self.peer, f"no node listens at {self.address}", advice=_ADVICE))
 
@@ -262,6 +270,11 @@ class Link:
             advice="give both the keys of the cluster, or both none",
         )
 
+    def _unheard(self) -> UnknownPeer:
+        """A node that dies in the middle looks the same as one that has other keys."""
+        advice = "check whether the node runs, and whether both have the keys of the same cluster"
+        return UnknownPeer(self.peer, f"the node at {self.address} broke the handshake off", advice=advice)
+
     def _broken(self) -> UnknownPeer:
         return UnknownPeer(self.peer, f"the connection to {self.address} broke", advice=_ADVICE)
 
@@ -269,13 +282,13 @@ class Link:
 
     def _fail(self, now: float, error: RaftError) -> None:
         """The connection is no more: answer who waited for it."""
-        stood, keyless = self.state == "ready", isinstance(error, Unauthorized)
+        stood, shaking = self.state == "ready", self.state == "connecting"
         self.close()
         self._failures = 0 if stood else self._failures + 1
         pause = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)
         self._retry_at, self._hurry_at = now + pause, now + (0.0 if stood else PAUSE)
         others = self._keys is not None and len(self._keys.servers(self.peer)) > self._failures
-        if keyless and others:  # its node may have another of the keys that we know
+        if shaking and others:  # its node may have another of the keys that we know
             self._retry_at = self._hurry_at = now
         else:
             self._answer_all(error)
@@ -300,7 +313,7 @@ class Link:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self.state, self._blocked = "idle", False
+        self.state, self._blocked, self._waits = "idle", False, False
         self._news.clear()
         socket, self._socket = self._socket, None
         monitor, self._monitor = self._monitor, None
@@ -323,6 +336,8 @@ class Link:
                 self._take(unpack(frame))
             except BadFrame as error:
                 self._refused[str(error)] += 1
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                break
         if self.state == "ready":
             self._flush()
 
@@ -362,7 +377,9 @@ class Link:
             letter, size = large
             if self._put(pack(Post(self._own, (letter,), size), self.version)):
                 self._lanes.large_sent()
-        self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+        if self._blocked != self._waits:
+            self._waits = self._blocked
+            self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
 
     def _send_request(self, pending: Pending) -> None:
         try:
