@@ -7,6 +7,7 @@ what callers have said, in this order.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -33,8 +34,11 @@ def place_of(name: object) -> Place:
     Raises:
         InvalidName: it is neither.
     """
-    if not isinstance(name, str) or "@" not in name:
-        return Place(check_name(name))
+    return _parsed(name) if isinstance(name, str) and "@" in name else Place(check_name(name))
+
+
+@functools.lru_cache(1024)
+def _parsed(name: str) -> Place:
     short, _, address = name.partition("@")
     check_name(short)
     return Place(short, check_address(address, name))

@@ -188,7 +188,7 @@ class Mailbox(LendingChannel):
                 batch.size += size
                 self._pending += 1
                 self._pending_bytes += size
-                if self._asleep and not (self.holding and batch is self._writes):
+                if not (self.holding and batch is self._writes) and self._rings():
                     self._asleep = False
                     self._bell.release()
         if refused:

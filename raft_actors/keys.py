@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from raft_actors.errors import InvalidConfig, MissingExtra, Refused
 
-__all__ = ["ROLES", "Guest", "Keyring", "keygen"]
+__all__ = ["ROLES", "Guest", "Keyring", "keygen", "stamp_of"]
 
 ROLES = ("peer", "admin", "trusted", "writer", "reader")
 EVERYBODY = "*"
@@ -121,6 +121,20 @@ def _key_in(path: Path) -> str:
     if len(key) != KEY_LENGTH:
         raise _invalid(f"{path} holds no key", "make keys anew with: raft-actors keygen")
     return key
+
+
+def stamp_of(folder: str | os.PathLike[str]) -> tuple[str, int, int]:
+    """What tells the keys of a folder from others that were there before.
+
+    Raises:
+        InvalidConfig: there are no keys.
+    """
+    path = os.path.join(folder, "secret.key")
+    try:
+        found = os.stat(path)
+    except OSError:
+        raise _invalid(f"there is no {path}", f"make keys with: raft-actors keygen {folder}") from None
+    return path, found.st_mtime_ns, found.st_ino
 
 
 def keygen(folder: str | os.PathLike[str], role: str = "peer") -> str:

@@ -9,6 +9,9 @@ costs. The owner's turn stays exclusive: the owner runs it, or one sender while 
     sender:          lend(item): owner asleep? run its turn here, once, give it back
 
 The owner is rung after all when the turn left something for it: more items, an earlier deadline, its own end.
+
+A thread that brings much at a time, as the one that reads from the network, is a *lender*: what it posts wakes nobody.
+When it has brought everything, it runs one turn of each sleeping owner, for all of it together.
 """
 
 from __future__ import annotations
@@ -20,7 +23,29 @@ from typing import Any
 
 from raft_actors.mailbox import NEVER, Channel
 
-__all__ = ["LendingChannel"]
+__all__ = ["LendingChannel", "become_lender", "lend_all"]
+
+
+class _Thread(threading.local):
+    """The channels that the running thread has brought something for; ``None``: it is no lender."""
+
+    brought: dict[LendingChannel, None] | None = None
+
+
+_thread = _Thread()
+
+
+def become_lender() -> None:
+    """From now on, what this thread posts waits for ``lend_all``; it must be called before the thread sleeps."""
+    _thread.brought = {}
+
+
+def lend_all() -> None:
+    """Run a turn of every sleeping owner that this thread has brought something for."""
+    while _thread.brought:
+        brought, _thread.brought = _thread.brought, {}
+        for channel in brought:
+            channel.help()
 
 
 class LendingChannel(Channel):
@@ -37,8 +62,57 @@ class LendingChannel(Channel):
         self._armed = NEVER
         self._overdue = False
 
+    def post(self, item: Any) -> bool:
+        """As of every channel; a lender wakes nobody by it."""
+        brought = _thread.brought
+        if brought is None:
+            return super().post(item)
+        with self._lock:
+            if self._closed:
+                return False
+            self._items.append(item)
+        brought[self] = None
+        return True
+
+    def whisper(self, item: Any, concern: int) -> bool:
+        """As of every channel; a lender wakes nobody by it."""
+        brought = _thread.brought
+        if brought is None:
+            return super().whisper(item, concern)
+        with self._lock:
+            if self._closed:
+                return False
+            self._items.append(item)
+        if self.attention & concern:
+            brought[self] = None
+        return True
+
+    def help(self) -> None:
+        """If the owner sleeps, and there is something for it, handle it here and now."""
+        turn = self.turn
+        with self._lock:
+            if self._closed or not self._asleep or not self._has_work():
+                return
+            self._asleep = False
+            if turn is None or self._gate is not None:
+                self._bell.release()
+                return
+            self._lent = True
+        self._give_back(owner_must_go_on=turn())
+
+    def _rings(self) -> bool:
+        """Whether something new must wake the owner, now; called with the lock. If not, it is woken or helped later."""
+        if not self._asleep:
+            return False
+        brought = _thread.brought
+        if brought is not None:
+            brought[self] = None
+        return brought is None
+
     def lend(self, item: Any) -> bool:
         """Queue ``item`` and, if the owner sleeps, handle it here and now; False if the channel is closed."""
+        if _thread.brought is not None:
+            return self.post(item)
         turn = self.turn
         with self._lock:
             if self._closed:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 from raft_actors.addresses import AddressBook, Place, place_of, split_address
 from raft_actors.errors import InvalidConfig, MissingExtra, Unauthorized
+from raft_actors.keys import Keyring, stamp_of
 from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import JoinReply, Message
 from raft_actors.protocol.validity import why_malformed
 from raft_actors.transport.frames import Letter
-from raft_actors.transport.local import LOCAL
+from raft_actors.transport.local import LOCAL, LocalTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raft_actors.keys import Guest, Keyring
+    from raft_actors.keys import Guest
     from raft_actors.protocol.state import PeerState
     from raft_actors.transport.frames import Gone, Post
     from raft_actors.transport.port import Post as Deliver
@@ -51,11 +52,13 @@ class NodeTransport:
     Args:
         wire: the sockets.
         address: of the node.
+        local: the short way.
     """
 
-    def __init__(self, wire: Wire, address: str) -> None:
+    def __init__(self, wire: Wire, address: str, local: LocalTransport = LOCAL) -> None:
         self.wire = wire
         self.address = address
+        self._local = local
         self._books: dict[str, tuple[AddressBook, Callable[[], PeerState | None]]] = {}
 
     def enter(self, name: str, state: Callable[[], PeerState | None]) -> AddressBook:
@@ -66,11 +69,11 @@ class NodeTransport:
 
     def join(self, name: str, post: Deliver) -> None:
         """As ``Transport.join``."""
-        LOCAL.join(name, post)
+        self._local.join(name, post)
 
     def leave(self, name: str) -> None:
         """As ``Transport.leave``."""
-        LOCAL.leave(name)
+        self._local.leave(name)
         entry = self._books.get(name)
         if entry is not None:
             self.wire.gone(entry[0].addresses() - {self.address}, name)
@@ -84,8 +87,8 @@ class NodeTransport:
         entry = self._books.get(source)
         address = entry[0].find(to) if entry is not None else ""
         if address in ("", self.address):
-            LOCAL.send(source, to, message)
-        elif LOCAL.has(source):
+            self._local.send(source, to, message)
+        elif self._local.has(source):
             self.wire.post(address, Letter(to, message))
 
     # -- what comes in, in the wire's thread ---------------------------------------------------------------------------
@@ -110,7 +113,7 @@ class NodeTransport:
             self._note_address(book, state(), letter.to, message, address)
         if isinstance(message, JoinReply) and message.leader and message.address:
             book.tell([(message.leader, message.address)])
-        LOCAL.deliver(letter.to, Received(message))
+        self._local.deliver(letter.to, Received(message))
         return ""
 
     def _note_address(
@@ -122,7 +125,7 @@ class NodeTransport:
         if member is None or member.address != address:
             book.hear(message.sender, address)
         if member is not None and member.address != address:
-            LOCAL.deliver(to, AddressHeard(member.name, member.incarnation, address))
+            self._local.deliver(to, AddressHeard(member.name, member.incarnation, address))
 
     def gone(self, guest: Guest, gone: Gone) -> None:
         """A peer elsewhere has stopped."""
@@ -134,7 +137,7 @@ class NodeTransport:
         for to, (book, _) in self._books.items():
             for other in book.at(address):
                 if name in ("", other):
-                    LOCAL.deliver(to, PeerDown(other))
+                    self._local.deliver(to, PeerDown(other))
 
 
 class Network:
@@ -149,7 +152,7 @@ class Network:
         self.node: NodeTransport | None = None
         self.keys: str | os.PathLike[str] | None = None
         self._lock = threading.Lock()
-        self._wires: dict[str, Wire] = {}
+        self._wires: dict[object, Wire] = {}
 
     def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
         """What reaches the node at ``address``.
@@ -175,14 +178,13 @@ class Network:
         return self._wire("" if keys is None else os.path.abspath(keys))
 
     def _wire(self, folder: str) -> Wire:
-        from raft_actors.keys import Keyring
         from raft_actors.transport.zeromq.wire import Wire
 
+        which = stamp_of(folder) if folder else None  # other keys may have taken the place of those
         with self._lock:
-            wire = self._wires.get(folder)
+            wire = self._wires.get(which)
             if wire is None:
-                ring: Keyring | None = Keyring(folder) if folder else None
-                wire = self._wires[folder] = Wire(ring)
+                wire = self._wires[which] = Wire(Keyring(folder) if folder else None)
                 wire.start()
             return wire
 

@@ -9,9 +9,11 @@ from typing import Self
 from raft_actors import names, supervisor
 from raft_actors.addresses import check_address, split_address
 from raft_actors.errors import AlreadyStarted, Unauthorized
+from raft_actors.keys import Keyring
 from raft_actors.network import NETWORK, NodeTransport, is_loopback, need_zmq
+from raft_actors.transport.local import LOCAL, LocalTransport
 
-__all__ = ["Node", "start_node"]
+__all__ = ["Node", "open_transport", "start_node"]
 
 STOPPING = 5.0
 """Seconds that each peer has to stop when its node is closed."""
@@ -81,7 +83,7 @@ def start_node(address: str, *, keys: str | os.PathLike[str] | None = None, inse
         MissingExtra: pyzmq is not installed.
         Unauthorized: without keys, and not on loopback or not said to be insecure.
     """
-    host, port = split_address(check_address(address))
+    check_address(address)
     if NETWORK.node is not None:
         raise AlreadyStarted(NETWORK.node.address, f"this process is the node {NETWORK.node.address} already")
     if keys is None and not (insecure and is_loopback(address)):
@@ -90,17 +92,26 @@ def start_node(address: str, *, keys: str | os.PathLike[str] | None = None, inse
             advice="give keys (raft-actors keygen makes them), or insecure=True with a loopback address",
         )
     need_zmq()
-    from raft_actors.keys import Keyring
+    transport = open_transport(address, keys)
+    NETWORK.node = transport
+    return Node(transport, insecure=keys is None)
+
+
+def open_transport(
+    address: str, keys: str | os.PathLike[str] | None = None, local: LocalTransport = LOCAL
+) -> NodeTransport:
+    """The sockets of a node, listening.
+
+    Raises:
+        InvalidConfig: there are no keys in the folder, or nothing can listen at the address.
+    """
     from raft_actors.serving import Server
     from raft_actors.transport.zeromq.wire import Wire
 
-    ring = None if keys is None else Keyring(keys)
-    wire = Wire(ring)
-    transport = NodeTransport(wire, address)
-    server = Server(transport)
-    wire.serve(server.take, transport.lost)
-    bound = wire.listen(host, port)
+    wire = Wire(None if keys is None else Keyring(keys))
+    transport = NodeTransport(wire, address, local)
+    wire.serve(Server(transport).take, transport.lost)
+    bound = wire.listen(*split_address(address))
     wire.address = transport.address = f"{address.rpartition(':')[0]}:{bound}"
     wire.start()
-    NETWORK.node = transport
-    return Node(transport, insecure=ring is None)
+    return transport

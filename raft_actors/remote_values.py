@@ -79,7 +79,8 @@ def _described(cause: BaseException) -> Description:
 def error_from(body: Failed) -> RaftError:
     """The error that came over the wire."""
     kind: Any = getattr(errors, body.kind, None) if body.kind in errors.__all__ else None
-    error: RaftError = RaftError.__new__(kind if kind is not None and issubclass(kind, RaftError) else RaftError)
+    kind = kind if kind is not None and issubclass(kind, RaftError) else RaftError
+    error: RaftError = kind.__new__(kind)
     error.args = (body.text,)
     error.__dict__.update({name: value for name, value in body.attributes.items() if not name.startswith("_")})
     if body.cause is not None:

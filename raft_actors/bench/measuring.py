@@ -52,6 +52,7 @@ class Run:
         ask: of a bare Pykka ``ask``.
         baseline: operations per second of the work that this is compared with, if there is such.
         disk_moments: the median of ``disk`` at each probe.
+        wire: of a bare round trip over the network, where it is measured.
     """
 
     operations: int = 0
@@ -61,6 +62,7 @@ class Run:
     ask: list[float] = field(default_factory=list)
     baseline: float = 0.0
     disk_moments: list[float] = field(default_factory=list)
+    wire: list[float] = field(default_factory=list)
 
     def probed(self, disk: list[float], ask: list[float]) -> None:
         """Take note of a moment of the yardsticks."""

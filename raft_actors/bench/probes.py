@@ -12,7 +12,7 @@ import pykka
 
 from raft_actors.bench.measuring import Run
 
-__all__ = ["Memory", "Probes", "filesystem_of", "memory"]
+__all__ = ["Memory", "Probes", "filesystem_of", "memory", "timed"]
 
 SLICE = 0.05
 """Seconds that each yardstick is measured for at a time."""
@@ -51,7 +51,7 @@ class Probes:
 
     def into(self, run: Run) -> None:
         """Take a moment of each and add it to ``run``."""
-        run.probed(_timed(self._sync), _timed(self._ask))
+        run.probed(timed(self._sync), timed(self._ask))
 
     def _sync(self) -> None:
         os.write(self._file, BLOCK)
@@ -61,7 +61,8 @@ class Probes:
         self._bare.ask(BLOCK)
 
 
-def _timed(action: Any) -> list[float]:
+def timed(action: Any) -> list[float]:
+    """The time of each of as many actions as a moment holds, in seconds."""
     clock, times = time.perf_counter, []
     until = clock() + SLICE
     while True:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raft_actors.bench import CASES, Result, bench, bench_folder, storages
+from raft_actors.bench import CASES, PROCESS_CASES, Result, bench, bench_folder, bench_processes, storages
+from raft_actors.cli.common import UsageError
 from raft_actors.errors import RaftError
+from raft_actors.network import need_zmq
 
 if TYPE_CHECKING:
     from raft_actors.cli.log import Subparsers
@@ -32,6 +34,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--case", action="append", choices=CASES, metavar="CASE", help=f"one of {', '.join(CASES)}")
     parser.add_argument("--storage", action="append", choices=ENGINES, help="default: every engine that is installed")
+    parser.add_argument(
+        "--processes",
+        action="store_true",
+        help=f"each peer in a process of its own (extra net); cases: {', '.join(PROCESS_CASES)}",
+    )
     parser.add_argument("--seconds", type=_seconds, default=3.0, help="how long a case measures (default 3)")
     parser.add_argument("--dir", type=_folder, help="a folder on the disk to measure (default: for temporary files)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -56,16 +63,23 @@ def run(args: argparse.Namespace) -> int:
     """Run the command.
 
     Args:
-        args: ``case``, ``storage``, ``seconds``, ``dir`` and ``json``.
+        args: ``case``, ``storage``, ``processes``, ``seconds``, ``dir`` and ``json``.
 
     Returns:
         The exit status.
     """
-    cases = list(dict.fromkeys(args.case or CASES))
+    known = PROCESS_CASES if args.processes else CASES
+    cases = list(dict.fromkeys(args.case or known))
+    unknown = [case for case in cases if case not in known]
+    if unknown:
+        raise UsageError(f"--processes has no case {unknown[0]}; it has {', '.join(known)}")
+    if args.processes:
+        need_zmq()
     engines = list(dict.fromkeys(args.storage or storages()))
     try:
         with bench_folder(args.dir) as folder:
-            results = bench(cases, engines, seconds=args.seconds, folder=folder)
+            measure = bench_processes if args.processes else bench
+            results = measure(cases, engines, seconds=args.seconds, folder=folder)
             if args.json:
                 _print_json(results)
             else:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,14 +111,10 @@ def at_any(names: list[str], do: Callable[[str], T]) -> T:
     Raises:
         RaftError: the error of the last one.
     """
-    last: RaftError | None = None
-    for name in names:
-        try:
+    for name in names[:-1]:
+        with suppress(NotApplied):
             return do(name)
-        except NotApplied as error:
-            last = error
-    assert last is not None
-    raise last
+    return do(names[-1])
 
 
 def as_json(value: object) -> str:

@@ -38,6 +38,11 @@ HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
 
 
+MOST_ROUTES = 4096
+TRY_AGAIN = 0.002
+"""Seconds after which somebody who takes his answers too slowly is tried again."""
+
+
 class Incoming(NamedTuple):
     """A frame of somebody.
 
@@ -85,6 +90,8 @@ class Door:
     ) -> None:
         self._keys, self._poller, self._refused = keys, poller, refused
         self._zap: zmq.Socket[Any] | None = None
+        self._key_of: dict[bytes, str] = {}
+        self._late: dict[bytes, collections.deque[tuple[bytes, Callable[[], None] | None]]] = {}
         if keys is not None:
             self._zap = context.socket(zmq.ROUTER)
             self._zap.setsockopt(zmq.LINGER, 0)
@@ -124,6 +131,15 @@ class Door:
         """Those to look at."""
         return (self._socket,) if self._zap is None else (self._zap, self._socket)
 
+    def owns(self, socket: object) -> bool:
+        """Whether this socket is ours."""
+        return socket is self._socket or socket is self._zap
+
+    @property
+    def late(self) -> bool:
+        """Whether somebody is too slow to take his answers."""
+        return bool(self._late)
+
     def ready(self, socket: object, take: Callable[[Incoming], None]) -> None:
         """Something has come on one of our sockets; ``take`` is given the frames."""
         if socket is self._zap:
@@ -131,14 +147,39 @@ class Door:
         else:
             self._receive(take)
 
-    def send(self, route: bytes, frame: bytes) -> None:
-        """Answer somebody; if he has gone, or takes nothing, the answer is lost."""
+    def send(self, route: bytes, frame: bytes, sent: Callable[[], None] | None = None) -> None:
+        """Answer somebody, and call ``sent`` when it has left; if he has gone, the answer is lost."""
+        late = self._late.get(route)
+        if late is None and self._put(route, frame):
+            if sent is not None:
+                sent()
+            return
+        if late is None:
+            late = self._late[route] = collections.deque()
+        late.append((frame, sent))
+
+    def turn(self, now: float) -> float:
+        """Try again what somebody was too slow to take; returns when to come again, on the monotonic clock."""
+        for route, late in list(self._late.items()):
+            while late and self._put(route, late[0][0]):
+                sent = late.popleft()[1]
+                if sent is not None:
+                    sent()
+            if not late:
+                del self._late[route]
+        return now + TRY_AGAIN if self._late else float("inf")
+
+    def _put(self, route: bytes, frame: bytes) -> bool:
+        """Whether it has left, or never will."""
         try:
             self._socket.send_multipart([route, *cut(frame)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
-            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
+            if error.errno == errno.EAGAIN:
+                return False
+            if error.errno != errno.EHOSTUNREACH:
                 raise
             self._refused["an answer that nobody took"] += 1
+        return True
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -158,23 +199,41 @@ class Door:
                 take(self._checked(parts))
             except BadFrame as error:
                 self._refused[str(error)] += 1
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:  # cheaper than an exception
+                return
 
     def _checked(self, parts: list[Any]) -> Incoming:
         if len(parts) < 2:
             raise BadFrame("no frame")
-        guest = self._guest(parts[1])
+        route = parts[0].bytes
+        guest = self._guest(route, parts[1])
         if guest is None:
             raise BadFrame("key not allowed")
         frame = parts[1].buffer if len(parts) == 2 else b"".join([part.buffer for part in parts[1:]])
-        return Incoming(parts[0].bytes, guest, unpack(frame), frame[4], len(frame))
+        return Incoming(route, guest, unpack(frame), frame[4], len(frame))
 
-    def _guest(self, frame: Any) -> Guest | None:
+    def _guest(self, route: bytes, frame: Any) -> Guest | None:
+        """Who sent a frame, as the list says now."""
         if self._keys is None:
             return ANYBODY
-        try:
-            return self._keys.guest(frame.get("User-Id"))
-        except zmq.ZMQError:
-            return None
+        key = self._key_of.get(route)
+        if key is None:
+            try:
+                key = frame.get("User-Id")
+            except zmq.ZMQError:
+                return None
+            self._remember(route, key)
+        return self._keys.guest(key)
+
+    def _remember(self, route: bytes, key: str) -> None:
+        """A route that libzmq has drawn begins with a zero, and never belongs to another connection.
+
+        One that a client has chosen may belong to another client later.
+        """
+        if route[:1] == b"\0":
+            if len(self._key_of) >= MOST_ROUTES:
+                self._key_of.clear()
+            self._key_of[route] = key
 
     # -- ZAP (ZeroMQ RFC 27) -------------------------------------------------------------------------------------------
 

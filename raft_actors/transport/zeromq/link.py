@@ -30,14 +30,12 @@ from raft_actors.transport.frames import (
     NEWEST,
     OLDEST,
     Answer,
-    Ask,
     BadFrame,
     Confirmed,
     Failed,
     Gone,
     Hello,
     Letter,
-    Operation,
     Part,
     Post,
     Welcome,
@@ -45,11 +43,12 @@ from raft_actors.transport.frames import (
     unpack,
 )
 from raft_actors.transport.zeromq.lanes import Lanes, cut
+from raft_actors.transport.zeromq.pending import Pending
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["Link", "Pending"]
+__all__ = ["Link"]
 
 CONNECTING_FOR = 3.0
 """Seconds for a connection and its handshake."""
@@ -63,50 +62,6 @@ EVENTS = (
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CLOSED
 )
-
-
-class Pending:
-    """A request that waits for its answer.
-
-    Args:
-        id: its number.
-        to: short name of the peer that is asked.
-        make: makes it when it leaves; given whether a pickle is taken there.
-        deadline: until when, on the monotonic clock.
-        done: called once, with the answer or the error, in the wire's thread.
-    """
-
-    __slots__ = ("deadline", "done", "id", "make", "open", "to")
-
-    def __init__(
-        self,
-        id: int,  # noqa: A002
-        to: str,
-        make: Callable[[bool], Operation],
-        deadline: float,
-        done: Callable[[Answer | Failed | RaftError], None],
-    ) -> None:
-        self.id = id
-        self.to = to
-        self.make = make
-        self.deadline = deadline
-        self.done = done
-        self.open = True
-
-    def frame(self, now: float, version: int, *, pickle: bool) -> bytes:
-        """The request as it leaves.
-
-        Raises:
-            RaftError: it cannot be made for who is there.
-        """
-        patience = min(max(self.deadline - now, 0.001), 1e9)
-        return pack(Ask(self.id, self.to, patience, self.make(pickle)), version)
-
-    def end(self, result: Answer | Failed | RaftError) -> None:
-        """Hand over the result, if it is the first."""
-        if self.open:
-            self.open = False
-            self.done(result)
 
 
 class Link:
@@ -149,7 +104,7 @@ class Link:
         self._since = self._retry_at = self._hurry_at = 0.0
         self._failures = 0
         self._attempt = 0
-        self._blocked = False
+        self._blocked = self._waits = False
 
     # -- what is to be sent --------------------------------------------------------------------------------------------
 
@@ -171,6 +126,12 @@ class Link:
     def unmet(self) -> list[Pending]:
         """The requests that wait."""
         return [*self._unsent, *self._sent.values()]
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do, now or at some time."""
+        waiting = self._unsent or self._lanes or self._news
+        return bool(waiting) or self.state in ("connecting", "greeting")
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -249,10 +210,12 @@ class Link:
             self._put(pack(Hello(OLDEST, NEWEST, self._own), OLDEST))
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._fail(now, Unauthorized(f"the node at {self.address} does not let this key in"))
-        elif kind in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._fail(now, self._no_handshake())
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            self._fail(now, self._unheard())
         elif kind == zmq.EVENT_DISCONNECTED:
-            self._fail(now, self._no_handshake() if self.state == "connecting" else self._broken())
+            self._fail(now, self._unheard() if self.state == "connecting" else self._broken())
         elif kind == zmq.EVENT_CLOSED and self.state == "connecting":
             self._fail(now, UnknownPeer(self.peer, f"no node listens at {self.address}", advice=_ADVICE))
 
@@ -263,6 +226,11 @@ class Link:
             advice="give both the keys of the cluster, or both none",
         )
 
+    def _unheard(self) -> UnknownPeer:
+        """A node that dies in the middle looks the same as one that has other keys."""
+        advice = "check whether the node runs, and whether both have the keys of the same cluster"
+        return UnknownPeer(self.peer, f"the node at {self.address} broke the handshake off", advice=advice)
+
     def _broken(self) -> UnknownPeer:
         return UnknownPeer(self.peer, f"the connection to {self.address} broke", advice=_ADVICE)
 
@@ -270,13 +238,13 @@ class Link:
 
     def _fail(self, now: float, error: RaftError) -> None:
         """The connection is no more: answer who waited for it."""
-        stood, keyless = self.state == "ready", isinstance(error, Unauthorized)
+        stood, shaking = self.state == "ready", self.state == "connecting"
         self.close()
         self._failures = 0 if stood else self._failures + 1
         pause = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)
         self._retry_at, self._hurry_at = now + pause, now + (0.0 if stood else PAUSE)
         others = self._keys is not None and len(self._keys.servers(self.peer)) > self._failures
-        if keyless and others:  # its node may have another of the keys that we know
+        if shaking and others:  # its node may have another of the keys that we know
             self._retry_at = self._hurry_at = now
         else:
             self._answer_all(error)
@@ -301,7 +269,7 @@ class Link:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self.state, self._blocked = "idle", False
+        self.state, self._blocked, self._waits = "idle", False, False
         self._news.clear()
         socket, self._socket = self._socket, None
         monitor, self._monitor = self._monitor, None
@@ -324,6 +292,8 @@ class Link:
                 self._take(unpack(frame))
             except BadFrame as error:
                 self._refused[str(error)] += 1
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                break
         if self.state == "ready":
             self._flush()
 
@@ -363,7 +333,9 @@ class Link:
             data, at, whole = part
             if self._put(pack(Part(self._own, at, whole, data), self.version)):
                 self._lanes.part_sent(time.monotonic())
-        self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+        if self._blocked != self._waits:
+            self._waits = self._blocked
+            self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
 
     def _frame_of(self, letter: Letter) -> bytes:
         return pack(Post(self._own, (letter,)), self.version)

@@ -28,9 +28,11 @@ import zmq
 
 from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
+from raft_actors.lending import become_lender, lend_all
 from raft_actors.transport.frames import Answer, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming
-from raft_actors.transport.zeromq.link import Link, Pending
+from raft_actors.transport.zeromq.link import Link
+from raft_actors.transport.zeromq.pending import Pending
 
 __all__ = ["Wire"]
 
@@ -151,6 +153,7 @@ class Wire:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        become_lender()
         while not self._closing:
             try:
                 self._turn()
@@ -159,11 +162,15 @@ class Wire:
         self._end()
 
     def _turn(self) -> None:
+        lend_all()
         self._drain()
         now = time.monotonic()
         due = self._expire(now)
+        if self._door is not None and self._door.late:
+            due = min(due, self._door.turn(now))
         for link in list(self._links.values()):
-            due = min(due, link.turn(now))
+            if link.busy:
+                due = min(due, link.turn(now))
         self._sleeping = True
         wait = 0.0 if self._queue or self._closing else min(max(due - now, 0.0), LONGEST_SLEEP)
         ready = self._poller.poll(int(wait * 1000) + (1 if wait else 0))
@@ -180,12 +187,12 @@ class Wire:
                 item()
 
     def _ready(self, socket: Any) -> None:
-        if socket == self._ear.fileno() or socket is self._ear:
+        if type(socket) is int:  # the ear
             with contextlib.suppress(BlockingIOError):
                 self._ear.recv(4096)
             return
         door = self._door
-        if door is not None and socket in door.sockets:
+        if door is not None and door.owns(socket):
             door.ready(socket, self._take)
             return
         for link in self._links.values():
@@ -206,9 +213,7 @@ class Wire:
 
     def _answer(self, route: bytes, frame: bytes, sent: Callable[[], None] | None) -> None:
         if self._door is not None:
-            self._door.send(route, frame)
-        if sent is not None:
-            sent()
+            self._door.send(route, frame, sent)
 
     def _request(self, address: str, pending: Pending) -> None:
         link = self._link(address)

@@ -1,0 +1,198 @@
+"""Three peers in processes of their own on this machine, with keys, as ``raft-actors serve`` runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import raft_actors as raft
+from raft_actors.bench.measuring import Run
+from raft_actors.bench.probes import timed
+from raft_actors.bench.rig import PATIENCE, SIZE
+from raft_actors.keys import keygen
+from raft_actors.network import NETWORK
+
+__all__ = ["ProcessRig", "WireProbe"]
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class ProcessRig:
+    """A cluster of three processes; a context manager, which ends them and removes their stores.
+
+    Args:
+        folder: where its folder is made.
+        storage: the engine.
+    """
+
+    def __init__(self, folder: Path, storage: str) -> None:
+        self.folder = folder / "processes"
+        self.keys = self.folder / "keys"
+        self.names = tuple(f"bench-{number}@127.0.0.1:{_free_port()}" for number in range(1, SIZE + 1))
+        self._storage = storage
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> Self:
+        """Start the processes and wait until they follow a leader."""
+        keygen(self.keys)
+        NETWORK.keys = self.keys
+        try:
+            for name in self.names:
+                self.start(name)
+            self.settle()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the processes and remove their stores."""
+        self.remove()
+
+    def start(self, name: str) -> None:
+        """Start a process, and wait until it is ready."""
+        words = ["serve", name, "--machine", "raft_actors.machines:Echo", "--data-dir", str(self.folder / "data")]
+        words += ["--peers", ",".join(self.names), "--storage", self._storage, "--keys", str(self.keys)]
+        process = subprocess.Popen([sys.executable, "-m", "raft_actors", *words], stdout=subprocess.PIPE, text=True)
+        self._processes[name] = process
+        if process.stdout is None or "ready" not in process.stdout.readline():
+            raise raft.PeerFailed(f"{name} did not start")
+
+    def kill(self, name: str) -> None:
+        """As ``kill -9``."""
+        self._processes[name].kill()
+
+    def revive(self, name: str) -> None:
+        """Start a process that was killed, and wait until all agree again."""
+        self._end(self._processes[name])
+        self.start(name)
+        self.settle()
+
+    def remove(self) -> None:
+        """End everything."""
+        for process in self._processes.values():
+            process.kill()
+            self._end(process)
+        NETWORK.keys = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def leader(self) -> str:
+        """The full name of the leader.
+
+        Raises:
+            Timeout: there was none for half a minute.
+        """
+        with raft.Client(self.names, timeout=PATIENCE, keys=self.keys) as client:
+            found = client.leader()
+        if found is None:
+            raise raft.Timeout(f"no leader within {PATIENCE:.0f} seconds")
+        return found
+
+    def settle(self) -> None:
+        """Wait until every peer follows the leader and has applied all there is.
+
+        Raises:
+            Timeout: they do not.
+        """
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            with suppress(raft.RaftError):
+                seen = [raft.status(name) for name in self.names]
+                end = max(one.last_index for one in seen)
+                leader = seen[0].leader
+                if leader is not None and all(one.last_applied == end and one.leader == leader for one in seen):
+                    return
+            time.sleep(0.01)
+        raise raft.Timeout(f"the peers did not agree within {PATIENCE:.0f} seconds")
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the processes have used."""
+        ticks = 0
+        for process in self._processes.values():
+            words = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(words[11]) + int(words[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+_ECHO = """
+import sys, zmq
+public, secret = sys.stdin.readline().split()
+socket = zmq.Context().socket(zmq.ROUTER)
+socket.curve_server, socket.curve_publickey, socket.curve_secretkey = True, public.encode(), secret.encode()
+print(socket.bind_to_random_port("tcp://127.0.0.1"), flush=True)
+while True:
+    route, data = socket.recv_multipart()
+    if not data:
+        break
+    socket.send_multipart([route, data])
+"""
+
+
+class WireProbe:
+    """A bare round trip of 256 bytes over ZeroMQ with keys, to a process that does nothing but answer.
+
+    A context manager; stands beside the other yardsticks.
+    """
+
+    def __init__(self) -> None:
+        import zmq
+
+        public, secret = zmq.curve_keypair()
+        self._echo = subprocess.Popen(
+            [sys.executable, "-c", _ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        port = _said(self._echo, f"{public.decode()} {secret.decode()}")
+        self._context: Any = zmq.Context()
+        self._socket: Any = self._context.socket(zmq.DEALER)
+        self._socket.curve_serverkey = public
+        self._socket.curve_publickey, self._socket.curve_secretkey = zmq.curve_keypair()
+        self._socket.connect(f"tcp://127.0.0.1:{port}")
+
+    def __enter__(self) -> Self:
+        """Ready."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the process and close the socket."""
+        self._echo.kill()
+        self._echo.communicate()
+        self._context.destroy(0)
+
+    def into(self, run: Run) -> None:
+        """Take a moment of it."""
+        run.wire += timed(self._ask)
+
+    def _ask(self) -> None:
+        self._socket.send(b"x" * 256)
+        self._socket.recv()
+
+
+def _said(process: subprocess.Popen[str], line: str) -> str:
+    """What a process answers to a line."""
+    if process.stdin is None or process.stdout is None:
+        raise raft.PeerFailed("there is no pipe to the process")
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
