@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.processes.tools import environment
+from tests.processes.tools import environment, eventually
 
 HUB = "hub"
 NETWORK = "10.77.0"
@@ -138,6 +138,16 @@ class Hosts:
     def narrow(self, name: str, rate: str) -> None:
         """What others send to it goes through a thin cable, with a queue of half a second."""
         self._queue(HUB, self._ports[name], "replace", "tbf", "rate", rate, "burst", "16kb", "latency", "500ms")
+
+    def lengthen(self, name: str, seconds: float, folder: Path) -> None:
+        """Its cable becomes so long that everything takes so many seconds more, in each direction."""
+        hub, bridge = self.space(HUB), f"{self._ports[name]}br"
+        _ip("-n", hub, "link", "add", bridge, "type", "bridge")
+        _ip("-n", hub, "link", "set", bridge, "up")
+        program = Path(__file__).with_name("delay_program.py")
+        self.start(HUB, [sys.executable, program, seconds, "br0", bridge], folder, "delay.log")
+        eventually((folder / "delay.log").read_text)
+        _ip("-n", hub, "link", "set", self._ports[name], "master", bridge)
 
     def mend(self, name: str) -> None:
         """Its cable is as new, in both directions."""

@@ -6,6 +6,7 @@ import collections
 import itertools
 import json
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -172,6 +173,10 @@ class Writer:
         """The longest time between two acknowledgements, from ``since`` on."""
         times = [since, *(ack.answered for ack in self.acks() if ack.answered > since)]
         return max((later - sooner for sooner, later in itertools.pairwise(times)), default=float("inf"))
+
+    def median(self, since: float = 0.0) -> float:
+        """How long half of the writes took at most, of those begun from ``since`` on."""
+        return statistics.median(ack.answered - ack.begun for ack in self.acks() if ack.begun >= since)
 
     def wait(self) -> None:
         """Wait until it has written all that it was to write."""

@@ -17,13 +17,12 @@ WITHIN = 8.0
 
 
 @pytest.fixture
-def note(record_property, capsys):
-    """Keeps a figure in the report."""
+def note(record_property):
+    """Keeps a figure in the report; pytest -s shows it."""
 
     def keep(what: str, seconds: float) -> None:
-        record_property(what, round(seconds, 2))
-        with capsys.disabled():
-            print(f"[{what}: {seconds:.2f} s]", end=" ", flush=True)
+        record_property(what, round(seconds, 3))
+        print(f"[{what}: {seconds:.3f} s]", end=" ", flush=True)
 
     return keep
 
@@ -100,6 +99,39 @@ def check_calm(seen: list[dict[str, Any]], term: int) -> None:
     assert {one["term"] for one in seen} == {term}
     doubts = sum(one["role"] != "follower" for one in seen)
     assert doubts <= len(seen) / 4, [one["role"] for one in seen]
+
+
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="a long cable needs /dev/net/tun")
+def test_writes_go_on_at_the_speed_of_the_others_when_the_cable_of_a_follower_is_long(tmp_path: Path, note):
+    with cluster_of_three(tmp_path) as cluster:
+        leader = cluster.leader()
+        far, term, seen = others_than(leader)[0], cluster.status()[leader]["term"], []
+        writer = Writer(cluster)
+        writer.wait_for(50)
+        quick = writer.median()
+        cluster.hosts.lengthen(far, 0.05, tmp_path)
+        assert timed(lambda: cluster.journal(far)) > 0.1, "the cable is not long"
+        begun = time.monotonic()
+        writer.wait_for(100)
+        note("a write before", quick)
+        note("a write with 50 ms to one follower", writer.median(begun))
+        assert writer.median(begun) < 0.05
+        target = cluster.status()[leader]["last_applied"]
+        eventually(lambda: caught_up(cluster, far, leader, target, seen))
+        check_calm(seen, term)
+        check_the_end(cluster, writer)
+
+
+@pytest.mark.slow
+def test_a_large_command_goes_through_the_slow_cable_of_the_leader(tmp_path: Path, note):
+    with cluster_of_three(tmp_path) as cluster:
+        leader = cluster.leader()
+        cluster.hosts.narrow(leader, "8mbit")
+        large = Writer(cluster, "large.log", size=2_500_000, first=10**6, most=1)
+        large.wait()
+        note("a write of 2.5 MB through 8 Mbit/s", large.median())
+        cluster.hosts.mend(leader)
+        check_the_end(cluster, large)
 
 
 @pytest.mark.parametrize(("size", "count"), [(100_000, 35), (2_500_000, 1)])
