@@ -156,7 +156,7 @@ class Engine:
         self.state = after
         if effects:
             self._perform(effects)
-        if after.commit_index > before.commit_index:
+        if self._times.open:
             self._times.committed(after.commit_index, moment.now)
         if _worth_a_notice(before, after):
             if not isinstance(after.role, Leader) and is_removed(after):

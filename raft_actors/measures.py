@@ -45,32 +45,35 @@ class CommitTimes:
 
     Args:
         histogram: where the times go.
+
+    Attributes:
+        open: the last index of each batch that is not committed, and when it was appended; oldest first.
     """
 
-    __slots__ = ("_histogram", "_open")
+    __slots__ = ("_histogram", "open")
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._open: deque[tuple[int, float]] = deque()
+        self.open: deque[tuple[int, float]] = deque()
 
     def appended(self, last: int, now: float) -> None:
         """A batch was appended that ends at index ``last``."""
-        self._open.append((last, now))
+        self.open.append((last, now))
 
     def committed(self, index: int, now: float) -> None:
         """The log is committed up to ``index``."""
-        waiting = self._open
+        waiting = self.open
         while waiting and waiting[0][0] <= index:
             self._histogram.observe(now - waiting.popleft()[1])
 
     def truncated(self, index: int) -> None:
         """The log was cut at ``index``."""
-        while self._open and self._open[-1][0] >= index:
-            self._open.pop()
+        while self.open and self.open[-1][0] >= index:
+            self.open.pop()
 
     def forget(self) -> None:
         """Nobody hears of these batches any more."""
-        self._open.clear()
+        self.open.clear()
 
 
 class Measures:
