@@ -48,7 +48,14 @@ def seen(registry):
 @pytest.fixture
 def cluster():
     with Cluster(KV) as cluster:
+        cluster.eventually(lambda: all(map(is_quiet, cluster.names)))
         yield cluster
+
+
+def is_quiet(name: str) -> bool:
+    """Whether its disk has done all that the forming of the cluster brought: nothing of it is counted any more."""
+    state = handle_of(name).state
+    return state.log.durable == state.log.last.index and not state.term_unsynced
 
 
 def documented() -> set[tuple[str, str, tuple[str, ...]]]:
