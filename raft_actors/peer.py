@@ -94,8 +94,8 @@ class Peer(PeerPorts, InboxActor):
         self.transport = transport
         self.name = state.name
         self.store = store
-        self.engine = Engine(state, self, mailbox.release)
-        writer = Writer(store, state.ballot, state.log.last, self._send_now, self._report)
+        self.engine = Engine(state, self, mailbox.release, owner.measures.commits)
+        writer = Writer(store, state.ballot, state.log.last, self._send_now, self._report, owner.measures)
         self.writer = LogWriter(self.name, writer, failed=self._fail, owner=mailbox.put)
         self.machine = MachineActor(
             self.name,
