@@ -40,6 +40,8 @@ from raft_actors.transport.frames import (
     Hello,
     OpenSession,
     Operation,
+    Part,
+    Parts,
     Post,
     Query,
     SessionCommand,
@@ -49,6 +51,7 @@ from raft_actors.transport.frames import (
     Transfer,
     Welcome,
     pack,
+    unpack,
 )
 
 if TYPE_CHECKING:
@@ -88,15 +91,17 @@ class Server:
         self._waiting = threading.BoundedSemaphore(MOST_WAITING)
         self._open: collections.Counter[bytes] = collections.Counter()
         self._open_bytes: collections.Counter[bytes] = collections.Counter()
+        self._parts = Parts()
 
     def take(self, incoming: Incoming) -> None:
         """One frame, in the wire's thread."""
         body, guest = incoming.body, incoming.guest
         match body:
             case Post() if guest.role in PEERS:
-                if body.counted:
-                    self._wire.answer(incoming.route, pack(Confirmed(body.counted), incoming.version))
                 self._node.deliver(guest, body)
+            case Part() if guest.role in PEERS:
+                self._wire.answer(incoming.route, pack(Confirmed(len(body.data)), incoming.version))
+                self._take_part(guest, body)
             case Ask():
                 self._asked(incoming, body)
             case Hello():
@@ -104,7 +109,13 @@ class Server:
             case Gone() if guest.role in PEERS:
                 self._node.gone(guest, body)
             case _:
-                self._wire.refused["role" if isinstance(body, Post | Gone) else "not for a node"] += 1
+                self._wire.refused["role" if isinstance(body, Post | Part | Gone) else "not for a node"] += 1
+
+    def _take_part(self, guest: Guest, part: Part) -> None:
+        frame = self._parts.add(part)
+        post = None if frame is None else unpack(frame)
+        if isinstance(post, Post):
+            self._node.deliver(guest, post)
 
     def _welcome(self, incoming: Incoming, hello: Hello) -> None:
         version = min(NEWEST, hello.newest)

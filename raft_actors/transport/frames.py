@@ -44,6 +44,8 @@ __all__ = [
     "Letter",
     "OpenSession",
     "Operation",
+    "Part",
+    "Parts",
     "Post",
     "Query",
     "Confirmed",
@@ -103,16 +105,15 @@ class Letter(Struct, frozen=True, array_like=True):
 class Post(Struct, frozen=True, array_like=True, tag=3):
     """Letters that leave together: those of all peers of one node to all peers of another.
 
-    ``address``: where the sender is reached. ``counted``: bytes that the receiver is to confirm by ``Confirmed``.
+    ``address``: where the sender is reached.
     """
 
     address: Address
     letters: Annotated[tuple[Letter, ...], Meta(max_length=4096)]
-    counted: Number = 0
 
 
 class Confirmed(Struct, frozen=True, array_like=True, tag=4):
-    """So many bytes of large letters have arrived: there is room for more."""
+    """So many bytes of parts have arrived: there is room for more."""
 
     counted: Number
 
@@ -122,6 +123,18 @@ class Gone(Struct, frozen=True, array_like=True, tag=5):
 
     address: Address
     name: Name
+
+
+class Part(Struct, frozen=True, array_like=True, tag=9):
+    """A part of the frame of a large ``Post``, so that what is urgent need not wait for all of it.
+
+    ``at``: its place among the ``whole`` bytes of that frame. The parts of a node come in their order.
+    """
+
+    address: Address
+    at: Annotated[int, Meta(ge=0, le=LARGEST)]
+    whole: Annotated[int, Meta(ge=1, le=LARGEST)]
+    data: Annotated[bytes, Meta(max_length=1 << 20)]
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
@@ -247,10 +260,34 @@ class Failed(Struct, frozen=True, array_like=True, tag=8):
     index: Number | None = None
 
 
-Body = Hello | Welcome | Post | Confirmed | Gone | Ask | Answer | Failed
+Body = Hello | Welcome | Post | Confirmed | Gone | Part | Ask | Answer | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Body)
+
+
+class Parts:
+    """Large frames that come in parts, by the address of the node that sends them: one of each node at a time."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, bytearray] = {}
+
+    def add(self, part: Part) -> bytes | bytearray | None:
+        """The frame, if this is its last part. One that was begun before and is not complete is dropped.
+
+        Raises:
+            BadFrame: it does not go on where the last part ended.
+        """
+        begun = self._begun.pop(part.address, None)
+        if part.at == 0:
+            begun = bytearray()
+        if begun is None or len(begun) != part.at or part.at + len(part.data) > part.whole:
+            raise BadFrame("a part is missing")
+        begun += part.data
+        if len(begun) == part.whole:
+            return begun
+        self._begun[part.address] = begun
+        return None
 
 
 def pack(body: Body, version: int = NEWEST) -> bytes:
@@ -259,7 +296,7 @@ def pack(body: Body, version: int = NEWEST) -> bytes:
     return _head.pack(MAGIC, version, zlib.crc32(data)) + data
 
 
-def unpack(frame: bytes | memoryview, *, oldest: int = OLDEST, newest: int = NEWEST) -> Body:
+def unpack(frame: bytes | bytearray | memoryview, *, oldest: int = OLDEST, newest: int = NEWEST) -> Body:
     """The body of a frame.
 
     Raises:

@@ -25,6 +25,7 @@ EVERY_BODY: dict[str, f.Body] = {
     "welcome": f.Welcome(1, "writer", False),
     "confirmed": f.Confirmed(1 << 20),
     "gone": f.Gone("10.0.0.1:7001", "s1"),
+    "part": f.Part("10.0.0.1:7001", 3, 7, b"abc"),
     "ask submit": f.Ask(1, "s1", 3.0, f.Submit(b"command", "plain")),
     "ask session": f.Ask(2, "s1", 3.0, f.SessionCommand(17, 2**64 - 1, 4, 3, 2, b"command", "cloudpickle")),
     "ask open": f.Ask(3, "s1", 3.0, f.OpenSession(2**64 - 1)),
@@ -39,7 +40,7 @@ EVERY_BODY: dict[str, f.Body] = {
     "ask snapshot": f.Ask(12, "s1", 3.0, f.TakeSnapshot()),
     "answer": f.Answer(1, b"reply", "plain", 12),
     "failed": f.Failed(1, "NotLeader", "not the leader", {"leader": "s2@h:2"}, f.Description("E", "m", "t"), 3),
-    **{name: f.Post("h:1", (f.Letter("s2", make("s1")),), 5) for name, make in EVERY_MESSAGE.items()},
+    **{name: f.Post("h:1", (f.Letter("s2", make("s1")),)) for name, make in EVERY_MESSAGE.items()},
 }
 
 

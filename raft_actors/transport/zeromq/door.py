@@ -25,6 +25,7 @@ import zmq.utils.z85
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
 from raft_actors.transport.frames import LARGEST, BadFrame, Body, unpack
+from raft_actors.transport.zeromq.lanes import cut
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -171,7 +172,7 @@ class Door:
     def _put(self, route: bytes, frame: bytes) -> bool:
         """Whether it has left, or never will."""
         try:
-            self._socket.send_multipart([route, frame], zmq.NOBLOCK)
+            self._socket.send_multipart([route, *cut(frame)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno == errno.EAGAIN:
                 return False
@@ -202,13 +203,13 @@ class Door:
                 return
 
     def _checked(self, parts: list[Any]) -> Incoming:
-        if len(parts) != 2:
+        if len(parts) < 2:
             raise BadFrame("no frame")
         route = parts[0].bytes
         guest = self._guest(route, parts[1])
         if guest is None:
             raise BadFrame("key not allowed")
-        frame = parts[1].buffer
+        frame = parts[1].buffer if len(parts) == 2 else b"".join([part.buffer for part in parts[1:]])
         return Incoming(route, guest, unpack(frame), frame[4], len(frame))
 
     def _guest(self, route: bytes, frame: Any) -> Guest | None:

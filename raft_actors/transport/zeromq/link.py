@@ -30,25 +30,25 @@ from raft_actors.transport.frames import (
     NEWEST,
     OLDEST,
     Answer,
-    Ask,
     BadFrame,
     Confirmed,
     Failed,
     Gone,
     Hello,
     Letter,
-    Operation,
+    Part,
     Post,
     Welcome,
     pack,
     unpack,
 )
-from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes
+from raft_actors.transport.zeromq.lanes import Lanes, cut
+from raft_actors.transport.zeromq.pending import Pending
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["Link", "Pending"]
+__all__ = ["Link"]
 
 CONNECTING_FOR = 3.0
 """Seconds for a connection and its handshake."""
@@ -62,50 +62,6 @@ EVENTS = (
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CLOSED
 )
-
-
-class Pending:
-    """A request that waits for its answer.
-
-    Args:
-        id: its number.
-        to: short name of the peer that is asked.
-        make: makes it when it leaves; given whether a pickle is taken there.
-        deadline: until when, on the monotonic clock.
-        done: called once, with the answer or the error, in the wire's thread.
-    """
-
-    __slots__ = ("deadline", "done", "id", "make", "open", "to")
-
-    def __init__(
-        self,
-        id: int,  # noqa: A002
-        to: str,
-        make: Callable[[bool], Operation],
-        deadline: float,
-        done: Callable[[Answer | Failed | RaftError], None],
-    ) -> None:
-        self.id = id
-        self.to = to
-        self.make = make
-        self.deadline = deadline
-        self.done = done
-        self.open = True
-
-    def frame(self, now: float, version: int, *, pickle: bool) -> bytes:
-        """The request as it leaves.
-
-        Raises:
-            RaftError: it cannot be made for who is there.
-        """
-        patience = min(max(self.deadline - now, 0.001), 1e9)
-        return pack(Ask(self.id, self.to, patience, self.make(pickle)), version)
-
-    def end(self, result: Answer | Failed | RaftError) -> None:
-        """Hand over the result, if it is the first."""
-        if self.open:
-            self.open = False
-            self.done(result)
 
 
 class Link:
@@ -329,7 +285,7 @@ class Link:
     def _receive(self) -> None:
         while self._socket is not None:
             try:
-                frame = self._socket.recv(zmq.NOBLOCK)
+                frame = b"".join(self._socket.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 break
             try:
@@ -348,7 +304,7 @@ class Link:
                 if pending is not None:
                     pending.end(body)
             case Confirmed():
-                self._lanes.confirmed(body.counted)
+                self._lanes.window.confirmed(time.monotonic())
             case Welcome():
                 self.version, self.role, self.pickle = body.version, body.role, body.pickle
                 self.state, self._failures = "ready", 0
@@ -373,13 +329,16 @@ class Link:
                 self._lanes.small_sent(len(letters))
         while self._unsent and not self._blocked:
             self._send_request(self._unsent[0])
-        while not self._blocked and (large := self._lanes.large()) is not None:
-            letter, size = large
-            if self._put(pack(Post(self._own, (letter,), size), self.version)):
-                self._lanes.large_sent()
+        while not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
+            data, at, whole = part
+            if self._put(pack(Part(self._own, at, whole, data), self.version)):
+                self._lanes.part_sent(time.monotonic())
         if self._blocked != self._waits:
             self._waits = self._blocked
             self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+
+    def _frame_of(self, letter: Letter) -> bytes:
+        return pack(Post(self._own, (letter,)), self.version)
 
     def _send_request(self, pending: Pending) -> None:
         try:
@@ -396,7 +355,7 @@ class Link:
         if self._socket is None:
             return False
         try:
-            self._socket.send(frame, zmq.NOBLOCK, copy=len(frame) < TOGETHER)
+            self._socket.send_multipart(cut(frame), zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise

@@ -31,7 +31,8 @@ from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
 from raft_actors.transport.frames import Answer, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming
-from raft_actors.transport.zeromq.link import Link, Pending
+from raft_actors.transport.zeromq.link import Link
+from raft_actors.transport.zeromq.pending import Pending
 
 __all__ = ["Wire"]
 
