@@ -27,6 +27,7 @@ from raft_actors.errors import (
 )
 from raft_actors.formation_errors import not_configured
 from raft_actors.log_writer import Job
+from raft_actors.measures import CommitTimes, Histogram
 from raft_actors.protocol.effects import (
     Accept,
     Adopt,
@@ -121,15 +122,23 @@ class Engine:
         state: the recovered peer.
         ports: the world.
         release: told how many requests of a batch are finished.
+        commits: where it says how long each batch takes to be committed; ``None``: nobody looks.
 
     Attributes:
         state: the peer now.
         waiters: who waits for entries in the log.
     """
 
-    def __init__(self, state: PeerState, ports: Ports, release: Callable[[WriteBatch | ReadBatch, int], None]) -> None:
+    def __init__(
+        self,
+        state: PeerState,
+        ports: Ports,
+        release: Callable[[WriteBatch | ReadBatch, int], None],
+        commits: Histogram | None = None,
+    ) -> None:
         self.state = state
         self.waiters = Waiters(release)
+        self._times = CommitTimes(commits or Histogram())
         self._ports = ports
         self._release = release
 
@@ -147,15 +156,21 @@ class Engine:
         self.state = after
         if effects:
             self._perform(effects)
+        if self._times.open:
+            self._times.committed(after.commit_index, moment.now)
         if _worth_a_notice(before, after):
             if not isinstance(after.role, Leader) and is_removed(after):
                 self.waiters.forsaken()
+                self._times.forget()
             self._ports.noticed(before, after)
 
     def write(self, batch: WriteBatch, moment: Moment) -> None:
         """Commands arrived together."""
         event = WritesRequested(self.waiters.admit(batch), tuple(batch.commands), frozenset(batch.sessions))
+        end = self.state.log.last.index
         self.run(event, moment)
+        if self.state.log.last.index > end:
+            self._times.appended(self.state.log.last.index, moment.now)
 
     def read(self, batch: ReadBatch, moment: Moment) -> None:
         """Reads arrived together."""
@@ -195,9 +210,11 @@ class Engine:
                     sends = []
                 if effect.truncate_from is not None:
                     self.waiters.truncated(effect.truncate_from)
+                    self._times.truncated(effect.truncate_from)
                 if effect.snapshot is not None:
                     self.waiters.truncated(max(self.state.log.last.index, effect.snapshot.last.index) + 1)
                     self.waiters.covered(effect.snapshot.last.index)
+                    self._times.forget()
                 persist = effect
             else:
                 self._perform_local(effect)

@@ -53,6 +53,7 @@ class Mailbox(LendingChannel):
         read_stale: hands a batch of one query to the machine directly; set by the peer.
         status: makes the answer to ``GetStatus``; set by the peer.
         holding: writes do not wake the peer now: it takes them with the next turn; set in its turn only.
+        overloaded: how many requests were turned away because it was full.
     """
 
     def __init__(self, name: str, config: Config, codec: CheckedCodec) -> None:
@@ -63,6 +64,7 @@ class Mailbox(LendingChannel):
         self.read_stale: Callable[[ReadBatch, int], bool] | None = None
         self.status: Callable[[], Any] | None = None
         self.holding = False
+        self.overloaded = 0
         self._max_command_bytes = config.max_command_bytes
         self._max_pending = config.max_pending_writes
         self._max_bytes = config.max_pending_bytes
@@ -191,6 +193,8 @@ class Mailbox(LendingChannel):
                 if not (self.holding and batch is self._writes) and self._rings():
                     self._asleep = False
                     self._bell.release()
+            elif not self._closed:
+                self.overloaded += 1
         if refused:
             future.try_fail(self.refusal() if self._closed else self._overloaded())
         elif watch and not self._watched:
@@ -205,6 +209,16 @@ class Mailbox(LendingChannel):
         )
 
     # -- the peer ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """How many requests are unfinished now: seen at once, from any thread."""
+        return self._pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes they take."""
+        return self._pending_bytes
 
     def drain(self) -> Drained:
         """Everything queued but for writes; the batches stay known here until they are released."""

@@ -18,6 +18,7 @@ supervisor decides what comes next.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 import uuid
@@ -44,7 +45,7 @@ from raft_actors.protocol.events import (
     TransferRequested,
 )
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
-from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
 from raft_actors.snapshot_keeper import Keeper, SnapshotKeeper
 from raft_actors.suspension import Suspension
@@ -63,6 +64,8 @@ HOLD = 0.002
 """Seconds for which a leader may keep new writes while an earlier batch commits, so that they form one batch."""
 LEISURE = 0.005
 """Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
+TOGETHER = 0.125
+"""Share of a heartbeat interval by which heartbeats over a network may be late."""
 ABRUPT_PATIENCE = 1.0
 """Seconds that a crashing or failing peer waits for its own threads to end."""
 
@@ -94,8 +97,8 @@ class Peer(PeerPorts, InboxActor):
         self.transport = transport
         self.name = state.name
         self.store = store
-        self.engine = Engine(state, self, mailbox.release)
-        writer = Writer(store, state.ballot, state.log.last, self._send_now, self._report)
+        self.engine = Engine(state, self, mailbox.release, owner.measures.commits)
+        writer = Writer(store, state.ballot, state.log.last, self._send_now, self._report, owner.measures)
         self.writer = LogWriter(self.name, writer, failed=self._fail, owner=mailbox.put)
         self.machine = MachineActor(
             self.name,
@@ -112,6 +115,7 @@ class Peer(PeerPorts, InboxActor):
         self._for_machine: list[Any] = []
         self._for_keeper: list[Any] = []
         self._callers = Callers()
+        self._grid = 0.0 if transport is LOCAL else state.settings.heartbeat_interval * TOGETHER
         self._suspension = Suspension()
         self._stop_by = float("inf")
         self._hold_until = 0.0
@@ -206,9 +210,19 @@ class Peer(PeerPorts, InboxActor):
         if self._for_machine:
             deadline = min(deadline, moment.now + LEISURE)
         mailbox.holding = moment.now < self._hold_until and is_committing(engine.state)
-        mailbox.deadline = min(deadline, self._hold_until) if mailbox.holding else deadline
+        mailbox.deadline = min(deadline, self._hold_until) if mailbox.holding else self._together(deadline)
         mailbox.attention = concerns(engine.state)
         self.owner.state = engine.state
+
+    def _together(self, deadline: float) -> float:
+        """Let heartbeats that go over a network leave together with those of other clusters: a little late, on a grid.
+
+        They are one frame then, handled by one wake-up of the other process, and so are their answers.
+        """
+        role = self.engine.state.role
+        if not self._grid or not isinstance(role, Leader) or deadline != role.heartbeat_deadline:
+            return deadline
+        return math.ceil(deadline / self._grid) * self._grid
 
     def _take_writes(self, moment: Moment, *, hand_over: bool) -> None:
         """Append what came, unless a batch was appended just now and commits: then more may come together."""

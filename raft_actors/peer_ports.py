@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.log_writer import Job
     from raft_actors.machine_actor import MachineActor
+    from raft_actors.measures import Measures
     from raft_actors.snapshot_keeper import SnapshotKeeper
     from raft_actors.transport.port import Transport
 
@@ -51,9 +52,11 @@ class Owner(Protocol):
 
     Attributes:
         state: the newest published state.
+        measures: what is measured of the peer.
     """
 
     state: PeerState | None
+    measures: Measures
 
     def noticed(self, before: PeerState, after: PeerState) -> None:
         """Role, term, vote, leader or configuration changed."""

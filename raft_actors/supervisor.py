@@ -34,6 +34,7 @@ from raft_actors.errors import (
 )
 from raft_actors.failures import failure_of
 from raft_actors.intake import Mailbox
+from raft_actors.measures import Measures
 from raft_actors.network import NETWORK, check_codec
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
@@ -47,7 +48,7 @@ from raft_actors.subscriptions import (
     SnapshotTaken,
 )
 from raft_actors.transport.local import LOCAL
-from raft_actors.values import Status, configuration_of, retired, role_name, status_of
+from raft_actors.values import Status, configuration_of, retired, role_name, status_of, storage_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,6 +89,7 @@ class Handle:
         book: where the peers are that it talks to.
         changed: notified at every change of role, leader or configuration, and at the end.
         refused_messages: how many messages were discarded, by reason.
+        measures: what is measured of it.
     """
 
     def __init__(self, name: str, machine: Callable[[], Any], config: Config, beginning: Beginning) -> None:
@@ -105,6 +107,7 @@ class Handle:
         self._folder = Path(os.path.abspath(config.data_dir)) / name
         self.changed = threading.Condition()
         self.refused_messages: collections.Counter[str] = collections.Counter()
+        self.measures = Measures()
         self.gone = threading.Event()
         node = NETWORK.node
         self.transport: Transport = LOCAL if node is None else node
@@ -150,7 +153,7 @@ class Handle:
 
     def status(self) -> Status:
         """The published status: never waits for anything."""
-        storage = self.config.storage if isinstance(self.config.storage, str) else _factory_name(self.config.storage)
+        storage = storage_name(self.config.storage)
         if self.state is None:
             return Status(name=self.name, storage=storage, failure=self.failure)
         peer = self.peer
@@ -239,6 +242,7 @@ class Handle:
     def noticed(self, before: PeerState, after: PeerState) -> None:
         """Publish a change, log it, and wake who waits for one."""
         self.state = after
+        self.measures.noticed(before, after)
         role = role_name(after.role)
         if type(after.role) is not type(before.role):
             logger.info("peer %s is %s in term %d", self.name, role, after.term)
@@ -264,6 +268,7 @@ class Handle:
         """The peer has begun to end: from now on callers are turned away."""
         if ended.error is not None:
             self.failure = failure_of(self.name, ended.error)
+            self.measures.failures += 1
             logger.error("peer %s stopped itself: %s", self.name, self.failure, exc_info=ended.error)
         self._restarting = ended.error is not None and self._may_restart()
         self.mailbox = None
@@ -313,10 +318,6 @@ class Handle:
                 logger.warning("peer %s was restarted", self.name)
                 return
         self.settle()
-
-
-def _factory_name(factory: object) -> str:
-    return getattr(factory, "__name__", type(factory).__name__)
 
 
 def start(name: str, machine: Callable[[], Any], config: Config, beginning: Beginning) -> Handle:

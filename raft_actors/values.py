@@ -165,6 +165,11 @@ def status_of(state: PeerState, *, storage: str, applied: int, failure: RaftErro
     )
 
 
+def storage_name(storage: object) -> str:
+    """The word for ``Config.storage``: the engine's, or the name of a factory."""
+    return storage if isinstance(storage, str) else getattr(storage, "__name__", type(storage).__name__)
+
+
 def retired(state: PeerState) -> PeerState:
     """What is left of the state of a peer that does not run: its log and its ballot, no role and no leader."""
     return replace(state, role=Follower(), leader=None)

@@ -10,14 +10,16 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import raft_actors as raft
-from raft_actors.addresses import place_of
+from raft_actors.addresses import check_address, place_of, split_address
 from raft_actors.cli.common import UsageError, complain, load_machine
 from raft_actors.cli.connecting import add_keys, addresses_of, check_full
+from raft_actors.errors import InvalidName
+from raft_actors.metrics import PeerCollector
 from raft_actors.supervisor import handle_of
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def add_parser(subparsers: Subparsers) -> None:
     begin.add_argument("--join", metavar="A,B", help="ask these members to be let in")
     parser.add_argument("--storage", choices=("lmdb", "rocksdb", "memory"), default="lmdb", help="default: lmdb")
     parser.add_argument("--codec", choices=("cloudpickle", "plain"), help="default: cloudpickle; plain with --insecure")
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", help="let Prometheus scrape it here; anybody may who gets there"
+    )
     add_keys(parser)
     parser.set_defaults(run=run)
 
@@ -65,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
     beginning = _beginning(args)
     if args.keys is not None and not args.keys.is_dir():
         raise UsageError(f"--keys: there is no folder {args.keys}")
-    with _until_a_signal() as stopped, raft.start_node(place.address, keys=args.keys, insecure=args.insecure) as node:
+    with (
+        _until_a_signal() as stopped,
+        _scraped_at(args.metrics) if args.metrics is not None else nullcontext(),
+        raft.start_node(place.address, keys=args.keys, insecure=args.insecure) as node,
+    ):
         raft.start_peer(machine, name=place.name, config=config, **beginning)
         print(f"{place.name}@{node.address} is ready", flush=True)
         _tell_systemd("READY=1")
@@ -97,6 +106,33 @@ def _beginning(args: argparse.Namespace) -> dict[str, Any]:
     if args.join is not None:
         return {"join": addresses_of(args.join, "--join")}
     return {}
+
+
+@contextmanager
+def _scraped_at(address: str) -> Iterator[None]:
+    """Serve the metrics of this process, also while its peer starts and stops."""
+    try:
+        host, port = split_address(check_address(address))
+    except InvalidName as error:
+        raise UsageError(f"--metrics: {error}") from error
+    collector = PeerCollector()
+    import prometheus_client
+
+    try:
+        server, thread = prometheus_client.start_http_server(port, host)
+    except OSError as error:
+        raise raft.InvalidConfig(
+            f"metrics cannot be served at {address}: {error}", advice="give --metrics another address or a free port"
+        ) from error
+    prometheus_client.REGISTRY.register(collector)
+    print(f"metrics at http://{address.rpartition(':')[0]}:{server.server_port}/metrics", flush=True)
+    try:
+        yield
+    finally:
+        prometheus_client.REGISTRY.unregister(collector)
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
