@@ -7,7 +7,8 @@
 
 Rule: fail closed. Without keys only this machine comes in, and only if that was said (``insecure``). The ZAP handler
 is there before the socket is bound, and the socket demands it (``ZAP_ENFORCE_DOMAIN``): where nobody answers for the
-domain, libzmq lets in everybody. Who sent a frame is told by the handshake (``User-Id``), never by the frame.
+domain, libzmq lets in everybody. Who sent a frame is told by the handshake (``User-Id``), never by the frame. Who is
+not on the list any more, or speaks another language, loses the connection.
 
 Everything here runs in the thread of the wire.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,14 +27,19 @@ import zmq.utils.z85
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
 from raft_actors.transport.frames import LARGEST, BadFrame, Body, unpack
+from raft_actors.transport.zeromq.crowd import TRACKED, Crowd, Held
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
 __all__ = ["ANYBODY", "Door", "Incoming"]
 
+logger = logging.getLogger("raft_actors")
+
 ANYBODY = Guest("insecure", "*")
 """Who comes to a door without keys: from this machine."""
+MAY_SAY_ALL = ("peer", "insecure")
+"""Roles that may say more than ``Hello`` and ``Ask``."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
 
@@ -46,6 +53,7 @@ class Incoming(NamedTuple):
         body: what it says.
         version: of the frame.
         size: bytes of it.
+        key: who it is, ``""`` without keys.
     """
 
     route: bytes
@@ -53,6 +61,7 @@ class Incoming(NamedTuple):
     body: Body
     version: int
     size: int
+    key: str = ""
 
 
 class Door:
@@ -91,6 +100,8 @@ class Door:
             poller.register(self._zap, zmq.POLLIN)
         self._socket = context.socket(zmq.ROUTER)
         self._set_options(self._socket)
+        self._held = Held()
+        self._crowd = Crowd(context, self._socket, refused)
         try:
             self._socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
@@ -100,8 +111,9 @@ class Door:
                 advice="take an address of this machine and a free port",
             ) from error
         endpoint: bytes = self._socket.getsockopt(zmq.LAST_ENDPOINT)
-        self.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
+        self.port = self._crowd.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
         poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._crowd.news, zmq.POLLIN)
 
     def _set_options(self, socket: zmq.Socket[Any]) -> None:
         socket.setsockopt(zmq.LINGER, 0)
@@ -121,19 +133,31 @@ class Door:
     @property
     def sockets(self) -> tuple[Any, ...]:
         """Those to look at."""
-        return (self._socket,) if self._zap is None else (self._zap, self._socket)
+        always = (self._crowd.news, self._socket)
+        return always if self._zap is None else (self._zap, *always)
 
     def ready(self, socket: object, take: Callable[[Incoming], None]) -> None:
         """Something has come on one of our sockets; ``take`` is given the frames."""
         if socket is self._zap:
             self._check_keys()
+        elif socket is self._crowd.news:
+            self._crowd.ready()
         else:
             self._receive(take)
 
     def send(self, route: bytes, frame: bytes) -> None:
         """Answer somebody; if he has gone, or takes nothing, the answer is lost."""
+        large = len(frame) >= TRACKED
+        if large and not self._held.room(route, len(frame)):
+            self._refused["an answer that nobody took"] += 1
+            return
         try:
-            self._socket.send_multipart([route, frame], zmq.NOBLOCK)
+            self._socket.send(route, zmq.NOBLOCK | zmq.SNDMORE)
+            if large:
+                tracked = zmq.Frame(frame, track=True, copy_threshold=0)
+                self._held.add(route, self._socket.send(tracked, zmq.NOBLOCK, copy=False, track=True), len(frame))
+            else:
+                self._socket.send(frame, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
@@ -142,7 +166,10 @@ class Door:
     def close(self) -> None:
         """Let nobody in any more."""
         for socket in self.sockets:
-            self._poller.unregister(socket)
+            if socket in self._poller:
+                self._poller.unregister(socket)
+        self._crowd.close()
+        for socket in self.sockets:
             socket.close(0)
 
     # -- frames --------------------------------------------------------------------------------------------------------
@@ -153,27 +180,34 @@ class Door:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            try:
-                take(self._checked(parts))
-            except BadFrame as error:
-                self._refused[str(error)] += 1
+            key = self._key(parts[-1])
+            guest = ANYBODY if self._keys is None else self._keys.guest(key)
+            if guest is None:
+                self._crowd.throw_out(parts[-1].get(zmq.SRCFD), "key not allowed")
+            elif len(parts) != 2:
+                self._crowd.throw_out(parts[-1].get(zmq.SRCFD), "no frame")
+            else:
+                self._hand_on(parts[0].bytes, key, guest, parts[1].buffer, take)
 
-    def _checked(self, parts: list[Any]) -> Incoming:
-        if len(parts) != 2:
-            raise BadFrame("no frame")
-        guest = self._guest(parts[1])
-        if guest is None:
-            raise BadFrame("key not allowed")
-        frame = parts[1].buffer
-        return Incoming(parts[0].bytes, guest, unpack(frame), frame[4], len(frame))
-
-    def _guest(self, frame: Any) -> Guest | None:
-        if self._keys is None:
-            return ANYBODY
+    def _hand_on(
+        self, route: bytes, key: str, guest: Guest, frame: memoryview, take: Callable[[Incoming], None]
+    ) -> None:
         try:
-            return self._keys.guest(frame.get("User-Id"))
+            body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
+            take(Incoming(route, guest, body, frame[4], len(frame), key))
+        except BadFrame as error:
+            self._refused[str(error)] += 1
+        except Exception:
+            self._refused["an error of ours"] += 1
+            logger.exception("a frame that could not be handled")
+
+    def _key(self, frame: Any) -> str:
+        if self._keys is None:
+            return ""
+        try:
+            return str(frame.get("User-Id"))
         except zmq.ZMQError:
-            return None
+            return ""
 
     # -- ZAP (ZeroMQ RFC 27) -------------------------------------------------------------------------------------------
 

@@ -30,25 +30,25 @@ from raft_actors.transport.frames import (
     NEWEST,
     OLDEST,
     Answer,
-    Ask,
     BadFrame,
     Confirmed,
     Failed,
     Gone,
     Hello,
     Letter,
-    Operation,
     Post,
     Welcome,
     pack,
     unpack,
 )
 from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes
+from raft_actors.transport.zeromq.pending import Pending
+from raft_actors.transport.zeromq.server_key import ServerKey
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["Link", "Pending"]
+__all__ = ["Link"]
 
 CONNECTING_FOR = 3.0
 """Seconds for a connection and its handshake."""
@@ -62,50 +62,6 @@ EVENTS = (
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CLOSED
 )
-
-
-class Pending:
-    """A request that waits for its answer.
-
-    Args:
-        id: its number.
-        to: short name of the peer that is asked.
-        make: makes it when it leaves; given whether a pickle is taken there.
-        deadline: until when, on the monotonic clock.
-        done: called once, with the answer or the error, in the wire's thread.
-    """
-
-    __slots__ = ("deadline", "done", "id", "make", "open", "to")
-
-    def __init__(
-        self,
-        id: int,  # noqa: A002
-        to: str,
-        make: Callable[[bool], Operation],
-        deadline: float,
-        done: Callable[[Answer | Failed | RaftError], None],
-    ) -> None:
-        self.id = id
-        self.to = to
-        self.make = make
-        self.deadline = deadline
-        self.done = done
-        self.open = True
-
-    def frame(self, now: float, version: int, *, pickle: bool) -> bytes:
-        """The request as it leaves.
-
-        Raises:
-            RaftError: it cannot be made for who is there.
-        """
-        patience = min(max(self.deadline - now, 0.001), 1e9)
-        return pack(Ask(self.id, self.to, patience, self.make(pickle)), version)
-
-    def end(self, result: Answer | Failed | RaftError) -> None:
-        """Hand over the result, if it is the first."""
-        if self.open:
-            self.open = False
-            self.done(result)
 
 
 class Link:
@@ -148,6 +104,7 @@ class Link:
         self._since = self._retry_at = self._hurry_at = 0.0
         self._failures = 0
         self._attempt = 0
+        self._server = ServerKey(keys)
         self._blocked = False
 
     # -- what is to be sent --------------------------------------------------------------------------------------------
@@ -175,6 +132,8 @@ class Link:
 
     def turn(self, now: float) -> float:
         """Do what can be done now; returns when to come again, on the monotonic clock."""
+        if self.state == "ready" and not self._server.may_be(self.peer):
+            self._fail(now, Unauthorized(f"the key of the node at {self.address} is not on our list any more"))
         if self.state == "ready":
             self._flush()
             return float("inf")
@@ -184,6 +143,11 @@ class Link:
             self._fail(now, UnknownPeer(self.peer, f"no node answers at {self.address}", advice=_ADVICE))
             return now
         return self._since + CONNECTING_FOR
+
+    @property
+    def useless(self) -> bool:
+        """Whether there is no connection, and nobody wants one."""
+        return self.state == "idle" and not (self._unsent or self._sent or self._lanes)
 
     def _turn_idle(self, now: float) -> float:
         if not (self._unsent or self._lanes):
@@ -205,8 +169,7 @@ class Link:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
         socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
         if self._keys is not None:
-            servers = self._keys.servers(self.peer) or [self._keys.public]
-            socket.curve_serverkey = servers[self._attempt % len(servers)].encode()
+            socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt).encode()
             socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
         self._attempt += 1
         self._monitor = socket.get_monitor_socket(EVENTS)
@@ -314,10 +277,15 @@ class Link:
     # -- traffic -------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        while self._socket is not None:
+        for _ in range(1000):  # then others have their turn
+            if self._socket is None:
+                break
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
+                break
+            if not self._server.may_be(self.peer):
+                self._refused["key not allowed"] += 1
                 break
             try:
                 self._take(unpack(frame))
@@ -334,6 +302,8 @@ class Link:
                     pending.end(body)
             case Confirmed():
                 self._lanes.confirmed(body.counted)
+            case Welcome() if not OLDEST <= body.version <= NEWEST:
+                self._refused["no common version"] += 1
             case Welcome():
                 self.version, self.role, self.pickle = body.version, body.role, body.pickle
                 self.state, self._failures = "ready", 0
@@ -354,17 +324,26 @@ class Link:
         while self._news and self._put(self._news[0]):
             self._news.popleft()
         while not self._blocked and (letters := self._lanes.small()):
-            if self._put(pack(Post(self._own, tuple(letters)), self.version)):
+            meant = [letter for letter in letters if self._server.may_be(letter.to)]
+            if len(meant) < len(letters):
+                self._refused["not at that node"] += len(letters) - len(meant)
+            if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
                 self._lanes.small_sent(len(letters))
         while self._unsent and not self._blocked:
             self._send_request(self._unsent[0])
         while not self._blocked and (large := self._lanes.large()) is not None:
             letter, size = large
-            if self._put(pack(Post(self._own, (letter,), size), self.version)):
+            if not self._server.may_be(letter.to):
+                self._refused["not at that node"] += 1
+                self._lanes.large_sent()
+                self._lanes.confirmed(size)
+            elif self._put(pack(Post(self._own, (letter,), size), self.version)):
                 self._lanes.large_sent()
         self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
 
     def _send_request(self, pending: Pending) -> None:
+        if pending.open and not self._server.may_be(pending.to):
+            pending.end(Unauthorized(f"the key of the node at {self.address} is not one of {pending.to}'s node"))
         try:
             frame = pending.frame(time.monotonic(), self.version, pickle=self.pickle) if pending.open else b""
         except RaftError as error:

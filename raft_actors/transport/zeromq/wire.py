@@ -30,13 +30,17 @@ from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
 from raft_actors.transport.frames import Answer, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming
-from raft_actors.transport.zeromq.link import Link, Pending
+from raft_actors.transport.zeromq.link import Link
+from raft_actors.transport.zeromq.pending import Pending
 
 __all__ = ["Wire"]
 
 logger = logging.getLogger("raft_actors")
 
 LONGEST_SLEEP = 1.0
+PAUSE = 0.01
+MOST_LINKS = 64
+"""Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
 Result = Answer | Failed | RaftError
 
@@ -156,6 +160,7 @@ class Wire:
                 self._turn()
             except Exception:
                 logger.exception("the transport goes on after an error")
+                time.sleep(PAUSE)  # an error that comes again and again must not take the whole processor
         self._end()
 
     def _turn(self) -> None:
@@ -164,6 +169,8 @@ class Wire:
         due = self._expire(now)
         for link in list(self._links.values()):
             due = min(due, link.turn(now))
+        if len(self._links) > MOST_LINKS:
+            self._links = {address: link for address, link in self._links.items() if not link.useless}
         self._sleeping = True
         wait = 0.0 if self._queue or self._closing else min(max(due - now, 0.0), LONGEST_SLEEP)
         ready = self._poller.poll(int(wait * 1000) + (1 if wait else 0))
