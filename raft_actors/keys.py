@@ -32,7 +32,7 @@ __all__ = ["ROLES", "Guest", "Keyring", "keygen"]
 ROLES = ("peer", "admin", "trusted", "writer", "reader")
 EVERYBODY = "*"
 KEY_LENGTH = 40
-LOOK_AGAIN = 0.2
+LOOK_AGAIN = 0.05
 """Seconds for which the list is believed without a look at the file."""
 FRESH = 2.0
 """Seconds for which a file that was just written is read at every look: the next change may have the same time."""
@@ -79,7 +79,11 @@ class Keyring:
     def guest(self, key: str) -> Guest | None:
         """Who has this public key, by the list as it is now."""
         self._refresh()
-        return self._guests.get(key)
+        found = self._guests.get(key)
+        if found is None:  # it may just have been written down
+            self._refresh(at_once=True)
+            found = self._guests.get(key)
+        return found
 
     def servers(self, peer: str) -> list[str]:
         """Public keys that the node of ``peer`` may have, the likeliest first."""
@@ -90,9 +94,9 @@ class Keyring:
         found = [*_lines_of(cluster), *fixed] if cluster.exists() else [*fixed, self.public]
         return list(dict.fromkeys(found))
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if now < self._looked_at + LOOK_AGAIN:
+        if now < self._looked_at + LOOK_AGAIN and not at_once:
             return
         self._looked_at = now
         path = self.folder / "allowed"
