@@ -40,6 +40,8 @@ ANYBODY = Guest("insecure", "*")
 """Who comes to a door without keys: from this machine."""
 MAY_SAY_ALL = ("peer", "insecure")
 """Roles that may say more than ``Hello`` and ``Ask``."""
+MOST_ANSWERS = 8192
+"""Answers that wait for one connection: more than it may have requests open (``serving_limits``)."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
 
@@ -118,9 +120,13 @@ class Door:
     def _set_options(self, socket: zmq.Socket[Any]) -> None:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        socket.setsockopt(zmq.SNDHWM, MOST_ANSWERS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
+        # No heartbeats from here: libzmq 4.3.5 aborts if one is due for a connection that broke while our queue was
+        # full. Those who connect send them, and say how long they may be silent; of others the kernel notices it.
+        for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 10), (zmq.TCP_KEEPALIVE_INTVL, 5)):
+            socket.setsockopt(option, value)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.BACKLOG, 1024)
         socket.setsockopt(zmq.IPV6, 1)
@@ -163,6 +169,10 @@ class Door:
                 raise
             self._refused["an answer that nobody took"] += 1
 
+    def look(self, now: float) -> float:
+        """Look at who is connected; returns when to come again, on the monotonic clock."""
+        return self._crowd.look(now)
+
     def close(self) -> None:
         """Let nobody in any more."""
         for socket in self.sockets:
@@ -175,17 +185,20 @@ class Door:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def _receive(self, take: Callable[[Incoming], None]) -> None:
+        self._crowd.ready()
         for _ in range(1000):  # then others have their turn
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            came_on = parts[-1].get(zmq.SRCFD)
+            self._crowd.handed(came_on, len(parts[-1]))
             key = self._key(parts[-1])
             guest = ANYBODY if self._keys is None else self._keys.guest(key)
             if guest is None:
-                self._crowd.throw_out(parts[-1].get(zmq.SRCFD), "key not allowed")
+                self._crowd.throw_out(came_on, "key not allowed")
             elif len(parts) != 2:
-                self._crowd.throw_out(parts[-1].get(zmq.SRCFD), "no frame")
+                self._crowd.throw_out(came_on, "no frame")
             else:
                 self._hand_on(parts[0].bytes, key, guest, parts[1].buffer, take)
 

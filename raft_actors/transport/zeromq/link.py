@@ -167,6 +167,8 @@ class Link:
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, 5000)
+        socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
         socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
         if self._keys is not None:
             socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt).encode()

@@ -167,6 +167,8 @@ class Wire:
         self._drain()
         now = time.monotonic()
         due = self._expire(now)
+        if self._door is not None:
+            due = min(due, self._door.look(now))
         for link in list(self._links.values()):
             due = min(due, link.turn(now))
         if len(self._links) > MOST_LINKS:
