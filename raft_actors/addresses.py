@@ -8,17 +8,18 @@ what callers have said, in this order.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from raft_actors.errors import InvalidName
 from raft_actors.names import check_name
 from raft_actors.protocol.state import PeerState
+from raft_actors.protocol.types import ADDRESS_RULE
 
 __all__ = ["AddressBook", "Place", "check_address", "full_name", "place_of", "shown", "split_address"]
 
-_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.%]{2,60}\]):(?P<port>\d{1,5})")
+MOST_STRANGERS = 1024
+"""Peers that are no members, and of which a book keeps an address; of more, those heard of longest ago are let go."""
 
 
 class Place(NamedTuple):
@@ -50,7 +51,7 @@ def check_address(address: str, name: str = "") -> str:
     Raises:
         InvalidName: it is not.
     """
-    found = _ADDRESS.fullmatch(address)
+    found = ADDRESS_RULE.fullmatch(address)
     if found is None or not 0 <= int(found["port"]) <= 65535:
         raise InvalidName(
             f"{(name or address)!r:.100} is not of the form {'name@host:port' if name else 'host:port'}",
@@ -97,11 +98,13 @@ class AddressBook:
             if address:
                 self._heard.pop(name, None)
                 self._told[name] = address
+                self._let_go(self._told)
 
     def hear(self, name: str, address: str) -> None:
         """A peer spoke from there."""
         if self.find(name) != address:
             self._heard[name] = address
+            self._let_go(self._heard)
 
     def at(self, address: str) -> list[str]:
         """Who is at an address."""
@@ -110,6 +113,11 @@ class AddressBook:
     def addresses(self) -> set[str]:
         """All that are known."""
         return {self.find(name) for name in self._names()} - {""}
+
+    def _let_go(self, places: dict[str, str]) -> None:
+        if len(places) > MOST_STRANGERS:
+            members = self._configured()
+            places.pop(next((name for name in places if name not in members), ""), None)
 
     def _names(self) -> Iterator[str]:
         yield from {**self._configured(), **self._told, **self._heard}

@@ -95,6 +95,15 @@ class Mailbox(LendingChannel):
         else:
             self._submit(self._writes_lane, data, len(data), future, watch=watch)
 
+    def check_size(self, size: int) -> None:
+        """Refuse bytes that are too many for a request, before anybody decodes them.
+
+        Raises:
+            InvalidCommand: they are.
+        """
+        if size > self._max_command_bytes:
+            raise self._too_large(size)
+
     def write_session(self, write: SessionWrite, future: RequestFuture[Any], *, watch: bool) -> None:
         """As ``write_encoded``, for a write of a session (``protocol.sessions``)."""
         self.submit_session(write.encode(), future, watch=watch)

@@ -8,7 +8,8 @@
     DIR/cluster.key  in a guest's folder: the public keys of the cluster, a line each
 
 The list is read again when it changes, so who is taken out of it is refused from then on, on connections that are open
-too: roles are looked up for every frame. A list that cannot be read lets nobody in.
+too: roles are looked up for every frame. A list that cannot be read lets nobody in; nor does a line of a peer without
+its NAME: it may be one that is just being written.
 
 Roles: ``peer`` is a member of clusters and may do everything, as the peers that ``NAME`` matches (``s1``, ``s*``,
 ``s1,s2``; ``*``: all). ``admin`` reads, writes and changes the members; ``trusted`` reads and writes with any codec,
@@ -31,8 +32,10 @@ __all__ = ["ROLES", "Guest", "Keyring", "keygen", "stamp_of"]
 ROLES = ("peer", "admin", "trusted", "writer", "reader")
 EVERYBODY = "*"
 KEY_LENGTH = 40
-LOOK_AGAIN = 0.2
+LOOK_AGAIN = 0.05
 """Seconds for which the list is believed without a look at the file."""
+FRESH = 2.0
+"""Seconds for which a file that was just written is read at every look: the next change may have the same time."""
 
 
 class Guest(NamedTuple):
@@ -57,6 +60,9 @@ class Keyring:
     Args:
         folder: as ``keygen`` made it.
 
+    Attributes:
+        version: of the list, as it was read last.
+
     Raises:
         InvalidConfig: there are no keys, or they are damaged.
     """
@@ -65,6 +71,7 @@ class Keyring:
         self.folder = Path(folder)
         self.secret = _key_in(self.folder / "secret.key")
         self.public = _key_in(self.folder / "public.key")
+        self.version = 0
         self._guests: dict[str, Guest] = {}
         self._stamp: object = None
         self._looked_at = float("-inf")
@@ -72,7 +79,11 @@ class Keyring:
     def guest(self, key: str) -> Guest | None:
         """Who has this public key, by the list as it is now."""
         self._refresh()
-        return self._guests.get(key)
+        found = self._guests.get(key)
+        if found is None:  # it may just have been written down
+            self._refresh(at_once=True)
+            found = self._guests.get(key)
+        return found
 
     def servers(self, peer: str) -> list[str]:
         """Public keys that the node of ``peer`` may have, the likeliest first."""
@@ -83,27 +94,38 @@ class Keyring:
         found = [*_lines_of(cluster), *fixed] if cluster.exists() else [*fixed, self.public]
         return list(dict.fromkeys(found))
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if now < self._looked_at + LOOK_AGAIN:
+        if now < self._looked_at + LOOK_AGAIN and not at_once:
             return
         self._looked_at = now
         path = self.folder / "allowed"
         try:
             found = path.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if stamp != self._stamp:
-                self._guests = dict(_guests(path.read_text(encoding="utf-8")))
+            stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+            if stamp != self._stamp or time.time() < found.st_ctime + FRESH:
+                self._adopt(dict(_guests(path.read_text(encoding="utf-8"))))
                 self._stamp = stamp
         except (OSError, UnicodeDecodeError):
-            self._guests, self._stamp = {}, None
+            self._adopt({})
+            self._stamp = None
+
+    def _adopt(self, guests: dict[str, Guest]) -> None:
+        if guests != self._guests:
+            self._guests = guests
+            self.version += 1
+
+    def current(self) -> int:
+        """The version of the list as it is now."""
+        self._refresh()
+        return self.version
 
 
 def _guests(text: str) -> Iterator[tuple[str, Guest]]:
     """Those on the list; a line that is none lets nobody in."""
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] in ROLES and len(words[1]) == KEY_LENGTH:
+        if len(words) >= (3 if words[:1] == ["peer"] else 2) and words[0] in ROLES and len(words[1]) == KEY_LENGTH:
             yield words[1], Guest(words[0], words[2] if len(words) > 2 else EVERYBODY)
 
 

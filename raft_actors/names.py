@@ -6,14 +6,12 @@ whereis, unregister. It knows nothing about what is registered.
 
 from __future__ import annotations
 
-import re
 import threading
 
 from raft_actors.errors import AlreadyStarted, InvalidName
+from raft_actors.protocol.types import NAME_RULE
 
 __all__ = ["check_name", "forget_all", "names", "register", "replace", "unregister", "whereis"]
-
-_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 _lock = threading.Lock()
 _registry: dict[str, object] = {}
@@ -25,7 +23,7 @@ def check_name(name: object) -> str:
     Raises:
         InvalidName: it is not a string of 1-64 ASCII letters, digits, ``_ - .``, or starts with a dot.
     """
-    if isinstance(name, str) and _RULE.fullmatch(name):
+    if isinstance(name, str) and NAME_RULE.fullmatch(name):
         return name
     raise InvalidName(f"{name!r:.100} is not a name of a peer")
 

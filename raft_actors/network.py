@@ -7,6 +7,7 @@ the sender may speak as the peer that the message names.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from raft_actors.errors import InvalidConfig, MissingExtra, Unauthorized
 from raft_actors.keys import Keyring, stamp_of
 from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import JoinReply, Message
-from raft_actors.protocol.validity import why_malformed
+from raft_actors.protocol.validity import is_address, why_malformed
 from raft_actors.transport.frames import Letter
 from raft_actors.transport.local import LOCAL, LocalTransport
 
@@ -43,7 +44,10 @@ def need_zmq() -> None:
 def is_loopback(address: str) -> bool:
     """Whether an address is surely one of this machine only."""
     host = split_address(address)[0]
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may mean any machine, also if it begins with 127.
+        return False
 
 
 class NodeTransport:
@@ -95,8 +99,9 @@ class NodeTransport:
 
     def deliver(self, guest: Guest, post: Post) -> None:
         """Hand letters on; each that is refused is counted."""
+        nowhere = "" if is_address(post.address) else "an address that is none"
         for letter in post.letters:
-            why = self._deliver(guest, post.address, letter)
+            why = nowhere or self._deliver(guest, post.address, letter)
             if why:
                 self.wire.refused[why] += 1
 
@@ -129,7 +134,7 @@ class NodeTransport:
 
     def gone(self, guest: Guest, gone: Gone) -> None:
         """A peer elsewhere has stopped."""
-        if guest.may_speak_as(gone.name):
+        if gone.name and gone.address and guest.may_speak_as(gone.name):
             self.lost(gone.address, gone.name)
 
     def lost(self, address: str, name: str = "") -> None:

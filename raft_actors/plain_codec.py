@@ -14,6 +14,7 @@ dataclass, as the object is put back the way it was when it was encoded. Check i
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import enum
@@ -31,6 +32,8 @@ __all__ = ["MAX_DEPTH", "PlainCodec", "register"]
 
 MAX_DEPTH = 100
 """How deep values may be nested."""
+MANY, MOST_ALIKE = 256, 64
+"""In a dict or set of many items, so many may have the same hash: whoever makes more of them makes others wait."""
 
 TUPLE, LIST, DICT, SET, FROZENSET, BYTEARRAY, BIG_INT, DATE, DATETIME, TIME, TIMEDELTA, REGISTERED = range(12)
 
@@ -206,8 +209,25 @@ def _each(items: list[Any], depth: int) -> list[Any]:
 
 
 def _unpack_dict(items: list[Any], depth: int) -> dict[Any, Any]:
-    parts = iter(_each(items, depth))
-    return dict(zip(parts, parts, strict=True))
+    parts = _each(items, depth)
+    _check_hashes(parts[::2])
+    pairs = iter(parts)
+    return dict(zip(pairs, pairs, strict=True))
+
+
+def _unpack_set(items: list[Any], depth: int) -> list[Any]:
+    parts = _each(items, depth)
+    _check_hashes(parts)
+    return parts
+
+
+def _check_hashes(keys: list[Any]) -> None:
+    """Refuse keys whose hashes collide: numbers are easily chosen so, and then time grows with their square."""
+    if len(keys) <= MANY or set(map(type, keys)) <= {str, bytes}:  # their hashes are secret
+        return
+    alike = collections.Counter(map(hash, keys)).most_common(1)[0][1]
+    if alike > MOST_ALIKE:
+        raise _Unfit(f"{alike} keys have the same hash")
 
 
 def _unpack_date(items: list[Any], _: int) -> dt.date:
@@ -259,8 +279,8 @@ _UNPACKERS: tuple[Callable[[list[Any], int], Any], ...] = (
     lambda items, depth: tuple(_each(items, depth)),
     lambda items, depth: list(_each(items, depth)),
     _unpack_dict,
-    lambda items, depth: set(_each(items, depth)),
-    lambda items, depth: frozenset(_each(items, depth)),
+    lambda items, depth: set(_unpack_set(items, depth)),
+    lambda items, depth: frozenset(_unpack_set(items, depth)),
     _unpack_bytearray,
     _unpack_int,
     _unpack_date,

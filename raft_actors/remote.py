@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from raft_actors.addresses import Place, full_name
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import Incompatible, OutcomeUnknown, RaftError
@@ -147,7 +145,7 @@ def _answer(future: RequestFuture[T], answer: Answer, decode: Callable[[Answer],
         future.try_set(decode(answer), answer.index)
     except RaftError as error:
         future.try_fail(error, answer.index)
-    except (msgspec.DecodeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whoever waits is answered, whatever the other side sent
         unknown = OutcomeUnknown("the answer of the other process cannot be read")
         unknown.__cause__ = error
         future.try_fail(unknown, answer.index)

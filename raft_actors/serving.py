@@ -9,7 +9,6 @@ and never where there are no keys. Every command is decoded here once, before it
 
 from __future__ import annotations
 
-import collections
 import logging
 import threading
 import time
@@ -26,8 +25,10 @@ from raft_actors.protocol.changes import AddMember, RemoveMember
 from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
+from raft_actors.serving_limits import OpenRequests, WaitingRoom, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
+    LARGEST,
     NEWEST,
     OLDEST,
     Answer,
@@ -63,15 +64,11 @@ __all__ = ["Server"]
 
 logger = logging.getLogger("raft_actors")
 
-MOST_WAITING = 64
-"""Requests that may wait in threads of their own."""
-MOST_OPEN = 4096
-"""Writes and reads of one connection that may be unanswered, and
-bytes of them:"""
-MOST_OPEN_BYTES = 64 << 20
 WRITERS = ("peer", "admin", "trusted", "writer", "insecure")
 ADMINS = ("peer", "admin", "insecure")
 READERS = (*WRITERS, "reader")
+PATIENCE = 60.0
+"""Seconds for which a read of somebody else waits for an index that is not applied yet, whatever its own patience."""
 PEERS = ("peer", "insecure")
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
 
@@ -88,9 +85,8 @@ class Server:
     def __init__(self, node: NodeTransport) -> None:
         self._node = node
         self._wire = node.wire
-        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
-        self._open: collections.Counter[bytes] = collections.Counter()
-        self._open_bytes: collections.Counter[bytes] = collections.Counter()
+        self._places = WaitingRoom()
+        self._open = OpenRequests()
         self._parts = Parts()
 
     def take(self, incoming: Incoming) -> None:
@@ -173,12 +169,15 @@ class Server:
             mailbox.open_session(operation.nonce, self._future(incoming, ask, _word))
             return
         codec = self._codec(operation.codec, guest)
+        mailbox.check_size(len(operation.query if isinstance(operation, Query) else operation.command))
         if isinstance(operation, Query):
             if operation.consistency not in CONSISTENCIES:
                 raise InvalidCommand(f"there is no consistency {operation.consistency!r}")
             query = _decoded(codec, operation.query)
             least = operation.min_index if operation.consistency == "stale" else None
             future = self._future(incoming, ask, codec)
+            if least:
+                future.deadline = time.monotonic() + min(ask.patience, PATIENCE)
             mailbox.read(query, operation.consistency, future, watch=True, min_index=least)
             return
         data = _for_cluster(codec, mailbox.codec, operation.command)
@@ -201,39 +200,37 @@ class Server:
 
     def _future(self, incoming: Incoming, ask: Ask, codec: CheckedCodec | None) -> RequestFuture[Any]:
         """A future that answers over the wire, from whichever thread it is answered in."""
-        route, size = incoming.route, incoming.size
-        if self._open[route] >= MOST_OPEN or self._open_bytes[route] + size > MOST_OPEN_BYTES:
+        route = incoming.route
+        close = self._open.enter(incoming)
+        if close is None:
             self._wire.refused["too many requests"] += 1
-            raise Overloaded(f"{self._open[route]} requests of this connection are unanswered")
-        self._open[route] += 1
-        self._open_bytes[route] += size
+            raise Overloaded("too many requests of this connection, or of this key, are unanswered")
         future: RequestFuture[Any] = RequestFuture()
         future.deadline = time.monotonic() + ask.patience
 
         def answered(one: RequestFuture[Any]) -> None:
-            frame = _answer(ask.id, one, codec, incoming.version)
-            self._wire.answer(route, frame, lambda: self._closed(route, size))
+            self._wire.answer(route, _answer(ask.id, one, codec, incoming.version), close)
 
         future.when_done(answered)
         return future
 
-    def _closed(self, route: bytes, size: int) -> None:
-        """In the wire's thread."""
-        self._open[route] -= 1
-        self._open_bytes[route] -= size
-        if self._open[route] <= 0:
-            del self._open[route], self._open_bytes[route]
-
     # -- what takes a while --------------------------------------------------------------------------------------------
 
     def _in_a_thread(self, incoming: Incoming, ask: Ask) -> None:
-        if not self._waiting.acquire(blocking=False):
+        check_sense(ask.operation)
+        reserved = incoming.guest.role not in ADMINS
+        if not self._places.enter(incoming.key, reserved=reserved):
             self._wire.refused["too many requests"] += 1
-            raise Overloaded(f"{MOST_WAITING} requests wait at this node already")
-        args = (incoming, ask)
-        threading.Thread(target=self._wait_for, args=args, name="raft-request", daemon=True).start()
+            raise Overloaded("too many requests wait at this node already")
+        args = (incoming, ask, reserved)
+        thread = threading.Thread(target=self._wait_for, args=args, name="raft-request", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._places.leave(incoming.key, reserved=reserved)
+            raise Overloaded("this process cannot have another thread") from error
 
-    def _wait_for(self, incoming: Incoming, ask: Ask) -> None:
+    def _wait_for(self, incoming: Incoming, ask: Ask, reserved: bool) -> None:  # noqa: FBT001
         try:
             frame = pack(Answer(ask.id, to_bytes(_done(ask.to, ask.operation, ask.patience))), incoming.version)
         except RaftError as error:
@@ -242,7 +239,7 @@ class Server:
             logger.exception("a request of another process failed")
             frame = pack(failed(ask.id, error), incoming.version)
         finally:
-            self._waiting.release()
+            self._places.leave(incoming.key, reserved=reserved)
         self._wire.answer(incoming.route, frame)
 
 
@@ -289,7 +286,19 @@ def _for_cluster(codec: CheckedCodec, wanted: CheckedCodec, data: bytes) -> byte
 
 
 def _answer(number: int, future: RequestFuture[Any], codec: CheckedCodec | None, version: int) -> bytes:
-    """The frame that answers a request whose future is done."""
+    """The frame that answers a request whose future is done; there is one in any case."""
+    try:
+        frame = _answer_frame(number, future, codec, version)
+    except Exception as error:
+        logger.exception("an answer cannot be sent")
+        return pack(failed(number, OutcomeUnknown(f"the answer cannot be sent: {type(error).__name__}")), version)
+    if len(frame) <= LARGEST:
+        return frame
+    unknown = OutcomeUnknown(f"it was done, but {len(frame)} bytes of an answer are too many for one frame")
+    return pack(failed(number, unknown, future.index), version)
+
+
+def _answer_frame(number: int, future: RequestFuture[Any], codec: CheckedCodec | None, version: int) -> bytes:
     error = future.failure
     if error is not None:
         return pack(failed(number, error, future.index), version)

@@ -15,11 +15,13 @@ Paper: §6. Thesis: §4.1 (learners), §4.2.1 (catching up), §4.3 (joint consen
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from raft_actors.protocol.configuration import Configuration, Goal, Member
+from raft_actors.protocol.types import Name
 
 __all__ = [
     "AddMember",
@@ -39,20 +41,20 @@ __all__ = [
 class SetMembers(Struct, frozen=True, tag=True):
     """The voters are to be exactly ``names``, and there are to be no learners."""
 
-    names: tuple[str, ...]
+    names: Annotated[tuple[Name, ...], Meta(max_length=1024)]
 
 
 class AddMember(Struct, frozen=True, tag=True):
     """``name`` is to be a voter as well, or a learner."""
 
-    name: str
+    name: Name
     learner: bool = False
 
 
 class RemoveMember(Struct, frozen=True, tag=True):
     """``name`` is to be no member any more."""
 
-    name: str
+    name: Name
 
 
 Change = SetMembers | AddMember | RemoveMember

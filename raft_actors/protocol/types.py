@@ -8,11 +8,14 @@ Paper: §5.4.1 ("up-to-date"), Figure 2 (persistent state).
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 __all__ = [
+    "ADDRESS_RULE",
+    "NAME_RULE",
     "NOWHERE",
     "Address",
     "Ballot",
@@ -38,6 +41,11 @@ Number = Annotated[int, Meta(ge=0, le=2**62)]
 """A term, an index, a size or a count."""
 Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
 """A time or a duration."""
+
+NAME_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+"""What the name of a peer looks like."""
+ADDRESS_RULE = re.compile(r"(?P<host>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.%]{2,60}\]):(?P<port>\d{1,5})", re.ASCII)
+"""What ``host:port`` looks like."""
 
 
 class LogPosition(Struct, frozen=True, order=True, gc=False, array_like=True):

@@ -264,6 +264,13 @@ Body = Hello | Welcome | Post | Confirmed | Gone | Part | Ask | Answer | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Body)
+_asking = msgspec.msgpack.Decoder(Hello | Ask)
+_ARRAY, _OF_PEERS = range(0x90, 0xA0), (3, 4, 5, 9)
+"""How a body begins: a short array, and in it the tag; the tags of Post, Confirmed, Gone and Part."""
+
+
+MOST_BEGUN = 64
+"""Nodes of which large frames are under way at a time; they are members of our clusters, not many."""
 
 
 class Parts:
@@ -281,6 +288,8 @@ class Parts:
         begun = self._begun.pop(part.address, None)
         if part.at == 0:
             begun = bytearray()
+            if len(self._begun) >= MOST_BEGUN:
+                self._begun.clear()
         if begun is None or len(begun) != part.at or part.at + len(part.data) > part.whole:
             raise BadFrame("a part is missing")
         begun += part.data
@@ -296,8 +305,16 @@ def pack(body: Body, version: int = NEWEST) -> bytes:
     return _head.pack(MAGIC, version, zlib.crc32(data)) + data
 
 
-def unpack(frame: bytes | bytearray | memoryview, *, oldest: int = OLDEST, newest: int = NEWEST) -> Body:
+def unpack(
+    frame: bytes | bytearray | memoryview, *, oldest: int = OLDEST, newest: int = NEWEST, asking: bool = False
+) -> Body:
     """The body of a frame.
+
+    Args:
+        frame: bytes of anybody.
+        oldest: the oldest version that is taken.
+        newest: the newest one.
+        asking: whether the sender may say nothing but ``Hello`` and ``Ask``: nothing else of it is even made a value.
 
     Raises:
         BadFrame: it is refused; the text says why, in one of few ways.
@@ -315,7 +332,9 @@ def unpack(frame: bytes | bytearray | memoryview, *, oldest: int = OLDEST, newes
     if zlib.crc32(data) != crc:
         raise BadFrame("damaged")
     try:
-        body: Body = _decoder.decode(data)
+        if asking and data[0] in _ARRAY and len(data) > 1 and data[1] in _OF_PEERS:
+            raise BadFrame("role")
+        body: Body = (_asking if asking else _decoder).decode(data)
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise BadFrame("malformed") from error
     return body

@@ -7,7 +7,8 @@
 
 Rule: fail closed. Without keys only this machine comes in, and only if that was said (``insecure``). The ZAP handler
 is there before the socket is bound, and the socket demands it (``ZAP_ENFORCE_DOMAIN``): where nobody answers for the
-domain, libzmq lets in everybody. Who sent a frame is told by the handshake (``User-Id``), never by the frame.
+domain, libzmq lets in everybody. Who sent a frame is told by the handshake (``User-Id``), never by the frame. Who is
+not on the list any more, or speaks another language, loses the connection.
 
 Everything here runs in the thread of the wire.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,22 +27,28 @@ import zmq.utils.z85
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
 from raft_actors.transport.frames import LARGEST, BadFrame, Body, unpack
-from raft_actors.transport.zeromq.lanes import cut
+from raft_actors.transport.zeromq.crowd import TRACKED, Crowd, Held
+from raft_actors.transport.zeromq.lanes import PART, cut
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
 __all__ = ["ANYBODY", "Door", "Incoming"]
 
+logger = logging.getLogger("raft_actors")
+
 ANYBODY = Guest("insecure", "*")
 """Who comes to a door without keys: from this machine."""
+MAY_SAY_ALL = ("peer", "insecure")
+"""Roles that may say more than ``Hello`` and ``Ask``."""
+MOST_ANSWERS = 8192
+"""Answers that wait for one connection: more than it may have requests open (``serving_limits``)."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
-
-
 MOST_ROUTES = 4096
-TRY_AGAIN = 0.002
-"""Seconds after which somebody who takes his answers too slowly is tried again."""
+"""Connections whose keys are remembered."""
+MOST_PIECES = LARGEST // PART + 3
+"""Pieces of a message: the route, and a frame that was cut."""
 
 
 class Incoming(NamedTuple):
@@ -52,6 +60,7 @@ class Incoming(NamedTuple):
         body: what it says.
         version: of the frame.
         size: bytes of it.
+        key: who it is, ``""`` without keys.
     """
 
     route: bytes
@@ -59,6 +68,7 @@ class Incoming(NamedTuple):
     body: Body
     version: int
     size: int
+    key: str = ""
 
 
 class Door:
@@ -91,7 +101,6 @@ class Door:
         self._keys, self._poller, self._refused = keys, poller, refused
         self._zap: zmq.Socket[Any] | None = None
         self._key_of: dict[bytes, str] = {}
-        self._late: dict[bytes, collections.deque[tuple[bytes, Callable[[], None] | None]]] = {}
         if keys is not None:
             self._zap = context.socket(zmq.ROUTER)
             self._zap.setsockopt(zmq.LINGER, 0)
@@ -99,6 +108,8 @@ class Door:
             poller.register(self._zap, zmq.POLLIN)
         self._socket = context.socket(zmq.ROUTER)
         self._set_options(self._socket)
+        self._held = Held()
+        self._crowd = Crowd(context, self._socket, refused)
         try:
             self._socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
@@ -108,15 +119,20 @@ class Door:
                 advice="take an address of this machine and a free port",
             ) from error
         endpoint: bytes = self._socket.getsockopt(zmq.LAST_ENDPOINT)
-        self.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
+        self.port = self._crowd.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
         poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._crowd.news, zmq.POLLIN)
 
     def _set_options(self, socket: zmq.Socket[Any]) -> None:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        socket.setsockopt(zmq.SNDHWM, MOST_ANSWERS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
+        # No heartbeats from here: libzmq 4.3.5 aborts if one is due for a connection that broke while our queue was
+        # full. Those who connect send them, and say how long they may be silent; of others the kernel notices it.
+        for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 10), (zmq.TCP_KEEPALIVE_INTVL, 5)):
+            socket.setsockopt(option, value)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.BACKLOG, 1024)
         socket.setsockopt(zmq.IPV6, 1)
@@ -129,111 +145,114 @@ class Door:
     @property
     def sockets(self) -> tuple[Any, ...]:
         """Those to look at."""
-        return (self._socket,) if self._zap is None else (self._zap, self._socket)
+        always = (self._crowd.news, self._socket)
+        return always if self._zap is None else (self._zap, *always)
 
     def owns(self, socket: object) -> bool:
         """Whether this socket is ours."""
-        return socket is self._socket or socket is self._zap
-
-    @property
-    def late(self) -> bool:
-        """Whether somebody is too slow to take his answers."""
-        return bool(self._late)
+        return socket is self._socket or socket is self._zap or socket is self._crowd.news
 
     def ready(self, socket: object, take: Callable[[Incoming], None]) -> None:
         """Something has come on one of our sockets; ``take`` is given the frames."""
         if socket is self._zap:
             self._check_keys()
+        elif socket is self._crowd.news:
+            self._crowd.ready()
         else:
             self._receive(take)
 
     def send(self, route: bytes, frame: bytes, sent: Callable[[], None] | None = None) -> None:
-        """Answer somebody, and call ``sent`` when it has left; if he has gone, the answer is lost."""
-        late = self._late.get(route)
-        if late is None and self._put(route, frame):
-            if sent is not None:
-                sent()
-            return
-        if late is None:
-            late = self._late[route] = collections.deque()
-        late.append((frame, sent))
+        """Answer somebody, and call ``sent`` then; if he has gone, or takes nothing, the answer is lost."""
+        if len(frame) >= TRACKED and not self._held.room(route, len(frame)):
+            self._refused["an answer that nobody took"] += 1
+        else:
+            self._put(route, frame)
+        if sent is not None:
+            sent()
 
-    def turn(self, now: float) -> float:
-        """Try again what somebody was too slow to take; returns when to come again, on the monotonic clock."""
-        for route, late in list(self._late.items()):
-            while late and self._put(route, late[0][0]):
-                sent = late.popleft()[1]
-                if sent is not None:
-                    sent()
-            if not late:
-                del self._late[route]
-        return now + TRY_AGAIN if self._late else float("inf")
-
-    def _put(self, route: bytes, frame: bytes) -> bool:
-        """Whether it has left, or never will."""
+    def _put(self, route: bytes, frame: bytes) -> None:
+        *pieces, last = cut(frame)
         try:
-            self._socket.send_multipart([route, *cut(frame)], zmq.NOBLOCK)
+            self._socket.send(route, zmq.NOBLOCK | zmq.SNDMORE)
+            for piece in pieces:
+                self._socket.send(piece, zmq.NOBLOCK | zmq.SNDMORE)
+            if len(frame) >= TRACKED:
+                tracked = zmq.Frame(last, track=True, copy_threshold=0)
+                self._held.add(route, self._socket.send(tracked, zmq.NOBLOCK, copy=False, track=True), len(frame))
+            else:
+                self._socket.send(last, zmq.NOBLOCK)
         except zmq.ZMQError as error:
-            if error.errno == errno.EAGAIN:
-                return False
-            if error.errno != errno.EHOSTUNREACH:
+            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
             self._refused["an answer that nobody took"] += 1
-        return True
+
+    def look(self, now: float) -> float:
+        """Look at who is connected; returns when to come again, on the monotonic clock."""
+        return self._crowd.look(now)
 
     def close(self) -> None:
         """Let nobody in any more."""
         for socket in self.sockets:
-            self._poller.unregister(socket)
+            if socket in self._poller:
+                self._poller.unregister(socket)
+        self._crowd.close()
+        for socket in self.sockets:
             socket.close(0)
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def _receive(self, take: Callable[[Incoming], None]) -> None:
+        self._crowd.ready()
         for _ in range(1000):  # then others have their turn
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            try:
-                take(self._checked(parts))
-            except BadFrame as error:
-                self._refused[str(error)] += 1
+            came_on = parts[-1].get(zmq.SRCFD)
+            self._crowd.handed(came_on, sum(map(len, parts[1:])))
+            key = self._key(parts[0].bytes, parts[-1])
+            guest = ANYBODY if self._keys is None else self._keys.guest(key)
+            if guest is None:
+                self._crowd.throw_out(came_on, "key not allowed")
+            elif not 2 <= len(parts) <= MOST_PIECES:
+                self._crowd.throw_out(came_on, "no frame")
+            else:
+                frame = parts[1].buffer if len(parts) == 2 else memoryview(b"".join([one.buffer for one in parts[1:]]))
+                self._hand_on(parts[0].bytes, key, guest, frame, take)
             if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:  # cheaper than an exception
                 return
 
-    def _checked(self, parts: list[Any]) -> Incoming:
-        if len(parts) < 2:
-            raise BadFrame("no frame")
-        route = parts[0].bytes
-        guest = self._guest(route, parts[1])
-        if guest is None:
-            raise BadFrame("key not allowed")
-        frame = parts[1].buffer if len(parts) == 2 else b"".join([part.buffer for part in parts[1:]])
-        return Incoming(route, guest, unpack(frame), frame[4], len(frame))
+    def _hand_on(
+        self, route: bytes, key: str, guest: Guest, frame: memoryview, take: Callable[[Incoming], None]
+    ) -> None:
+        try:
+            body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
+            take(Incoming(route, guest, body, frame[4], len(frame), key))
+        except BadFrame as error:
+            self._refused[str(error)] += 1
+        except Exception:
+            self._refused["an error of ours"] += 1
+            logger.exception("a frame that could not be handled")
 
-    def _guest(self, route: bytes, frame: Any) -> Guest | None:
-        """Who sent a frame, as the list says now."""
+    def _key(self, route: bytes, frame: Any) -> str:
+        """Whose connection a frame came on, ``""`` without keys.
+
+        A route that libzmq has drawn begins with a zero, and never belongs to another connection. One that a client has
+        chosen may belong to another client later.
+        """
         if self._keys is None:
-            return ANYBODY
+            return ""
         key = self._key_of.get(route)
         if key is None:
             try:
-                key = frame.get("User-Id")
+                key = str(frame.get("User-Id"))
             except zmq.ZMQError:
-                return None
-            self._remember(route, key)
-        return self._keys.guest(key)
-
-    def _remember(self, route: bytes, key: str) -> None:
-        """A route that libzmq has drawn begins with a zero, and never belongs to another connection.
-
-        One that a client has chosen may belong to another client later.
-        """
-        if route[:1] == b"\0":
-            if len(self._key_of) >= MOST_ROUTES:
-                self._key_of.clear()
-            self._key_of[route] = key
+                return ""
+            if route[:1] == b"\0":
+                if len(self._key_of) >= MOST_ROUTES:
+                    self._key_of.clear()
+                self._key_of[route] = key
+        return key
 
     # -- ZAP (ZeroMQ RFC 27) -------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ from raft_actors.transport.frames import (
 )
 from raft_actors.transport.zeromq.lanes import Lanes, cut
 from raft_actors.transport.zeromq.pending import Pending
+from raft_actors.transport.zeromq.server_key import ServerKey
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -104,6 +105,7 @@ class Link:
         self._since = self._retry_at = self._hurry_at = 0.0
         self._failures = 0
         self._attempt = 0
+        self._server = ServerKey(keys)
         self._blocked = self._waits = False
 
     # -- what is to be sent --------------------------------------------------------------------------------------------
@@ -137,6 +139,8 @@ class Link:
 
     def turn(self, now: float) -> float:
         """Do what can be done now; returns when to come again, on the monotonic clock."""
+        if self.state == "ready" and not self._server.may_be(self.peer):
+            self._fail(now, Unauthorized(f"the key of the node at {self.address} is not on our list any more"))
         if self.state == "ready":
             self._flush()
             return float("inf")
@@ -146,6 +150,11 @@ class Link:
             self._fail(now, UnknownPeer(self.peer, f"no node answers at {self.address}", advice=_ADVICE))
             return now
         return self._since + CONNECTING_FOR
+
+    @property
+    def useless(self) -> bool:
+        """Whether there is no connection, and nobody wants one."""
+        return self.state == "idle" and not (self._unsent or self._sent or self._lanes)
 
     def _turn_idle(self, now: float) -> float:
         if not (self._unsent or self._lanes):
@@ -165,10 +174,11 @@ class Link:
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, 5000)
+        socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
         socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
         if self._keys is not None:
-            servers = self._keys.servers(self.peer) or [self._keys.public]
-            socket.curve_serverkey = servers[self._attempt % len(servers)].encode()
+            socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt).encode()
             socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
         self._attempt += 1
         self._monitor = socket.get_monitor_socket(EVENTS)
@@ -283,10 +293,15 @@ class Link:
     # -- traffic -------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        while self._socket is not None:
+        for _ in range(1000):  # then others have their turn
+            if self._socket is None:
+                break
             try:
                 frame = b"".join(self._socket.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
+                break
+            if not self._server.may_be(self.peer):
+                self._refused["key not allowed"] += 1
                 break
             try:
                 self._take(unpack(frame))
@@ -305,6 +320,8 @@ class Link:
                     pending.end(body)
             case Confirmed():
                 self._lanes.window.confirmed(time.monotonic())
+            case Welcome() if not OLDEST <= body.version <= NEWEST:
+                self._refused["no common version"] += 1
             case Welcome():
                 self.version, self.role, self.pickle = body.version, body.role, body.pickle
                 self.state, self._failures = "ready", 0
@@ -325,7 +342,10 @@ class Link:
         while self._news and self._put(self._news[0]):
             self._news.popleft()
         while not self._blocked and (letters := self._lanes.small()):
-            if self._put(pack(Post(self._own, tuple(letters)), self.version)):
+            meant = [letter for letter in letters if self._server.may_be(letter.to)]
+            if len(meant) < len(letters):
+                self._refused["not at that node"] += len(letters) - len(meant)
+            if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
                 self._lanes.small_sent(len(letters))
         while self._unsent and not self._blocked:
             self._send_request(self._unsent[0])
@@ -341,6 +361,8 @@ class Link:
         return pack(Post(self._own, (letter,)), self.version)
 
     def _send_request(self, pending: Pending) -> None:
+        if pending.open and not self._server.may_be(pending.to):
+            pending.end(Unauthorized(f"the key of the node at {self.address} is not one of {pending.to}'s node"))
         try:
             frame = pending.frame(time.monotonic(), self.version, pickle=self.pickle) if pending.open else b""
         except RaftError as error:

@@ -39,6 +39,9 @@ __all__ = ["Wire"]
 logger = logging.getLogger("raft_actors")
 
 LONGEST_SLEEP = 1.0
+PAUSE = 0.01
+MOST_LINKS = 64
+"""Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
 Result = Answer | Failed | RaftError
 
@@ -159,6 +162,7 @@ class Wire:
                 self._turn()
             except Exception:
                 logger.exception("the transport goes on after an error")
+                time.sleep(PAUSE)  # an error that comes again and again must not take the whole processor
         self._end()
 
     def _turn(self) -> None:
@@ -166,11 +170,13 @@ class Wire:
         self._drain()
         now = time.monotonic()
         due = self._expire(now)
-        if self._door is not None and self._door.late:
-            due = min(due, self._door.turn(now))
+        if self._door is not None:
+            self._door.look(now)
         for link in list(self._links.values()):
             if link.busy:
                 due = min(due, link.turn(now))
+        if len(self._links) > MOST_LINKS:
+            self._links = {address: link for address, link in self._links.items() if not link.useless}
         self._sleeping = True
         wait = 0.0 if self._queue or self._closing else min(max(due - now, 0.0), LONGEST_SLEEP)
         ready = self._poller.poll(int(wait * 1000) + (1 if wait else 0))

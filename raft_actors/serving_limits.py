@@ -1,0 +1,126 @@
+"""How much of what other processes ask may be under way, and what of it makes no sense.
+
+Rule: nobody takes the place of another. What one key may have under way is less than what a peer or a node has room
+for, however many connections it has; and the threads that readers and writers wait in are never all of them. Who has
+the role of a peer, or comes to a node without keys, may do everything: there only connections are bounded.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from raft_actors.addresses import check_address
+from raft_actors.errors import InvalidConfiguration
+from raft_actors.names import check_name
+from raft_actors.protocol.changes import SetMembers
+from raft_actors.transport.frames import ChangeMembers, Operation, SetConfiguration, Transfer
+
+if TYPE_CHECKING:
+    from raft_actors.transport.zeromq.door import Incoming
+
+__all__ = ["OpenRequests", "WaitingRoom", "check_sense"]
+
+MOST_OPEN, MOST_OPEN_BYTES = 4096, 64 << 20
+"""Writes and reads of one connection that may be unanswered, and bytes of them."""
+MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY = 8192, 32 << 20
+"""The same of all connections of one key."""
+MOST_WAITING, MOST_GUESTS_WAITING, MOST_WAITING_OF_A_KEY = 64, 32, 8
+"""Requests that wait in threads of their own: all, those of readers and writers, and of those the ones of one key."""
+WITHOUT_LIMIT = ("peer", "insecure")
+
+
+class OpenRequests:
+    """The writes and reads that are not answered; used by the wire's thread only."""
+
+    def __init__(self) -> None:
+        self._count: collections.Counter[object] = collections.Counter()
+        self._bytes: collections.Counter[object] = collections.Counter()
+
+    def enter(self, incoming: Incoming) -> Callable[[], None] | None:
+        """Take a request in; returns what is to be called when it is answered, ``None`` if there is no room."""
+        size, whose = incoming.size, [(incoming.route, MOST_OPEN, MOST_OPEN_BYTES)]
+        if incoming.guest.role not in WITHOUT_LIMIT:
+            whose.append((incoming.key.encode(), MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY))
+        for one, most, most_bytes in whose:
+            count = self._count.get(one, 0)
+            if count and (count >= most or self._bytes[one] + size > most_bytes):
+                return None
+        for one, _, _ in whose:
+            self._count[one] += 1
+            self._bytes[one] += size
+        return lambda: self._leave([one for one, _, _ in whose], size)
+
+    def _leave(self, whose: list[bytes], size: int) -> None:
+        for one in whose:
+            self._count[one] -= 1
+            self._bytes[one] -= size
+            if self._count[one] <= 0:
+                del self._count[one], self._bytes[one]
+
+
+class WaitingRoom:
+    """The requests that wait in threads of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all = 0
+        self._guests: collections.Counter[str] = collections.Counter()
+
+    def enter(self, key: str, *, reserved: bool) -> bool:
+        """Take a place, if there is one; ``reserved``: some are for others."""
+        with self._lock:
+            if self._all >= MOST_WAITING:
+                return False
+            if reserved:
+                if self._guests.total() >= MOST_GUESTS_WAITING or self._guests[key] >= MOST_WAITING_OF_A_KEY:
+                    return False
+                self._guests[key] += 1
+            self._all += 1
+        return True
+
+    def leave(self, key: str, *, reserved: bool) -> None:
+        """Give it back."""
+        with self._lock:
+            self._all -= 1
+            if reserved:
+                self._guests[key] -= 1
+                self._guests += collections.Counter()  # forgets those that have none
+
+
+def check_sense(operation: Operation) -> None:
+    """Refuse what the functions for callers of this process would refuse before they ask a peer.
+
+    Raises:
+        InvalidName: a name or an address is none.
+        InvalidConfiguration: nobody is named, or somebody twice.
+    """
+    match operation:
+        case SetConfiguration(members=members):
+            _check_places(members)
+            _check_several([name for name, _ in members])
+        case ChangeMembers(change=change, places=places):
+            _check_places(places)
+            if isinstance(change, SetMembers):
+                _check_several(change.names)
+            else:
+                check_name(change.name)
+        case Transfer(target=str() as target):
+            check_name(target)
+
+
+def _check_places(places: Iterable[tuple[str, str]]) -> None:
+    for name, address in places:
+        check_name(name)
+        if address:
+            check_address(address)
+
+
+def _check_several(names: Iterable[str]) -> None:
+    names = list(names)
+    for name in names:
+        check_name(name)
+    if not names or len(set(names)) < len(names):
+        raise InvalidConfiguration("a cluster needs at least one peer, and each of them once")

@@ -1,0 +1,212 @@
+"""Who is connected to a door: not more than there is room for, and nobody who is not wanted any more.
+
+libzmq accepts whoever comes, keeps a connection whose key was taken off the list, and lets an answer that is not taken
+wait without counting its bytes; of a message in parts it takes as many as come. It tells, though, which descriptor each
+connection has (socket monitor, ``SRCFD``): such a connection is shut down here, after a look at whether it is one of
+this door. The kernel tells how much has come on it, which is compared with what was handed to us (Linux only). And
+libzmq tells when it has let go of a message (``MessageTracker``).
+
+Everything here runs in the thread of the wire.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import socket as sockets
+import struct
+import sys
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from raft_actors.transport.frames import LARGEST
+
+__all__ = ["Crowd", "Held"]
+
+FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | FAILED
+MOST_CONNECTIONS = 4096
+"""To one door, but never more than half of the files that this process may have open."""
+TRACKED = 2048
+"""Bytes from which an answer is counted until it has left: smaller ones are bounded by their number."""
+MOST_HELD, MOST_HELD_OF_ONE = 256 << 20, 32 << 20
+"""Bytes of answers that wait in libzmq: of all connections, of one."""
+
+MOST_UNSEEN, MOST_UNSEEN_AT_FIRST, MOST_UNSEEN_OF_ALL = 2 * LARGEST, 1 << 20, 512 << 20
+"""Bytes that have come on a connection and were not handed to us yet; before its first frame; of all connections."""
+OVERHEAD, SLACK = 256, 4096
+"""Bytes that a frame may take beside itself, and those that may come between two looks without one."""
+LOOK = 0.1
+"""Seconds between two looks at that."""
+_BYTES_RECEIVED = struct.Struct("<128xQ")
+_TCP_INFO = getattr(sockets, "TCP_INFO", None) if sys.platform == "linux" else None
+
+
+class _Connection:
+    """What has come on one: by the kernel, handed to us, and the difference."""
+
+    __slots__ = ("handed", "received", "spoke", "unseen")
+
+    def __init__(self) -> None:
+        self.received = self.handed = self.unseen = 0
+        self.spoke = False
+
+
+def most_connections() -> int:
+    """How many connections there is room for."""
+    try:
+        import resource
+
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except (ImportError, OSError, ValueError):
+        return MOST_CONNECTIONS
+    return MOST_CONNECTIONS if files < 0 else max(16, min(MOST_CONNECTIONS, files // 2))
+
+
+class Crowd:
+    """The connections of a door.
+
+    Args:
+        context: makes sockets.
+        door: the socket that listens.
+        refused: counts what is refused, by reason.
+
+    Attributes:
+        news: the socket on which libzmq tells of connections.
+        open: the connections by their descriptors.
+    """
+
+    def __init__(self, context: zmq.Context[Any], door: zmq.Socket[Any], refused: collections.Counter[str]) -> None:
+        self._refused = refused
+        self._door = door
+        self._most = most_connections()
+        self.port = 0
+        self.open: dict[int, _Connection] = {}
+        self._look_at = 0.0
+        address = f"inproc://crowd-{id(self)}"
+        door.monitor(address, EVENTS)
+        self.news: zmq.Socket[Any] = context.socket(zmq.PAIR)
+        self.news.setsockopt(zmq.RCVHWM, 0)  # or whoever tells would wait for us
+        self.news.setsockopt(zmq.LINGER, 0)
+        self.news.connect(address)
+
+    def ready(self) -> None:
+        """Something is told."""
+        while True:
+            try:
+                parts = self.news.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._noticed(parse_monitor_message(parts))
+
+    def _noticed(self, told: Any) -> None:
+        kind, descriptor = told["event"], told["value"]
+        if kind == zmq.EVENT_ACCEPTED:
+            self.open[int(descriptor)] = _Connection()
+            if len(self.open) > self._most:
+                self.throw_out(int(descriptor), "too many connections")
+        elif kind == zmq.EVENT_DISCONNECTED:
+            self.open.pop(int(descriptor), None)
+        elif kind == zmq.EVENT_ACCEPT_FAILED:
+            self._refused["too many connections"] += 1
+        else:
+            self._refused["no handshake"] += 1
+
+    def handed(self, descriptor: int, size: int) -> None:
+        """A frame has come on this connection."""
+        connection = self.open.get(descriptor)
+        if connection is not None:
+            connection.handed += size + OVERHEAD
+            connection.spoke = True
+
+    def look(self, now: float) -> float:
+        """Throw out those of whom more waits in libzmq than may; returns when to look again."""
+        if not self.open or _TCP_INFO is None:
+            return float("inf")
+        if now < self._look_at:
+            return self._look_at
+        self._look_at = now + LOOK
+        for descriptor, connection in self.open.items():
+            received = _received(descriptor)
+            grown, connection.received = received - connection.received, received
+            connection.unseen = max(0, connection.unseen + grown - connection.handed - SLACK)
+            connection.handed = 0
+        waiting = sum(one.unseen for one in self.open.values())
+        for descriptor, one in sorted(self.open.items(), key=lambda item: -item[1].unseen):
+            if one.unseen > (MOST_UNSEEN if one.spoke else MOST_UNSEEN_AT_FIRST) or waiting > MOST_UNSEEN_OF_ALL:
+                self.throw_out(descriptor, "too much that is no frame")
+                waiting -= one.unseen
+                one.unseen = 0
+            elif not one.unseen:
+                break
+        return self._look_at
+
+    def throw_out(self, descriptor: int, why: str) -> None:
+        """Shut a connection down, and count it; what comes of it until then is refused as before."""
+        self._refused[why] += 1
+        if descriptor not in self.open:
+            return
+        try:
+            with sockets.socket(fileno=os.dup(descriptor)) as connection:
+                connection.getpeername()
+                if connection.getsockname()[1] == self.port:  # else it was closed meanwhile, and is another's
+                    connection.shutdown(sockets.SHUT_RDWR)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._door.disable_monitor()
+        self.news.close(0)
+
+
+def _received(descriptor: int) -> int:
+    """Bytes that have come on a connection, as the kernel counts them."""
+    connection = None
+    try:
+        connection = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM, 0, fileno=descriptor)
+        data = connection.getsockopt(sockets.IPPROTO_TCP, _TCP_INFO or 0, 256)
+        return int(_BYTES_RECEIVED.unpack_from(data)[0])
+    except (OSError, struct.error):
+        return 0
+    finally:
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.detach()
+
+
+class Held:
+    """The larger answers that libzmq has not let go of yet."""
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, collections.deque[tuple[Any, int]]] = {}
+        self._bytes: collections.Counter[bytes] = collections.Counter()
+        self._all = 0
+
+    def room(self, route: bytes, size: int) -> bool:
+        """Whether an answer of this size may be sent: the first one always may."""
+        self._look(route)
+        if self._all + size > MOST_HELD:
+            for one in list(self._of):
+                self._look(one)
+        held = self._bytes[route] if route in self._of else 0
+        return not held or (held + size <= MOST_HELD_OF_ONE and self._all + size <= MOST_HELD)
+
+    def add(self, route: bytes, tracker: Any, size: int) -> None:
+        """It was handed to libzmq."""
+        self._of.setdefault(route, collections.deque()).append((tracker, size))
+        self._bytes[route] += size
+        self._all += size
+
+    def _look(self, route: bytes) -> None:
+        waiting = self._of.get(route)
+        while waiting and waiting[0][0].done:
+            size = waiting.popleft()[1]
+            self._bytes[route] -= size
+            self._all -= size
+        if not waiting:
+            self._of.pop(route, None)
+            self._bytes.pop(route, None)
