@@ -142,7 +142,7 @@ class Stranger:
         """The next body that comes; ``None``: nothing came."""
         if not self.socket.poll(int(patience * 1000)):
             return None
-        return unpack(self.socket.recv())
+        return unpack(b"".join(self.socket.recv_multipart()))
 
     def greets(self, patience: float = PATIENCE) -> Welcome | None:
         """Whether it is let in: the answer to a greeting."""
