@@ -99,7 +99,11 @@ def start_node(address: str, *, keys: str | os.PathLike[str] | None = None, inse
     transport = NodeTransport(wire, address)
     server = Server(transport)
     wire.serve(server.take, transport.lost)
-    bound = wire.listen(host, port)
+    try:
+        bound = wire.listen(host, port)
+    except BaseException:
+        wire.close()
+        raise
     wire.address = transport.address = f"{address.rpartition(':')[0]}:{bound}"
     wire.start()
     NETWORK.node = transport

@@ -55,7 +55,9 @@ def all_messages() -> list[messages.Message]:
         found.append(kind(**given))
     return [
         *found,
-        messages.AppendEntries(**HEADER, previous=LogPosition(6, 3), entries=ENTRIES, commit_index=5, round=2, sent=1.0),
+        messages.AppendEntries(
+            **HEADER, previous=LogPosition(6, 3), entries=ENTRIES, commit_index=5, round=2, sent=1.0
+        ),
         messages.AppendEntriesReply(**HEADER, success=False, previous=3, hint=LogPosition(5, 2)),
         messages.FormClusterReply(
             **HEADER, proposal="p", refusal="member", configuration=CONFIGURATION, address="10.0.0.1:1"
@@ -94,7 +96,9 @@ def all_bodies() -> list[Body]:
         frames.Confirmed(100_000),
         frames.Gone("127.0.0.1:7002", "s2"),
         frames.Answer(1, b"value", "plain", 12),
-        frames.Failed(1, "Timeout", "too late", {"leader": "s1", "names": ("a",)}, frames.Description("A", "b", "c"), 3),
+        frames.Failed(
+            1, "Timeout", "too late", {"leader": "s1", "names": ("a",)}, frames.Description("A", "b", "c"), 3
+        ),
         *(Post("127.0.0.1:7002", (Letter("s1", message),), 70_000) for message in all_messages()),
         Post("", tuple(Letter("s1", message) for message in all_messages())),
         *(frames.Ask(number, "s1", 0.05, one) for number, one in enumerate(all_operations(), 1)),
