@@ -71,6 +71,7 @@ class Keyring:
         self.folder = Path(folder)
         self.secret = _key_in(self.folder / "secret.key")
         self.public = _key_in(self.folder / "public.key")
+        _check_pair(self)
         self.version = 0
         self._guests: dict[str, Guest] = {}
         self._stamp: object = None
@@ -119,6 +120,17 @@ class Keyring:
         """The version of the list as it is now."""
         self._refresh()
         return self.version
+
+
+def _check_pair(ring: Keyring) -> None:
+    import zmq
+
+    try:
+        fits = zmq.curve_public(ring.secret.encode("ascii")).decode("ascii") == ring.public
+    except (zmq.ZMQError, ValueError):
+        fits = False
+    if not fits:
+        raise _invalid(f"the keys in {ring.folder} do not belong together", "make keys anew with: raft-actors keygen")
 
 
 def _guests(text: str) -> Iterator[tuple[str, Guest]]:

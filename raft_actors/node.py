@@ -111,7 +111,11 @@ def open_transport(
     wire = Wire(None if keys is None else Keyring(keys))
     transport = NodeTransport(wire, address, local)
     wire.serve(Server(transport).take, transport.lost)
-    bound = wire.listen(*split_address(address))
+    try:
+        bound = wire.listen(*split_address(address))
+    except BaseException:
+        wire.close()
+        raise
     wire.address = transport.address = f"{address.rpartition(':')[0]}:{bound}"
     wire.start()
     return transport

@@ -142,6 +142,21 @@ def test_frames_that_are_too_large_end_the_connection(node, good) -> None:
     assert grown(node, begun["rss"]) < 64
 
 
+def test_who_has_not_greeted_may_not_send_much(node, good) -> None:
+    begun = node.seen()
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            one = stack.enter_context(socket.create_connection(place(node)))
+            one.settimeout(5)
+            one.send(b"\xff\0\0\0\0\0\0\0\1\x7f\3\1" + b"CURVE".ljust(20, b"\0") + bytes(32))
+            with contextlib.suppress(OSError):
+                one.sendall(b"\6" + (70 * MIB).to_bytes(8, "big") + bytes(20 * MIB))
+        works(node, good)
+        assert grown(node, begun["rss"]) < 300
+    refused = node.seen()["refused"]
+    assert refused.get("no handshake", 0) + refused.get("too much that is no frame", 0) >= 20
+
+
 def test_many_large_frames_are_refused_one_after_the_other(node, good) -> None:
     begun = node.seen()
     frame = pack(Ask(1, "s1", 60.0, Submit(bytes(32 * MIB), "plain")))

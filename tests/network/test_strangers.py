@@ -189,6 +189,24 @@ def test_a_line_of_a_peer_that_is_half_written_lets_nobody_in(node) -> None:
         assert stranger.greets(0.3) is None
 
 
+@pytest.mark.parametrize("text", ["x" * 40, "~" * 40, "short", ""])
+def test_keys_that_do_not_belong_together_are_refused_at_the_start(tmp_path, text) -> None:
+    keygen(tmp_path / "keys")
+    (tmp_path / "keys/public.key").write_text(text)
+    with pytest.raises(raft.InvalidConfig):
+        raft.start_node("127.0.0.1:0", keys=tmp_path / "keys")
+
+
+def test_a_node_that_cannot_listen_leaves_nothing_behind(tmp_path) -> None:
+    keygen(tmp_path / "keys")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for _ in range(3):
+            with pytest.raises(raft.InvalidConfig, match="cannot listen"):
+                raft.start_node(f"127.0.0.1:{taken.getsockname()[1]}", keys=tmp_path / "keys")
+    with raft.start_node("127.0.0.1:0", keys=tmp_path / "keys") as one:
+        assert one.refused == {}
+
+
 # -- roles -------------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +343,7 @@ def _msgpack(value: object) -> bytes:
 
 def test_a_request_larger_than_a_command_may_be_is_not_even_decoded(node) -> None:
     with with_role(node, "reader") as reader:
+        assert reader.greets()
         answer = reader.asks(Query(b"\x90" * (20 << 20), "plain", "stale"))
         assert is_refused(answer, "InvalidCommand")
         assert "max_command_bytes" in answer.text

@@ -107,7 +107,10 @@ class Door:
             self._zap.bind("inproc://zeromq.zap.01")
             poller.register(self._zap, zmq.POLLIN)
         self._socket = context.socket(zmq.ROUTER)
-        self._set_options(self._socket)
+        try:
+            self._set_options(self._socket)
+        except zmq.ZMQError as error:
+            raise InvalidConfig(f"these are no keys: {error}", fields=("keys",), advice="make keys anew") from error
         self._held = Held()
         self._crowd = Crowd(context, self._socket, refused)
         try:

@@ -167,6 +167,13 @@ class Link:
 
     def _connect(self, now: float) -> None:
         self.state, self._since = "connecting", now
+        try:
+            self._open()
+        except (zmq.ZMQError, ValueError) as error:  # no such address, no such key, no more files
+            self._fail(now, UnknownPeer(self.peer, f"there is no way to {self.address}: {error}", advice=_ADVICE))
+
+    def _open(self) -> None:
+        self._attempt += 1
         socket = self._socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -178,16 +185,12 @@ class Link:
         socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
         socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
         if self._keys is not None:
-            socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt).encode()
+            socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt - 1).encode()
             socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
-        self._attempt += 1
         self._monitor = socket.get_monitor_socket(EVENTS)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._poller.register(socket, zmq.POLLIN)
-        try:
-            socket.connect(f"tcp://{self.address}")
-        except zmq.ZMQError as error:
-            self._fail(now, UnknownPeer(self.peer, f"there is no way to {self.address}: {error}", advice=_ADVICE))
+        socket.connect(f"tcp://{self.address}")
 
     def owns(self, socket: object) -> bool:
         """Whether this socket is ours."""

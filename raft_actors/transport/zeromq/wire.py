@@ -145,6 +145,8 @@ class Wire:
         self._put(_nothing)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5.0)
+        elif self._thread.ident is None:  # it was never started: a node that could not listen
+            self._end()
 
     def _put(self, item: Callable[[], None] | tuple[str, Letter]) -> None:
         self._queue.append(item)
