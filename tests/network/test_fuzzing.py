@@ -8,8 +8,8 @@ from raft_actors.keys import ROLES
 from raft_actors.protocol.validity import why_malformed
 from raft_actors.transport.frames import Answer, pack, unpack
 from tests.network.fuzzing import Fuzzer, at_socket, campaign
-from tests.network.golden import all_bodies, all_messages
 from tests.network.guarded import Guarded, Stranger, works
+from tests.network.sound_frames import all_bodies, all_messages
 from tests.processes.tools import eventually
 
 MIB = 1 << 20
