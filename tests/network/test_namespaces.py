@@ -134,7 +134,7 @@ def test_a_large_command_goes_through_the_slow_cable_of_the_leader(tmp_path: Pat
         check_the_end(cluster, large)
 
 
-@pytest.mark.parametrize(("size", "count"), [(100_000, 35), (2_500_000, 1)])
+@pytest.mark.parametrize(("size", "count"), [pytest.param(100_000, 35, marks=pytest.mark.slow), (2_500_000, 1)])
 def test_a_slow_cable_slows_its_follower_only_and_large_entries_do_not_make_heartbeats_late(
     tmp_path: Path, note, size: int, count: int
 ):
