@@ -44,8 +44,9 @@ __all__ = ["Client"]
 
 WITHOUT_EFFECT = (NotApplied, PeerFailed, Incompatible)
 """What a peer answers to a request that it has not appended. Incompatible: it stopped at an entry it cannot decode."""
-PATIENCE = 1.0
-"""Seconds for which the first try of a write may take; the next may take twice that."""
+PATIENCE, PATIENCE_ELSEWHERE = 1.0, 0.5
+"""Seconds that the first try of a write may take, here and at a peer elsewhere, which may be frozen or cut off without
+anybody noticing; the next may take twice that."""
 LOOK_AGAIN = 0.01
 """Seconds between two looks for a leader."""
 
@@ -340,7 +341,7 @@ def _soon(request: Request, *, elsewhere: bool) -> float | None:
     """When to give up a try: what can be repeated at another peer does not wait long for one."""
     if not isinstance(request, WriteRequest) and not elsewhere:
         return request.deadline
-    end = time.monotonic() + PATIENCE * 2.0 ** min(request.tries, 10)
+    end = time.monotonic() + (PATIENCE_ELSEWHERE if elsewhere else PATIENCE) * 2.0 ** min(request.tries, 10)
     return end if request.deadline is None else min(end, request.deadline)
 
 

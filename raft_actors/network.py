@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from raft_actors.transport.port import Post as Deliver
     from raft_actors.transport.zeromq.wire import Wire
 
-__all__ = ["NETWORK", "NodeTransport", "check_codec", "elsewhere", "is_loopback", "need_zmq"]
+__all__ = ["NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopback", "need_zmq"]
+
+
+LARGEST_COMMAND = 64 << 20
+"""Bytes of a command that a frame has room for (``frames.LARGEST``)."""
 
 
 def need_zmq() -> None:
@@ -202,13 +206,19 @@ NETWORK = Network()
 """That of this process."""
 
 
-def check_codec(name: str, codec: str) -> None:
-    """Refuse a peer that would unpickle what strangers send.
+def check_settings(name: str, codec: str, max_command_bytes: int) -> None:
+    """Refuse a peer that would unpickle what strangers send, or could accept what no frame holds.
 
     Raises:
-        InvalidConfig: the node has no keys, and the codec is another than plain.
+        InvalidConfig: the node has no keys, and the codec is another than plain; or commands may be too large.
     """
     node = NETWORK.node
+    if node is not None and max_command_bytes > LARGEST_COMMAND:
+        raise InvalidConfig(
+            f"peer {name!r}: max_command_bytes is {max_command_bytes}, over a network it is at most {LARGEST_COMMAND}",
+            fields=("max_command_bytes",),
+            advice="lower it, or start the peer before start_node, for this process only",
+        )
     if node is not None and not node.wire.has_keys and codec != "plain":
         raise InvalidConfig(
             f"peer {name!r}: on a node without keys codec must be 'plain', not {codec!r}",

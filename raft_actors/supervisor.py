@@ -35,7 +35,7 @@ from raft_actors.errors import (
 from raft_actors.failures import failure_of
 from raft_actors.intake import Mailbox
 from raft_actors.measures import Measures
-from raft_actors.network import NETWORK, check_codec
+from raft_actors.network import NETWORK, check_settings
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
@@ -328,7 +328,7 @@ def start(name: str, machine: Callable[[], Any], config: Config, beginning: Begi
         RaftError: the store cannot be opened; after a ``PeerFailed`` the name tells the failure.
     """
     handle = Handle(name, machine, config, beginning)
-    check_codec(name, handle.codec.name)
+    check_settings(name, handle.codec.name, config.max_command_bytes)
     _reserve(handle)
     try:
         handle.open()
