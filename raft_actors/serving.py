@@ -268,10 +268,10 @@ _word = None
 def _decoded(codec: CheckedCodec, data: bytes) -> Any:
     try:
         return codec.decode(data)
-    except Incompatible as error:
-        raise InvalidCommand(str(error)) from error
-    except MemoryError as error:  # bytes that say they are long; our own memory is well
-        raise InvalidCommand(f"codec {codec.name!r} cannot decode these {len(data)} bytes") from error
+    except Incompatible as error:  # no cause: describing its traceback takes longer than all the rest
+        raise InvalidCommand(str(error)) from None
+    except MemoryError:  # bytes that say they are long; our own memory is well
+        raise InvalidCommand(f"codec {codec.name!r} cannot decode these {len(data)} bytes") from None
 
 
 def _for_cluster(codec: CheckedCodec, wanted: CheckedCodec, data: bytes) -> bytes:
