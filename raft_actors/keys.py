@@ -61,7 +61,7 @@ class Keyring:
         folder: as ``keygen`` made it.
 
     Attributes:
-        version: of the list, as it was read last.
+        version: of what we know of others, as it was read last.
 
     Raises:
         InvalidConfig: there are no keys, or they are damaged.
@@ -74,6 +74,7 @@ class Keyring:
         _check_pair(self)
         self.version = 0
         self._guests: dict[str, Guest] = {}
+        self._cluster: list[str] | None = None
         self._stamp: object = None
         self._looked_at = float("-inf")
 
@@ -91,8 +92,7 @@ class Keyring:
         self._refresh()
         fixed = [key for key, guest in self._guests.items() if guest.may_speak_as(peer)]
         fixed.sort(key=lambda key: self._guests[key].name == EVERYBODY)
-        cluster = self.folder / "cluster.key"
-        found = [*_lines_of(cluster), *fixed] if cluster.exists() else [*fixed, self.public]
+        found = [*fixed, self.public] if self._cluster is None else [*self._cluster, *fixed]
         return list(dict.fromkeys(found))
 
     def _refresh(self, *, at_once: bool = False) -> None:
@@ -100,6 +100,10 @@ class Keyring:
         if now < self._looked_at + LOOK_AGAIN and not at_once:
             return
         self._looked_at = now
+        cluster = _lines_of(self.folder / "cluster.key")
+        if cluster != self._cluster:
+            self._cluster = cluster
+            self.version += 1
         path = self.folder / "allowed"
         try:
             found = path.stat()
@@ -141,8 +145,15 @@ def _guests(text: str) -> Iterator[tuple[str, Guest]]:
             yield words[1], Guest(words[0], words[2] if len(words) > 2 else EVERYBODY)
 
 
-def _lines_of(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if len(line.strip()) == KEY_LENGTH]
+def _lines_of(path: Path) -> list[str] | None:
+    """The keys in a file, a line each; none if it cannot be read, ``None`` if it is not there."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [line.strip() for line in text.splitlines() if len(line.strip()) == KEY_LENGTH]
 
 
 def _key_in(path: Path) -> str:

@@ -25,7 +25,7 @@ from raft_actors.protocol.changes import AddMember, RemoveMember
 from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
-from raft_actors.serving_limits import OpenRequests, WaitingRoom, check_sense
+from raft_actors.serving_limits import OpenedSessions, OpenRequests, WaitingRoom, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
     LARGEST,
@@ -88,6 +88,7 @@ class Server:
         self._places = WaitingRoom()
         self._open = OpenRequests()
         self._parts = Parts()
+        self._sessions = OpenedSessions()
 
     def take(self, incoming: Incoming) -> None:
         """One frame, in the wire's thread."""
@@ -166,6 +167,9 @@ class Server:
         mailbox = running(ask.to).open_mailbox()
         guest = incoming.guest
         if isinstance(operation, OpenSession):
+            if not self._sessions.enter(incoming, time.monotonic()):
+                self._wire.refused["too many sessions"] += 1
+                raise Overloaded("this key has opened too many sessions within an hour")
             mailbox.open_session(operation.nonce, self._future(incoming, ask, _word))
             return
         codec = self._codec(operation.codec, guest)
@@ -275,8 +279,10 @@ _word = None
 def _decoded(codec: CheckedCodec, data: bytes) -> Any:
     try:
         return codec.decode(data)
-    except Incompatible as error:
-        raise InvalidCommand(str(error)) from error
+    except Incompatible as error:  # no cause: describing its traceback takes longer than all the rest
+        raise InvalidCommand(str(error)) from None
+    except MemoryError:  # bytes that say they are long; our own memory is well
+        raise InvalidCommand(f"codec {codec.name!r} cannot decode these {len(data)} bytes") from None
 
 
 def _for_cluster(codec: CheckedCodec, wanted: CheckedCodec, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from raft_actors.transport.frames import ChangeMembers, Operation, SetConfigurat
 if TYPE_CHECKING:
     from raft_actors.transport.zeromq.door import Incoming
 
-__all__ = ["OpenRequests", "WaitingRoom", "check_sense"]
+__all__ = ["OpenRequests", "OpenedSessions", "WaitingRoom", "check_sense"]
 
 MOST_OPEN, MOST_OPEN_BYTES = 4096, 64 << 20
 """Writes and reads of one connection that may be unanswered, and bytes of them."""
@@ -29,6 +29,8 @@ MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY = 8192, 32 << 20
 """The same of all connections of one key."""
 MOST_WAITING, MOST_GUESTS_WAITING, MOST_WAITING_OF_A_KEY = 64, 32, 8
 """Requests that wait in threads of their own: all, those of readers and writers, and of those the ones of one key."""
+MOST_SESSIONS_OF_A_KEY, AN_HOUR = 4096, 3600.0
+"""Sessions that one key may open in an hour: of too many, a cluster forgets those of others."""
 WITHOUT_LIMIT = ("peer", "insecure")
 
 
@@ -59,6 +61,25 @@ class OpenRequests:
             self._bytes[one] -= size
             if self._count[one] <= 0:
                 del self._count[one], self._bytes[one]
+
+
+class OpenedSessions:
+    """When the keys have opened sessions; used by the wire's thread only."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, collections.deque[float]] = {}
+
+    def enter(self, incoming: Incoming, now: float) -> bool:
+        """Whether one more may be opened."""
+        if incoming.guest.role in WITHOUT_LIMIT:
+            return True
+        opened = self._of.setdefault(incoming.key, collections.deque())
+        while opened and opened[0] < now - AN_HOUR:
+            opened.popleft()
+        if len(opened) >= MOST_SESSIONS_OF_A_KEY:
+            return False
+        opened.append(now)
+        return True
 
 
 class WaitingRoom:

@@ -71,6 +71,19 @@ def test_a_node_whose_key_is_taken_off_our_list_is_told_nothing_more(wire, ring,
     eventually(lambda: isinstance(asked(wire, node, "s1", 0.5), Answer))
 
 
+@pytest.mark.parametrize("text", ["", "\n", "x" * 40, "\udcff"])
+def test_a_guest_believes_only_the_keys_that_it_was_given(wire, ring, node, text) -> None:
+    (ring.folder / "allowed").write_text("")
+    path = ring.folder / "cluster.key"
+    path.write_text(f"{node.server_key}\n")
+    eventually(lambda: isinstance(asked(wire, node, "s1", 0.5), Answer))
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    eventually(lambda: isinstance(asked(wire, node, "s1", 0.5), RaftError))
+    path.unlink()
+    path.mkdir()
+    assert isinstance(asked(wire, node, "s1", 0.5), RaftError)
+
+
 def test_connections_that_nobody_wants_are_forgotten(wire) -> None:
     results: queue.Queue[object] = queue.Queue()
     for port in range(1, 3 * MOST_LINKS):

@@ -1,0 +1,151 @@
+"""What one key may have under way is less than what there is room for."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from raft_actors.addresses import MOST_STRANGERS, AddressBook
+from raft_actors.codec import resolve
+from raft_actors.errors import Incompatible
+from raft_actors.keys import FRESH, Guest, Keyring, keygen
+from raft_actors.protocol.configuration import Configuration, Member, encode
+from raft_actors.protocol.entry import Entry, EntryKind
+from raft_actors.protocol.messages import AppendEntries
+from raft_actors.protocol.sessions import OpenSession as OpensSession
+from raft_actors.protocol.types import LogPosition
+from raft_actors.protocol.validity import why_malformed
+from raft_actors.serving_limits import (
+    MOST_BYTES_OF_A_KEY,
+    MOST_GUESTS_WAITING,
+    MOST_OF_A_KEY,
+    MOST_OPEN,
+    MOST_SESSIONS_OF_A_KEY,
+    MOST_WAITING,
+    MOST_WAITING_OF_A_KEY,
+    OpenedSessions,
+    OpenRequests,
+    WaitingRoom,
+)
+from raft_actors.transport.frames import BadFrame, Letter, Post, pack, unpack
+from raft_actors.transport.zeromq.crowd import MOST_HELD, MOST_HELD_OF_ONE, Held
+from tests.network.golden import HEADER, all_messages
+
+
+def incoming(route: int, size: int = 100, role: str = "writer", key: str = "k" * 40):
+    return SimpleNamespace(route=b"%d" % route, guest=Guest(role, "*"), size=size, key=key)
+
+
+def taken(requests: OpenRequests, *all_incoming) -> int:
+    return sum(requests.enter(one) is not None for one in all_incoming)
+
+
+def test_one_connection_and_one_key_have_so_many_requests_open_and_no_more() -> None:
+    requests = OpenRequests()
+    assert taken(requests, *[incoming(1)] * (MOST_OPEN + 5)) == MOST_OPEN
+    assert taken(requests, *[incoming(number) for number in range(2, 20_000)]) == MOST_OF_A_KEY - MOST_OPEN
+    assert taken(requests, incoming(1, key="other"), incoming(2, key="other")) == 1
+    assert taken(requests, *[incoming(number, role="peer") for number in range(20_000, 30_000)]) == 10_000
+
+
+def test_the_bytes_of_one_key_are_bounded_and_one_request_is_always_taken() -> None:
+    requests = OpenRequests()
+    leave = requests.enter(incoming(1, 2 * MOST_BYTES_OF_A_KEY))
+    assert leave is not None
+    assert requests.enter(incoming(2, 1)) is None
+    leave()
+    assert requests.enter(incoming(2, 1)) is not None
+
+
+def test_readers_and_writers_leave_places_to_wait_in_to_others() -> None:
+    room = WaitingRoom()
+    assert sum(room.enter("one", reserved=True) for _ in range(100)) == MOST_WAITING_OF_A_KEY
+    assert sum(room.enter(str(number), reserved=True) for number in range(100)) == MOST_GUESTS_WAITING - 8
+    assert sum(room.enter("admin", reserved=False) for _ in range(100)) == MOST_WAITING - MOST_GUESTS_WAITING
+    room.leave("one", reserved=True)
+    assert room.enter("admin", reserved=False)
+    assert not room.enter("one", reserved=True)
+
+
+def test_one_key_does_not_make_a_cluster_forget_the_sessions_of_others() -> None:
+    opened = OpenedSessions()
+    assert sum(opened.enter(incoming(number), 5.0) for number in range(10_000)) == MOST_SESSIONS_OF_A_KEY
+    assert opened.enter(incoming(1, key="other"), 5.0)
+    assert opened.enter(incoming(1), 4000.0)
+
+
+def test_answers_that_wait_are_bounded_by_their_bytes() -> None:
+    held, done = Held(), SimpleNamespace(done=False)
+    for route in range(MOST_HELD // MOST_HELD_OF_ONE):
+        assert held.room(b"%d" % route, 2 * MOST_HELD_OF_ONE)
+        held.add(b"%d" % route, done, MOST_HELD_OF_ONE)
+        assert not held.room(b"%d" % route, 1)
+    done.done = True
+    assert held.room(b"0", MOST_HELD_OF_ONE)
+
+
+def test_a_book_lets_go_of_strangers_and_never_of_members() -> None:
+    members = Configuration((Member("s1", "i", "10.0.0.1:1"),))
+    book = AddressBook(lambda: SimpleNamespace(configurations=(1,), configuration=members))
+    book.hear("s1", "10.0.0.9:1")
+    for number in range(3 * MOST_STRANGERS):
+        book.hear(f"x{number}", "10.0.0.2:1")
+        book.tell([(f"y{number}", "10.0.0.3:1")])
+    assert book.find("s1") == "10.0.0.9:1"
+    assert len(book.at("10.0.0.2:1")) + len(book.at("10.0.0.3:1")) <= 2 * MOST_STRANGERS
+
+
+def test_who_only_asks_says_nothing_else() -> None:
+    for message in all_messages():
+        with pytest.raises(BadFrame, match="role"):
+            unpack(pack(Post("", (Letter("s1", message),))), asking=True)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(4, 6, EntryKind.CONFIGURATION, 1.0, b""),
+        Entry(4, 6, EntryKind.CONFIGURATION, 1.0, encode(Configuration())),
+        Entry(4, 6, EntryKind.CONFIGURATION, 1.0, encode(Configuration((Member("../s1", "i"),)))),
+        Entry(4, 6, EntryKind.CONFIGURATION, 1.0, encode(Configuration((Member("s1", "i"), Member("s1", "j"))))),
+        Entry(4, 6, EntryKind.CONFIGURATION, 1.0, encode(Configuration((Member("s1", "i", "nowhere"),)))),
+        Entry(4, 6, EntryKind.SESSION, 1.0, b""),
+        Entry(4, 6, EntryKind.SESSION, 1.0, OpensSession(1, float("nan")).encode()),
+        Entry(4, 6, EntryKind.COMMAND, float("nan")),
+        Entry(4, 6, EntryKind.NOOP, float("inf")),
+    ],
+)
+def test_an_entry_that_no_leader_makes_reaches_no_peer(entry) -> None:
+    message = AppendEntries(**HEADER, previous=LogPosition(6, 3), entries=(entry,))
+    assert why_malformed(message)
+
+
+def test_plain_bytes_whose_keys_collide_are_refused_and_many_good_keys_are_not() -> None:
+    plain, prime = resolve("plain"), 2**61 - 1
+    many = {(number, str(number)): number for number in range(5000)}
+    assert plain.decode(plain.encode(many)) == many
+    alike = {1 + number * prime: number for number in range(300)}
+    with pytest.raises(Incompatible, match="same hash"):
+        plain.decode(plain.encode(alike))
+
+
+def test_a_list_that_changes_within_one_tick_of_the_clock_is_read_again(tmp_path) -> None:
+    keygen(tmp_path / "keys")
+    path = tmp_path / "keys/allowed"
+    key, stamp = "k" * 40, time.time_ns()
+    for role in ("writer", "reader") * 5:
+        path.write_text(f"{role} {key} somebody\n")
+        os.utime(path, ns=(stamp, stamp))
+        assert Keyring(path.parent).guest(key).role == role
+    ring = Keyring(path.parent)
+    seen = []
+    for role in ("writer", "reader") * 5:
+        path.write_text(f"{role} {key} somebody\n")
+        os.utime(path, ns=(stamp, stamp))
+        ring._looked_at = float("-inf")
+        seen.append(ring.guest(key).role)
+    assert seen == ["writer", "reader"] * 5
+    assert FRESH > 1
