@@ -32,7 +32,7 @@ from raft_actors.serving_limits import (
 )
 from raft_actors.transport.frames import BadFrame, Letter, Post, pack, unpack
 from raft_actors.transport.zeromq.crowd import MOST_HELD, MOST_HELD_OF_ONE, Held
-from tests.network.golden import HEADER, all_messages
+from tests.network.sound_frames import HEADER, all_messages
 
 
 def incoming(route: int, size: int = 100, role: str = "writer", key: str = "k" * 40):
