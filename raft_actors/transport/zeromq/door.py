@@ -18,6 +18,7 @@ from __future__ import annotations
 import collections
 import errno
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,8 @@ MAY_SAY_ALL = ("peer", "insecure")
 """Roles that may say more than ``Hello`` and ``Ask``."""
 MOST_ANSWERS = 8192
 """Answers that wait for one connection: more than it may have requests open (``serving_limits``)."""
+TURN = 0.005
+"""Seconds after which what is to be sent has its turn, whatever still comes."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
 
@@ -189,7 +192,8 @@ class Door:
 
     def _receive(self, take: Callable[[Incoming], None]) -> None:
         self._crowd.ready()
-        for _ in range(1000):  # then others have their turn
+        until = time.monotonic() + TURN
+        while time.monotonic() < until:  # then others have their turn
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
