@@ -45,6 +45,8 @@ MOST_ANSWERS = 8192
 """Answers that wait for one connection: more than it may have requests open (``serving_limits``)."""
 TURN = 0.005
 """Seconds after which what is to be sent has its turn, whatever still comes."""
+SMALL = 64 << 10
+"""Bytes of a frame that is always looked at."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
 
@@ -206,6 +208,8 @@ class Door:
                 self._crowd.throw_out(came_on, "key not allowed")
             elif len(parts) != 2:
                 self._crowd.throw_out(came_on, "no frame")
+            elif len(parts[1]) > SMALL and guest.role not in MAY_SAY_ALL and self._crowd.overloaded:
+                self._refused["too much at once"] += 1
             else:
                 self._hand_on(parts[0].bytes, key, guest, parts[1].buffer, take)
 
