@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,21 @@ from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
-from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, Overloaded, RaftError, Unauthorized
+from raft_actors.errors import (
+    Incompatible,
+    InvalidCommand,
+    OutcomeUnknown,
+    Overloaded,
+    RaftError,
+    Timeout,
+    Unauthorized,
+)
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.changes import AddMember, RemoveMember
 from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
-from raft_actors.serving_limits import OpenedSessions, OpenRequests, WaitingRoom, check_sense
+from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
     LARGEST,
@@ -56,6 +65,7 @@ from raft_actors.transport.frames import (
 )
 
 if TYPE_CHECKING:
+    from raft_actors.intake import Mailbox
     from raft_actors.keys import Guest
     from raft_actors.network import NodeTransport
     from raft_actors.transport.zeromq.door import Incoming
@@ -67,6 +77,9 @@ logger = logging.getLogger("raft_actors")
 WRITERS = ("peer", "admin", "trusted", "writer", "insecure")
 ADMINS = ("peer", "admin", "insecure")
 READERS = (*WRITERS, "reader")
+SMALL = 64 << 10
+"""Bytes up to which a request of anybody is decoded where it comes in; the larger ones of those who are no peers wait
+for each other, so that heartbeats do not wait for them."""
 PATIENCE = 60.0
 """Seconds for which a read of somebody else waits for an index that is not applied yet, whatever its own patience."""
 PEERS = ("peer", "insecure")
@@ -89,6 +102,7 @@ class Server:
         self._open = OpenRequests()
         self._parts = Parts()
         self._sessions = OpenedSessions()
+        self._slow = SlowLane()
 
     def take(self, incoming: Incoming) -> None:
         """One frame, in the wire's thread."""
@@ -174,24 +188,15 @@ class Server:
             return
         codec = self._codec(operation.codec, guest)
         mailbox.check_size(len(operation.query if isinstance(operation, Query) else operation.command))
-        if isinstance(operation, Query):
-            if operation.consistency not in CONSISTENCIES:
-                raise InvalidCommand(f"there is no consistency {operation.consistency!r}")
-            query = _decoded(codec, operation.query)
-            least = operation.min_index if operation.consistency == "stale" else None
-            future = self._future(incoming, ask, codec)
-            if least:
-                future.deadline = time.monotonic() + min(ask.patience, PATIENCE)
-            mailbox.read(query, operation.consistency, future, watch=True, min_index=least)
-            return
-        data = _for_cluster(codec, mailbox.codec, operation.command)
+        if isinstance(operation, Query) and operation.consistency not in CONSISTENCIES:
+            raise InvalidCommand(f"there is no consistency {operation.consistency!r}")
         future = self._future(incoming, ask, codec)
-        if isinstance(operation, Submit):
-            mailbox.write_encoded(data, future, watch=True)
-            return
-        one = operation
-        write = SessionWrite(one.session, one.nonce, one.sequence, one.previous, one.settled, data)
-        mailbox.write_session(write, future, watch=True)
+        if isinstance(operation, Query) and operation.consistency == "stale" and operation.min_index:
+            future.deadline = time.monotonic() + min(ask.patience, PATIENCE)
+        if incoming.size > SMALL and guest.role not in PEERS:
+            self._slow.put(lambda: _enter(mailbox, operation, codec, future))
+        else:
+            _enter(mailbox, operation, codec, future)
 
     def _codec(self, name: str, guest: Guest) -> CheckedCodec:
         codec = CODECS.get(name)
@@ -276,6 +281,32 @@ _word = None
 """In place of a codec: the reply is a number or a name."""
 
 
+def _enter(
+    mailbox: Mailbox, operation: Submit | SessionCommand | Query, codec: CheckedCodec, future: RequestFuture[Any]
+) -> None:
+    """Decode a request, and hand it to the peer; ``future`` is answered in any case."""
+    try:
+        if future.deadline is not None and time.monotonic() >= future.deadline:
+            raise Timeout("no answer before the deadline of the request")
+        if isinstance(operation, Query):
+            query = _decoded(codec, operation.query)
+            least = operation.min_index if operation.consistency == "stale" else None
+            mailbox.read(query, operation.consistency, future, watch=True, min_index=least)
+            return
+        data = _for_cluster(codec, mailbox.codec, operation.command)
+        if isinstance(operation, Submit):
+            mailbox.write_encoded(data, future, watch=True)
+            return
+        one = operation
+        write = SessionWrite(one.session, one.nonce, one.sequence, one.previous, one.settled, data)
+        mailbox.write_session(write, future, watch=True)
+    except RaftError as error:
+        future.try_fail(error)
+    except Exception as error:
+        logger.exception("a request of another process failed")
+        future.try_fail(error)
+
+
 def _decoded(codec: CheckedCodec, data: bytes) -> Any:
     try:
         return codec.decode(data)
@@ -304,10 +335,19 @@ def _answer(number: int, future: RequestFuture[Any], codec: CheckedCodec | None,
     return pack(failed(number, unknown, future.index), version)
 
 
+def _forget_locals(error: BaseException | None) -> None:
+    """An error and the frames that it came through hold each other, and with them a request that may be large."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
 def _answer_frame(number: int, future: RequestFuture[Any], codec: CheckedCodec | None, version: int) -> bytes:
     error = future.failure
     if error is not None:
-        return pack(failed(number, error, future.index), version)
+        frame = pack(failed(number, error, future.index), version)
+        _forget_locals(error)
+        return frame
     value = future.get()
     if codec is None:
         return pack(Answer(number, to_bytes(value), "", future.index), version)

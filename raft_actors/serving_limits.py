@@ -21,7 +21,7 @@ from raft_actors.transport.frames import ChangeMembers, Operation, SetConfigurat
 if TYPE_CHECKING:
     from raft_actors.transport.zeromq.door import Incoming
 
-__all__ = ["OpenRequests", "OpenedSessions", "WaitingRoom", "check_sense"]
+__all__ = ["OpenRequests", "OpenedSessions", "SlowLane", "WaitingRoom", "check_sense"]
 
 MOST_OPEN, MOST_OPEN_BYTES = 4096, 64 << 20
 """Writes and reads of one connection that may be unanswered, and bytes of them."""
@@ -109,6 +109,36 @@ class WaitingRoom:
             if reserved:
                 self._guests[key] -= 1
                 self._guests += collections.Counter()  # forgets those that have none
+
+
+class SlowLane:
+    """What takes longer: done one after the other, in a thread that is there as long as there is something to do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: collections.deque[Callable[[], None]] = collections.deque()
+        self._runs = False
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Do this as well; it never raises."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._runs:
+                return
+            self._runs = True
+        try:
+            threading.Thread(target=self._run, name="raft-slow-requests", daemon=True).start()
+        except RuntimeError:  # no thread can be had: then here
+            self._run()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._runs = False
+                    return
+                job = self._jobs.popleft()
+            job()
 
 
 def check_sense(operation: Operation) -> None:

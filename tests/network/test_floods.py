@@ -133,6 +133,20 @@ def test_answers_that_nobody_takes_are_let_go(node, good) -> None:
     works(node, good)
 
 
+def test_large_requests_that_take_long_keep_nobody_from_being_served(node, good) -> None:
+    begun = node.seen()
+    many = b"\xdd" + (4_000_001).to_bytes(4, "big") + b"\1" * 4_000_001  # a list, and tag 1 says so
+    with Stranger(node, node.let_in("reader")) as one, Stranger(node, node.let_in("reader")) as other:
+        for stranger in (one, other):
+            assert stranger.greets()
+            for number in range(50):
+                stranger.send(Ask(number, "s1", 5.0, Query(many, "plain", "stale")))
+        for _ in range(5):
+            works(node, good)
+        assert grown(node, begun["rss"]) < 1200
+    eventually(lambda: len(node.seen()["refused"]) > 0)
+
+
 def test_frames_that_are_too_large_end_the_connection(node, good) -> None:
     begun = node.seen()
     with Stranger(node, node.let_in("writer")) as large:

@@ -37,6 +37,8 @@ MOST_HELD, MOST_HELD_OF_ONE = 256 << 20, 32 << 20
 
 MOST_UNSEEN, MOST_UNSEEN_AT_FIRST, MOST_UNSEEN_OF_ALL = 2 * LARGEST, 1 << 20, 512 << 20
 """Bytes that have come on a connection and were not handed to us yet; before its first frame; of all connections."""
+MUCH = 64 << 20
+"""Bytes that have come, and were not handed to us, from which on the large requests of guests are not looked at."""
 OVERHEAD, SLACK = 256, 4096
 """Bytes that a frame may take beside itself, and those that may come between two looks without one."""
 LOOK = 0.1
@@ -86,6 +88,7 @@ class Crowd:
         self.port = 0
         self.open: dict[int, _Connection] = {}
         self._look_at = 0.0
+        self._waiting = self._handed = 0
         address = f"inproc://crowd-{id(self)}"
         door.monitor(address, EVENTS)
         self.news: zmq.Socket[Any] = context.socket(zmq.PAIR)
@@ -117,6 +120,7 @@ class Crowd:
 
     def handed(self, descriptor: int, size: int) -> None:
         """A frame has come on this connection."""
+        self._handed += size + OVERHEAD
         connection = self.open.get(descriptor)
         if connection is not None:
             connection.handed += size + OVERHEAD
@@ -131,9 +135,12 @@ class Crowd:
         self._look_at = now + LOOK
         for descriptor, connection in self.open.items():
             received = _received(descriptor)
-            grown, connection.received = received - connection.received, received
+            grown, connection.received = max(0, received - connection.received), received
+            self._waiting += grown
             connection.unseen = max(0, connection.unseen + grown - connection.handed - SLACK)
             connection.handed = 0
+        self._waiting = max(0, self._waiting - self._handed - SLACK * len(self.open))
+        self._handed = 0
         waiting = sum(one.unseen for one in self.open.values())
         for descriptor, one in sorted(self.open.items(), key=lambda item: -item[1].unseen):
             if one.unseen > (MOST_UNSEEN if one.spoke else MOST_UNSEEN_AT_FIRST) or waiting > MOST_UNSEEN_OF_ALL:
@@ -144,11 +151,20 @@ class Crowd:
                 break
         return self._look_at
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether more has come than we can look at: what was sent by those who are no more still waits, too."""
+        return self._waiting > MUCH
+
     def throw_out(self, descriptor: int, why: str) -> None:
         """Shut a connection down, and count it; what comes of it until then is refused as before."""
         self._refused[why] += 1
-        if descriptor not in self.open:
+        one = self.open.get(descriptor)
+        if one is None:
             return
+        received = _received(descriptor)
+        self._waiting += max(0, received - one.received)
+        one.received = max(one.received, received)
         try:
             with sockets.socket(fileno=os.dup(descriptor)) as connection:
                 connection.getpeername()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import collections
 import errno
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +44,10 @@ MAY_SAY_ALL = ("peer", "insecure")
 """Roles that may say more than ``Hello`` and ``Ask``."""
 MOST_ANSWERS = 8192
 """Answers that wait for one connection: more than it may have requests open (``serving_limits``)."""
+TURN = 0.005
+"""Seconds after which what is to be sent has its turn, whatever still comes."""
+SMALL = 64 << 10
+"""Bytes of a frame that is always looked at."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
 MOST_ROUTES = 4096
@@ -206,7 +211,8 @@ class Door:
 
     def _receive(self, take: Callable[[Incoming], None]) -> None:
         self._crowd.ready()
-        for _ in range(1000):  # then others have their turn
+        until = time.monotonic() + TURN
+        while time.monotonic() < until:  # then others have their turn
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -219,6 +225,8 @@ class Door:
                 self._crowd.throw_out(came_on, "key not allowed")
             elif not 2 <= len(parts) <= MOST_PIECES:
                 self._crowd.throw_out(came_on, "no frame")
+            elif len(parts[1]) > SMALL and guest.role not in MAY_SAY_ALL and self._crowd.overloaded:
+                self._refused["too much at once"] += 1
             else:
                 frame = parts[1].buffer if len(parts) == 2 else memoryview(b"".join([one.buffer for one in parts[1:]]))
                 self._hand_on(parts[0].bytes, key, guest, frame, take)
