@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from raft_actors.addresses import AddressBook, Place, place_of, split_address
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopback", "need_zmq"]
 
 
+BELIEVED = 0.5
+"""Seconds for which the keys of a folder are believed to be those that they were."""
 LARGEST_COMMAND = 64 << 20
 """Bytes of a command that a frame has room for (``frames.LARGEST``)."""
 
@@ -162,6 +165,7 @@ class Network:
         self.keys: str | os.PathLike[str] | None = None
         self._lock = threading.Lock()
         self._wires: dict[object, Wire] = {}
+        self._believed: dict[str, tuple[float, Wire]] = {}
 
     def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
         """What reaches the node at ``address``.
@@ -189,12 +193,16 @@ class Network:
     def _wire(self, folder: str) -> Wire:
         from raft_actors.transport.zeromq.wire import Wire
 
+        known = self._believed.get(folder)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
         which = stamp_of(folder) if folder else None  # other keys may have taken the place of those
         with self._lock:
             wire = self._wires.get(which)
             if wire is None:
                 wire = self._wires[which] = Wire(Keyring(folder) if folder else None)
                 wire.start()
+            self._believed[folder] = (time.monotonic() + BELIEVED, wire)
             return wire
 
     def forget_all(self) -> None:

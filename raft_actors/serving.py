@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +41,10 @@ from raft_actors.transport.frames import (
     OLDEST,
     Answer,
     Ask,
+    Asks,
     ChangeMembers,
     Confirmed,
+    Failed,
     FindLeader,
     GetStatus,
     Gone,
@@ -60,7 +61,6 @@ from raft_actors.transport.frames import (
     TakeSnapshot,
     Transfer,
     Welcome,
-    pack,
     unpack,
 )
 
@@ -82,6 +82,8 @@ SMALL = 64 << 10
 for each other, so that heartbeats do not wait for them."""
 PATIENCE = 60.0
 """Seconds for which a read of somebody else waits for an index that is not applied yet, whatever its own patience."""
+ROOM = 1024
+"""Bytes that an answer may take beside its value."""
 PEERS = ("peer", "insecure")
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
 
@@ -111,10 +113,14 @@ class Server:
             case Post() if guest.role in PEERS:
                 self._node.deliver(guest, body)
             case Part() if guest.role in PEERS:
-                self._wire.answer(incoming.route, pack(Confirmed(len(body.data)), incoming.version))
+                self._wire.reply(incoming.route, Confirmed(len(body.data)), incoming.version)
                 self._take_part(guest, body)
             case Ask():
                 self._asked(incoming, body)
+            case Asks():
+                each = incoming._replace(size=incoming.size // max(1, len(body.asks)))
+                for ask in body.asks:
+                    self._asked(each, ask)
             case Hello():
                 self._welcome(incoming, body)
             case Gone() if guest.role in PEERS:
@@ -134,22 +140,19 @@ class Server:
             self._wire.refused["no common version"] += 1
             return
         guest = incoming.guest
-        self._wire.answer(incoming.route, pack(Welcome(version, guest.role, guest.trusted), incoming.version))
+        self._wire.reply(incoming.route, Welcome(version, guest.role, guest.trusted), incoming.version)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _asked(self, incoming: Incoming, ask: Ask) -> None:
-        def respond(frame: bytes) -> None:
-            self._wire.answer(incoming.route, frame)
-
         try:
             self._check_role(incoming.guest, ask)
             self._perform(incoming, ask)
         except RaftError as error:
-            respond(pack(failed(ask.id, error), incoming.version))
+            self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
         except Exception as error:
             logger.exception("a request of another process failed")
-            respond(pack(failed(ask.id, error), incoming.version))
+            self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
 
     def _check_role(self, guest: Guest, ask: Ask) -> None:
         may: tuple[str, ...] = READERS
@@ -169,7 +172,7 @@ class Server:
                 self._to_mailbox(incoming, ask, operation)
             case GetStatus():
                 status = handle_of(ask.to).status()
-                self._wire.answer(incoming.route, pack(Answer(ask.id, to_bytes(status)), incoming.version))
+                self._wire.reply(incoming.route, Answer(ask.id, to_bytes(status)), incoming.version)
             case _:
                 self._in_a_thread(incoming, ask)
 
@@ -218,7 +221,7 @@ class Server:
         future.deadline = time.monotonic() + ask.patience
 
         def answered(one: RequestFuture[Any]) -> None:
-            self._wire.answer(route, _answer(ask.id, one, codec, incoming.version), close)
+            self._wire.reply(route, _answer(ask.id, one, codec), incoming.version, close)
 
         future.when_done(answered)
         return future
@@ -240,16 +243,17 @@ class Server:
             raise Overloaded("this process cannot have another thread") from error
 
     def _wait_for(self, incoming: Incoming, ask: Ask, reserved: bool) -> None:  # noqa: FBT001
+        body: Answer | Failed
         try:
-            frame = pack(Answer(ask.id, to_bytes(_done(ask.to, ask.operation, ask.patience))), incoming.version)
+            body = Answer(ask.id, to_bytes(_done(ask.to, ask.operation, ask.patience)))
         except RaftError as error:
-            frame = pack(failed(ask.id, error), incoming.version)
+            body = failed(ask.id, error)
         except Exception as error:
             logger.exception("a request of another process failed")
-            frame = pack(failed(ask.id, error), incoming.version)
+            body = failed(ask.id, error)
         finally:
             self._places.leave(incoming.key, reserved=reserved)
-        self._wire.answer(incoming.route, frame)
+        self._wire.reply(incoming.route, body, incoming.version)
 
 
 def _done(to: str, operation: Operation, patience: float) -> Any:
@@ -322,38 +326,22 @@ def _for_cluster(codec: CheckedCodec, wanted: CheckedCodec, data: bytes) -> byte
     return data if codec.name == wanted.name else wanted.encode_checked(value)
 
 
-def _answer(number: int, future: RequestFuture[Any], codec: CheckedCodec | None, version: int) -> bytes:
-    """The frame that answers a request whose future is done; there is one in any case."""
+def _answer(number: int, future: RequestFuture[Any], codec: CheckedCodec | None) -> Answer | Failed:
+    """What a request is answered whose future is done; there is something in any case."""
     try:
-        frame = _answer_frame(number, future, codec, version)
-    except Exception as error:
-        logger.exception("an answer cannot be sent")
-        return pack(failed(number, OutcomeUnknown(f"the answer cannot be sent: {type(error).__name__}")), version)
-    if len(frame) <= LARGEST:
-        return frame
-    unknown = OutcomeUnknown(f"it was done, but {len(frame)} bytes of an answer are too many for one frame")
-    return pack(failed(number, unknown, future.index), version)
-
-
-def _forget_locals(error: BaseException | None) -> None:
-    """An error and the frames that it came through hold each other, and with them a request that may be large."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-def _answer_frame(number: int, future: RequestFuture[Any], codec: CheckedCodec | None, version: int) -> bytes:
-    error = future.failure
-    if error is not None:
-        frame = pack(failed(number, error, future.index), version)
-        _forget_locals(error)
-        return frame
-    value = future.get()
-    if codec is None:
-        return pack(Answer(number, to_bytes(value), "", future.index), version)
-    try:
-        return pack(Answer(number, codec.encode(value), codec.name, future.index), version)
+        error = future.failure
+        if error is not None:
+            return failed(number, error, future.index)
+        value = future.get()
+        data = to_bytes(value) if codec is None else codec.encode(value)
     except RaftError as why:
         unknown = OutcomeUnknown("it was done, but the reply cannot be sent to another process")
         unknown.__cause__ = why
-        return pack(failed(number, unknown, future.index), version)
+        return failed(number, unknown, future.index)
+    except Exception as why:
+        logger.exception("an answer cannot be sent")
+        return failed(number, OutcomeUnknown(f"the answer cannot be sent: {type(why).__name__}"))
+    if len(data) <= LARGEST - ROOM:
+        return Answer(number, data, "" if codec is None else codec.name, future.index)
+    unknown = OutcomeUnknown(f"it was done, but {len(data)} bytes of an answer are too many for one frame")
+    return failed(number, unknown, future.index)

@@ -30,8 +30,11 @@ __all__ = [
     "LARGEST",
     "NEWEST",
     "OLDEST",
+    "MOST_TOGETHER",
     "Answer",
+    "Answers",
     "Ask",
+    "Asks",
     "BadFrame",
     "Body",
     "ChangeMembers",
@@ -62,6 +65,8 @@ __all__ = [
 MAGIC = b"raft"
 OLDEST, NEWEST = 1, 1
 """The versions that this release speaks."""
+MOST_TOGETHER = 256
+"""Requests or answers in one frame."""
 LARGEST = 72 << 20
 """Bytes of a frame: a command may have 64 MiB."""
 
@@ -260,11 +265,23 @@ class Failed(Struct, frozen=True, array_like=True, tag=8):
     index: Number | None = None
 
 
-Body = Hello | Welcome | Post | Confirmed | Gone | Part | Ask | Answer | Failed
+class Asks(Struct, frozen=True, array_like=True, tag=10):
+    """Requests that leave together."""
+
+    asks: Annotated[tuple[Ask, ...], Meta(max_length=MOST_TOGETHER)]
+
+
+class Answers(Struct, frozen=True, array_like=True, tag=11):
+    """Answers that leave together."""
+
+    answers: Annotated[tuple[Answer | Failed, ...], Meta(max_length=MOST_TOGETHER)]
+
+
+Body = Hello | Welcome | Post | Confirmed | Gone | Part | Ask | Asks | Answer | Answers | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Body)
-_asking = msgspec.msgpack.Decoder(Hello | Ask)
+_asking = msgspec.msgpack.Decoder(Hello | Ask | Asks)
 _ARRAY, _OF_PEERS = range(0x90, 0xA0), (3, 4, 5, 9)
 """How a body begins: a short array, and in it the tag; the tags of Post, Confirmed, Gone and Part."""
 

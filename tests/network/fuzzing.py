@@ -143,13 +143,13 @@ class Target:
         self.refused: collections.Counter[str] = collections.Counter()
         self.answers = 0
         self.given: list[object] = []
-        wire = SimpleNamespace(refused=self.refused, answer=self._answer, gone=lambda *_: None, has_keys=True)
+        wire = SimpleNamespace(refused=self.refused, reply=self._reply, gone=lambda *_: None, has_keys=True)
         self.node = NodeTransport(wire, "127.0.0.1:1")
         self.node.enter("s1", lambda: None)
         self.server = Server(self.node)
 
-    def _answer(self, route: bytes, frame: bytes, sent=None) -> None:
-        unpack(frame)
+    def _reply(self, route: bytes, body: object, version: int, sent=None) -> None:
+        unpack(pack(body, version))
         self.answers += 1
         if sent is not None:
             sent()

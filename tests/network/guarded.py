@@ -6,6 +6,7 @@ listens, and answers each line on its input with what it has seen so far.
 
 from __future__ import annotations
 
+import collections
 import json
 import resource
 import sys
@@ -20,6 +21,7 @@ from raft_actors.keys import keygen
 from raft_actors.machines import KV
 from raft_actors.transport.frames import (
     Answer,
+    Answers,
     Ask,
     Failed,
     Hello,
@@ -122,6 +124,7 @@ class Stranger:
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.number = 0
+        self.heard: collections.deque[object] = collections.deque()
         if keys is not None:
             self.socket.curve_serverkey = (server_key or node.server_key).encode()
             self.socket.curve_publickey = (keys / "public.key").read_text().strip().encode()
@@ -140,9 +143,12 @@ class Stranger:
 
     def hears(self, patience: float = PATIENCE) -> object | None:
         """The next body that comes; ``None``: nothing came."""
-        if not self.socket.poll(int(patience * 1000)):
-            return None
-        return unpack(b"".join(self.socket.recv_multipart()))
+        if not self.heard:
+            if not self.socket.poll(int(patience * 1000)):
+                return None
+            body = unpack(b"".join(self.socket.recv_multipart()))
+            self.heard += body.answers if isinstance(body, Answers) else (body,)
+        return self.heard.popleft()
 
     def greets(self, patience: float = PATIENCE) -> Welcome | None:
         """Whether it is let in: the answer to a greeting."""

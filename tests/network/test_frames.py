@@ -38,6 +38,8 @@ EVERY_BODY: dict[str, f.Body] = {
     "ask members": f.Ask(10, "s1", 3.0, f.ChangeMembers(SetMembers(("s1", "s2")))),
     "ask transfer": f.Ask(11, "s1", 3.0, f.Transfer("s2")),
     "ask snapshot": f.Ask(12, "s1", 3.0, f.TakeSnapshot()),
+    "asks": f.Asks((f.Ask(1, "s1", 3.0, f.GetStatus()), f.Ask(2, "s1", 3.0, f.Submit(b"command", "plain")))),
+    "answers": f.Answers((f.Answer(1, b"reply", "plain", 12), f.Failed(2, "Overloaded", "too much"))),
     "answer": f.Answer(1, b"reply", "plain", 12),
     "failed": f.Failed(1, "NotLeader", "not the leader", {"leader": "s2@h:2"}, f.Description("E", "m", "t"), 3),
     **{name: f.Post("h:1", (f.Letter("s2", make("s1")),)) for name, make in EVERY_MESSAGE.items()},

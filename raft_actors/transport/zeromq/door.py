@@ -16,6 +16,7 @@ Everything here runs in the thread of the wire.
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import logging
 import time
@@ -27,14 +28,15 @@ import zmq.utils.z85
 
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
-from raft_actors.transport.frames import LARGEST, BadFrame, Body, unpack
+from raft_actors.transport.frames import LARGEST, MOST_TOGETHER, Answer, Answers, BadFrame, Body, Failed, pack, unpack
 from raft_actors.transport.zeromq.crowd import TRACKED, Crowd, Held
-from raft_actors.transport.zeromq.lanes import PART, cut
+from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, has_more, may_read
+from raft_actors.transport.zeromq.lanes import ALONE, PART, TOGETHER, cut
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["ANYBODY", "Door", "Incoming"]
+__all__ = ["ANYBODY", "Door", "Incoming", "Reply"]
 
 logger = logging.getLogger("raft_actors")
 
@@ -50,10 +52,17 @@ SMALL = 64 << 10
 """Bytes of a frame that is always looked at."""
 HANDSHAKE_WITHIN = 3000
 """Milliseconds; who does not finish is thrown out."""
-MOST_ROUTES = 4096
-"""Connections whose keys are remembered."""
-MOST_PIECES = LARGEST // PART + 3
-"""Pieces of a message: the route, and a frame that was cut."""
+MOST_CALLERS = 4096
+"""Connections that are remembered."""
+MOST_PIECES = LARGEST // PART + 2
+"""Pieces of a frame that was cut."""
+
+
+class Caller(NamedTuple):
+    """A connection: whose, ``""`` without keys, and its descriptor."""
+
+    key: str
+    descriptor: int
 
 
 class Incoming(NamedTuple):
@@ -76,6 +85,19 @@ class Incoming(NamedTuple):
     key: str = ""
 
 
+class Reply(NamedTuple):
+    """What somebody is answered; ``sent`` is called when it has left, or never will."""
+
+    route: bytes
+    version: int
+    body: Body
+    sent: Callable[[], None]
+
+
+def _answers(reply: Reply) -> bool:
+    return isinstance(reply.body, Answer | Failed)
+
+
 class Door:
     """The socket that listens.
 
@@ -84,7 +106,8 @@ class Door:
         host: an address or a name of this machine.
         port: 0: any free one.
         keys: ours; ``None``: without.
-        poller: of the wire.
+        ears: of the wire.
+        take: given every frame that is let in.
         refused: counts what is refused, by reason.
 
     Attributes:
@@ -100,17 +123,18 @@ class Door:
         host: str,
         port: int,
         keys: Keyring | None,
-        poller: zmq.Poller,
+        ears: Ears,
+        take: Callable[[Incoming], None],
         refused: collections.Counter[str],
     ) -> None:
-        self._keys, self._poller, self._refused = keys, poller, refused
+        self._keys, self._ears, self._take, self._refused = keys, ears, take, refused
         self._zap: zmq.Socket[Any] | None = None
-        self._key_of: dict[bytes, str] = {}
+        self._callers: dict[bytes, Caller] = {}
         if keys is not None:
             self._zap = context.socket(zmq.ROUTER)
             self._zap.setsockopt(zmq.LINGER, 0)
             self._zap.bind("inproc://zeromq.zap.01")
-            poller.register(self._zap, zmq.POLLIN)
+            ears.add(self._zap, self._check_keys)
         self._socket = context.socket(zmq.ROUTER)
         try:
             self._set_options(self._socket)
@@ -128,8 +152,8 @@ class Door:
             ) from error
         endpoint: bytes = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         self.port = self._crowd.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._crowd.news, zmq.POLLIN)
+        ears.add(self._crowd.news, self._crowd.ready)
+        ears.add(self._socket, self._receive)
 
     def _set_options(self, socket: zmq.Socket[Any]) -> None:
         socket.setsockopt(zmq.LINGER, 0)
@@ -150,45 +174,45 @@ class Door:
             socket.zap_domain = b"raft"
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
-    @property
-    def sockets(self) -> tuple[Any, ...]:
-        """Those to look at."""
-        always = (self._crowd.news, self._socket)
-        return always if self._zap is None else (self._zap, *always)
+    def reply(self, route: bytes, version: int, replies: list[Reply]) -> None:
+        """Answer somebody, as few frames as there may be; what he is too slow to take, or gone, is lost."""
+        together: list[Reply] = []
+        size = 0
+        for reply in replies:
+            weight = len(reply.body.value) if isinstance(reply.body, Answer) else ALONE
+            if together and (size + weight > TOGETHER or len(together) >= MOST_TOGETHER or not _answers(reply)):
+                self._send(route, version, together)
+                together, size = [], 0
+            together.append(reply)
+            size += weight
+            if not _answers(reply):
+                self._send(route, version, together)
+                together, size = [], 0
+        if together:
+            self._send(route, version, together)
 
-    def owns(self, socket: object) -> bool:
-        """Whether this socket is ours."""
-        return socket is self._socket or socket is self._zap or socket is self._crowd.news
-
-    def ready(self, socket: object, take: Callable[[Incoming], None]) -> None:
-        """Something has come on one of our sockets; ``take`` is given the frames."""
-        if socket is self._zap:
-            self._check_keys()
-        elif socket is self._crowd.news:
-            self._crowd.ready()
-        else:
-            self._receive(take)
-
-    def send(self, route: bytes, frame: bytes, sent: Callable[[], None] | None = None) -> None:
-        """Answer somebody, and call ``sent`` then; if he has gone, or takes nothing, the answer is lost."""
+    def _send(self, route: bytes, version: int, replies: list[Reply]) -> None:
+        answers = tuple(reply.body for reply in replies if isinstance(reply.body, Answer | Failed))
+        frame = pack(replies[0].body if len(replies) == 1 else Answers(answers), version)
         if len(frame) >= TRACKED and not self._held.room(route, len(frame)):
-            self._refused["an answer that nobody took"] += 1
+            self._refused["an answer that nobody took"] += len(replies)
         else:
             self._put(route, frame)
-        if sent is not None:
-            sent()
+        for reply in replies:
+            reply.sent()
 
     def _put(self, route: bytes, frame: bytes) -> None:
         *pieces, last = cut(frame)
         try:
-            self._socket.send(route, zmq.NOBLOCK | zmq.SNDMORE)
+            self._ears.touch(self._socket)
+            self._socket.send(route, NOWAIT | MORE)
             for piece in pieces:
-                self._socket.send(piece, zmq.NOBLOCK | zmq.SNDMORE)
+                self._socket.send(piece, NOWAIT | MORE)
             if len(frame) >= TRACKED:
                 tracked = zmq.Frame(last, track=True, copy_threshold=0)
-                self._held.add(route, self._socket.send(tracked, zmq.NOBLOCK, copy=False, track=True), len(frame))
+                self._held.add(route, self._socket.send(tracked, NOWAIT, copy=False, track=True), len(frame))
             else:
-                self._socket.send(last, zmq.NOBLOCK)
+                self._socket.send(last, NOWAIT)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
@@ -200,70 +224,82 @@ class Door:
 
     def close(self) -> None:
         """Let nobody in any more."""
-        for socket in self.sockets:
-            if socket in self._poller:
-                self._poller.unregister(socket)
+        for socket in (self._zap, self._crowd.news, self._socket):
+            if socket is not None:
+                self._ears.remove(socket)
         self._crowd.close()
-        for socket in self.sockets:
-            socket.close(0)
+        for socket in (self._zap, self._socket):
+            if socket is not None:
+                socket.close(0)
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
-    def _receive(self, take: Callable[[Incoming], None]) -> None:
-        self._crowd.ready()
+    def _receive(self) -> None:
+        if may_read(self._crowd.news):
+            self._crowd.ready()
         until = time.monotonic() + TURN
         while time.monotonic() < until:  # then others have their turn
             try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                route = self._socket.recv(NOWAIT)
             except zmq.Again:
                 return
-            came_on = parts[-1].get(zmq.SRCFD)
-            self._crowd.handed(came_on, sum(map(len, parts[1:])))
-            key = self._key(parts[0].bytes, parts[-1])
-            guest = ANYBODY if self._keys is None else self._keys.guest(key)
-            if guest is None:
-                self._crowd.throw_out(came_on, "key not allowed")
-            elif not 2 <= len(parts) <= MOST_PIECES:
-                self._crowd.throw_out(came_on, "no frame")
-            elif len(parts[1]) > SMALL and guest.role not in MAY_SAY_ALL and self._crowd.overloaded:
-                self._refused["too much at once"] += 1
-            else:
-                frame = parts[1].buffer if len(parts) == 2 else memoryview(b"".join([one.buffer for one in parts[1:]]))
-                self._hand_on(parts[0].bytes, key, guest, frame, take)
-            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:  # cheaper than an exception
+            caller = self._callers.get(route)
+            frame = self._socket.recv(NOWAIT, copy=caller is not None)
+            if caller is None:
+                caller = self._new_caller(route, frame)
+                frame = frame.bytes
+            self._judge(route, caller, frame, self._rest())
+            if not may_read(self._socket):  # cheaper than an exception
                 return
+        self._ears.touch(self._socket)
 
-    def _hand_on(
-        self, route: bytes, key: str, guest: Guest, frame: memoryview, take: Callable[[Incoming], None]
-    ) -> None:
+    def _rest(self) -> list[bytes]:
+        """The other pieces of the frame whose first one was read."""
+        pieces = []
+        while has_more(self._socket):
+            pieces.append(self._socket.recv(NOWAIT))
+        return pieces
+
+    def _judge(self, route: bytes, caller: Caller, frame: bytes, rest: list[bytes]) -> None:
+        """Who sent a frame, and may he? Then it is looked at."""
+        size = len(frame) + sum(map(len, rest))
+        self._crowd.handed(caller.descriptor, size)
+        guest = ANYBODY if self._keys is None else self._keys.guest(caller.key)
+        if guest is None:
+            self._crowd.throw_out(caller.descriptor, "key not allowed")
+        elif len(rest) >= MOST_PIECES:
+            self._crowd.throw_out(caller.descriptor, "no frame")
+        elif size > SMALL and guest.role not in MAY_SAY_ALL and self._crowd.overloaded:
+            self._refused["too much at once"] += 1
+        else:
+            self._hand_on(route, caller.key, guest, b"".join([frame, *rest]) if rest else frame)
+
+    def _new_caller(self, route: bytes, frame: Any) -> Caller:
+        """Whose connection a frame came on.
+
+        A route that libzmq has drawn begins with a zero, and never belongs to another connection, so it is remembered.
+        One that a client has chosen may belong to another client later.
+        """
+        key = ""
+        if self._keys is not None:
+            with contextlib.suppress(zmq.ZMQError):
+                key = str(frame.get("User-Id"))
+        caller = Caller(key, int(frame.get(zmq.SRCFD)))
+        if route[:1] == b"\0":
+            if len(self._callers) >= MOST_CALLERS:
+                self._callers.clear()
+            self._callers[route] = caller
+        return caller
+
+    def _hand_on(self, route: bytes, key: str, guest: Guest, frame: bytes) -> None:
         try:
             body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
-            take(Incoming(route, guest, body, frame[4], len(frame), key))
+            self._take(Incoming(route, guest, body, frame[4], len(frame), key))
         except BadFrame as error:
             self._refused[str(error)] += 1
         except Exception:
             self._refused["an error of ours"] += 1
             logger.exception("a frame that could not be handled")
-
-    def _key(self, route: bytes, frame: Any) -> str:
-        """Whose connection a frame came on, ``""`` without keys.
-
-        A route that libzmq has drawn begins with a zero, and never belongs to another connection. One that a client has
-        chosen may belong to another client later.
-        """
-        if self._keys is None:
-            return ""
-        key = self._key_of.get(route)
-        if key is None:
-            try:
-                key = str(frame.get("User-Id"))
-            except zmq.ZMQError:
-                return ""
-            if route[:1] == b"\0":
-                if len(self._key_of) >= MOST_ROUTES:
-                    self._key_of.clear()
-                self._key_of[route] = key
-        return key
 
     # -- ZAP (ZeroMQ RFC 27) -------------------------------------------------------------------------------------------
 
@@ -271,7 +307,7 @@ class Door:
         zap = self._zap
         while zap is not None:
             try:
-                parts = zap.recv_multipart(zmq.NOBLOCK)
+                parts = zap.recv_multipart(NOWAIT)
             except zmq.Again:
                 return
             route, request = parts[:2], parts[2:]

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot, Message
 from raft_actors.transport.frames import Letter
 
-__all__ = ["PART", "TOGETHER", "Lanes", "Window", "cut"]
+__all__ = ["ALONE", "PART", "TOGETHER", "Lanes", "Window", "cut"]
 
 PART = 32 << 10
 """Bytes of a part: what is urgent waits for at most one that has begun to leave, and for the window."""

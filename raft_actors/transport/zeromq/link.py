@@ -30,6 +30,8 @@ from raft_actors.transport.frames import (
     NEWEST,
     OLDEST,
     Answer,
+    Answers,
+    Ask,
     BadFrame,
     Confirmed,
     Failed,
@@ -42,8 +44,9 @@ from raft_actors.transport.frames import (
     pack,
     unpack,
 )
+from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, receive
 from raft_actors.transport.zeromq.lanes import Lanes, cut
-from raft_actors.transport.zeromq.pending import Pending
+from raft_actors.transport.zeromq.pending import Pending, Requests
 from raft_actors.transport.zeromq.server_key import ServerKey
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ class Link:
         address: ``host:port``.
         own: where this process listens, ``""``: nowhere.
         keys: ours; ``None``: without.
-        poller: of the wire.
+        ears: of the wire.
         lost: told the address when a connection that stood is lost, or a peer there has stopped (with its name).
         refused: counts what is refused, by reason.
     """
@@ -84,7 +87,7 @@ class Link:
         address: str,
         own: str,
         keys: Keyring | None,
-        poller: zmq.Poller,
+        ears: Ears,
         lost: Callable[[str, str], None],
         refused: collections.Counter[str],
     ) -> None:
@@ -94,19 +97,18 @@ class Link:
         self.role = ""
         self.pickle = False
         self.peer = ""
-        self._context, self._own, self._keys, self._poller = context, own, keys, poller
+        self._context, self._own, self._keys, self._ears = context, own, keys, ears
         self._lost, self._refused = lost, refused
         self._lanes = Lanes()
         self._news: collections.deque[bytes] = collections.deque()
-        self._unsent: collections.deque[Pending] = collections.deque()
-        self._sent: dict[int, Pending] = {}
+        self._requests = Requests()
         self._socket: zmq.Socket[Any] | None = None
         self._monitor: zmq.Socket[Any] | None = None
         self._since = self._retry_at = self._hurry_at = 0.0
         self._failures = 0
         self._attempt = 0
         self._server = ServerKey(keys)
-        self._blocked = self._waits = False
+        self._blocked = False
 
     # -- what is to be sent --------------------------------------------------------------------------------------------
 
@@ -123,16 +125,16 @@ class Link:
     def ask(self, pending: Pending) -> None:
         """Take a request."""
         self.peer = self.peer or pending.to
-        self._unsent.append(pending)
+        self._requests.add(pending)
 
     def unmet(self) -> list[Pending]:
         """The requests that wait."""
-        return [*self._unsent, *self._sent.values()]
+        return self._requests.all()
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
-        waiting = self._unsent or self._lanes or self._news
+        waiting = self._requests.waiting or self._lanes or self._news
         return bool(waiting) or self.state in ("connecting", "greeting")
 
     # -- turns ---------------------------------------------------------------------------------------------------------
@@ -154,12 +156,12 @@ class Link:
     @property
     def useless(self) -> bool:
         """Whether there is no connection, and nobody wants one."""
-        return self.state == "idle" and not (self._unsent or self._sent or self._lanes)
+        return self.state == "idle" and not (self._requests.all() or self._lanes)
 
     def _turn_idle(self, now: float) -> float:
-        if not (self._unsent or self._lanes):
+        if not (self._requests.waiting or self._lanes):
             return float("inf")
-        due = min(self._retry_at, self._hurry_at) if self._unsent else self._retry_at
+        due = min(self._retry_at, self._hurry_at) if self._requests.waiting else self._retry_at
         if now < due:
             return due
         self._connect(now)
@@ -188,33 +190,18 @@ class Link:
             socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt - 1).encode()
             socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
         self._monitor = socket.get_monitor_socket(EVENTS)
-        self._poller.register(self._monitor, zmq.POLLIN)
-        self._poller.register(socket, zmq.POLLIN)
+        self._ears.add(self._monitor, self._watch)
+        self._ears.add(socket, self._receive)
         socket.connect(f"tcp://{self.address}")
 
-    def owns(self, socket: object) -> bool:
-        """Whether this socket is ours."""
-        return socket is self._socket or socket is self._monitor
-
-    @property
-    def sockets(self) -> tuple[Any, ...]:
-        """Those to look at."""
-        return tuple(one for one in (self._monitor, self._socket) if one is not None)
-
-    def ready(self, socket: object, now: float) -> None:
-        """Something has come on one of our sockets."""
-        if socket is self._monitor:
-            self._watch(now)
-        elif socket is self._socket:
-            self._receive()
-
-    def _watch(self, now: float) -> None:
+    def _watch(self) -> None:
+        """Libzmq tells what becomes of the connection."""
         while self._monitor is not None:
             try:
-                parts = self._monitor.recv_multipart(zmq.NOBLOCK)
+                parts = self._monitor.recv_multipart(NOWAIT)
             except zmq.Again:
                 return
-            self._noticed(parse_monitor_message(parts), now)
+            self._noticed(parse_monitor_message(parts), time.monotonic())
 
     def _noticed(self, event: Any, now: float) -> None:
         kind = event["event"]
@@ -265,14 +252,9 @@ class Link:
             self._lost(self.address, "")
 
     def _answer_all(self, error: RaftError) -> None:
-        unsent, self._unsent = self._unsent, collections.deque()
-        sent, self._sent = self._sent, {}
-        for pending in unsent:
-            pending.end(error)
         unknown = OutcomeUnknown(f"the connection to {self.address} broke before the answer came")
         unknown.__cause__ = error
-        for pending in sent.values():
-            pending.end(unknown)
+        self._requests.fail(unsent=error, sent=unknown)
         self._lanes.clear()
 
     def give_up(self, error: RaftError) -> None:
@@ -282,13 +264,13 @@ class Link:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self.state, self._blocked, self._waits = "idle", False, False
+        self.state, self._blocked = "idle", False
         self._news.clear()
         socket, self._socket = self._socket, None
         monitor, self._monitor = self._monitor, None
         for one in (socket, monitor):
-            if one is not None and one in self._poller:
-                self._poller.unregister(one)
+            if one is not None:
+                self._ears.remove(one)
         if socket is not None:
             socket.disable_monitor()
             socket.close(0)
@@ -300,7 +282,7 @@ class Link:
             if self._socket is None:
                 break
             try:
-                frame = b"".join(self._socket.recv_multipart(zmq.NOBLOCK))
+                frame = receive(self._socket)
             except zmq.Again:
                 break
             if not self._server.may_be(self.peer):
@@ -310,17 +292,20 @@ class Link:
                 self._take(unpack(frame))
             except BadFrame as error:
                 self._refused[str(error)] += 1
-            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            if not may_read(self._socket):
                 break
+        if self._socket is not None:
+            self._ears.touch(self._socket)
         if self.state == "ready":
             self._flush()
 
     def _take(self, body: object) -> None:
         match body:
             case Answer() | Failed():
-                pending = self._sent.pop(body.id, None)
-                if pending is not None:
-                    pending.end(body)
+                self._requests.answered(body)
+            case Answers():
+                for answer in body.answers:
+                    self._requests.answered(answer)
             case Confirmed():
                 self._lanes.window.confirmed(time.monotonic())
             case Welcome() if not OLDEST <= body.version <= NEWEST:
@@ -333,11 +318,7 @@ class Link:
 
     def forget(self, pending: Pending) -> bool:
         """Nobody waits for it any more; returns whether it has left."""
-        if pending in self._unsent:
-            self._unsent.remove(pending)
-            return False
-        self._sent.pop(pending.id, None)
-        return True
+        return self._requests.forget(pending)
 
     def _flush(self) -> None:
         """Send what there is and what there is room for; the urgent first."""
@@ -350,37 +331,37 @@ class Link:
                 self._refused["not at that node"] += len(letters) - len(meant)
             if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
                 self._lanes.small_sent(len(letters))
-        while self._unsent and not self._blocked:
-            self._send_request(self._unsent[0])
+        while self._requests.waiting and not self._blocked:
+            body = self._requests.batch(self._made)
+            if body is None or self._put(pack(body, self.version)):
+                self._requests.batch_left()
         while not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
             data, at, whole = part
             if self._put(pack(Part(self._own, at, whole, data), self.version)):
                 self._lanes.part_sent(time.monotonic())
-        if self._blocked != self._waits:
-            self._waits = self._blocked
-            self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+        self._ears.touch(self._socket)
 
     def _frame_of(self, letter: Letter) -> bytes:
         return pack(Post(self._own, (letter,)), self.version)
 
-    def _send_request(self, pending: Pending) -> None:
+    def _made(self, pending: Pending) -> Ask | None:
+        """The request as it leaves; ``None``: it has its answer already."""
         if pending.open and not self._server.may_be(pending.to):
             pending.end(Unauthorized(f"the key of the node at {self.address} is not one of {pending.to}'s node"))
         try:
-            frame = pending.frame(time.monotonic(), self.version, pickle=self.pickle) if pending.open else b""
+            return pending.ask(time.monotonic(), pickle=self.pickle) if pending.open else None
         except RaftError as error:
             pending.end(error)
-            frame = b""
-        if not frame:
-            self._unsent.popleft()
-        elif self._put(frame):
-            self._sent[pending.id] = self._unsent.popleft()
+            return None
 
     def _put(self, frame: bytes) -> bool:
         if self._socket is None:
             return False
         try:
-            self._socket.send_multipart(cut(frame), zmq.NOBLOCK)
+            *pieces, last = cut(frame)
+            for piece in pieces:
+                self._socket.send(piece, NOWAIT | MORE)
+            self._socket.send(last, NOWAIT)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Callable
 
 from raft_actors.errors import RaftError
-from raft_actors.transport.frames import Answer, Ask, Failed, Operation, pack
+from raft_actors.transport.frames import (
+    MOST_TOGETHER,
+    Answer,
+    Ask,
+    Asks,
+    Failed,
+    Operation,
+    Query,
+    SessionCommand,
+    Submit,
+)
+from raft_actors.transport.zeromq.lanes import ALONE, TOGETHER
 
-__all__ = ["Pending"]
+__all__ = ["Pending", "Requests"]
 
 
 class Pending:
@@ -38,17 +51,96 @@ class Pending:
         self.done = done
         self.open = True
 
-    def frame(self, now: float, version: int, *, pickle: bool) -> bytes:
+    def ask(self, now: float, *, pickle: bool) -> Ask:
         """The request as it leaves.
 
         Raises:
             RaftError: it cannot be made for who is there.
         """
         patience = min(max(self.deadline - now, 0.001), 1e9)
-        return pack(Ask(self.id, self.to, patience, self.make(pickle)), version)
+        return Ask(self.id, self.to, patience, self.make(pickle))
 
     def end(self, result: Answer | Failed | RaftError) -> None:
         """Hand over the result, if it is the first."""
         if self.open:
             self.open = False
             self.done(result)
+
+
+class Requests:
+    """Those of one connection: what has not left certainly had no effect; of what has, nobody knows."""
+
+    def __init__(self) -> None:
+        self._unsent: collections.deque[Pending] = collections.deque()
+        self._sent: dict[int, Pending] = {}
+        self._batch: list[tuple[Pending, Ask | None]] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some have not left."""
+        return bool(self._unsent)
+
+    def all(self) -> list[Pending]:
+        """Those that have no answer yet."""
+        return [*self._unsent, *self._sent.values()]
+
+    def add(self, pending: Pending) -> None:
+        """Take one."""
+        self._unsent.append(pending)
+
+    def batch(self, make: Callable[[Pending], Ask | None]) -> Ask | Asks | None:
+        """The next ones, as many as go together; ``None``: those have been answered already.
+
+        Args:
+            make: makes one as it leaves; ``None``: it has its answer.
+        """
+        self._batch, size = [], 0
+        for pending in itertools.islice(self._unsent, MOST_TOGETHER):
+            if size > TOGETHER:
+                break
+            ask = make(pending)
+            self._batch.append((pending, ask))
+            size += 0 if ask is None else ALONE + _weight(ask.operation)
+        asks = tuple(ask for _, ask in self._batch if ask is not None)
+        return (asks[0] if len(asks) == 1 else Asks(asks)) if asks else None
+
+    def batch_left(self) -> None:
+        """They have left."""
+        for pending, ask in self._batch:
+            self._unsent.popleft()
+            if ask is not None:
+                self._sent[pending.id] = pending
+
+    def answered(self, answer: Answer | Failed) -> None:
+        """An answer has come; one that nobody waits for is passed over."""
+        pending = self._sent.pop(answer.id, None)
+        if pending is not None:
+            pending.end(answer)
+
+    def forget(self, pending: Pending) -> bool:
+        """Nobody waits for it any more; returns whether it has left."""
+        if pending in self._unsent:
+            self._unsent.remove(pending)
+            return False
+        self._sent.pop(pending.id, None)
+        return True
+
+    def fail(self, *, unsent: RaftError, sent: RaftError) -> None:
+        """The connection is no more: answer all."""
+        waiting, self._unsent = self._unsent, collections.deque()
+        gone, self._sent = self._sent, {}
+        for pending in waiting:
+            pending.end(unsent)
+        for pending in gone.values():
+            pending.end(sent)
+
+
+def _weight(operation: Operation) -> int:
+    """Bytes of what it carries."""
+    match operation:
+        case Submit() | SessionCommand():
+            return len(operation.command)
+        case Query():
+            return len(operation.query)
+        case _:
+            return 0

@@ -22,15 +22,16 @@ import socket as sockets
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
 from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
-from raft_actors.transport.frames import Answer, Failed, Gone, Letter, Operation
-from raft_actors.transport.zeromq.door import Door, Incoming
+from raft_actors.transport.frames import Answer, Body, Failed, Gone, Letter, Operation
+from raft_actors.transport.zeromq.door import Door, Incoming, Reply
+from raft_actors.transport.zeromq.ears import Ears
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
 
@@ -39,11 +40,24 @@ __all__ = ["Wire"]
 logger = logging.getLogger("raft_actors")
 
 LONGEST_SLEEP = 1.0
+LATE = 0.1
+"""Seconds for which a look at who is connected waits for something else to wake this thread."""
 PAUSE = 0.01
 MOST_LINKS = 64
 """Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
 Result = Answer | Failed | RaftError
+
+
+class Posted(NamedTuple):
+    """A letter for the node at an address."""
+
+    address: str
+    letter: Letter
+
+
+def _nothing() -> None:
+    """Wakes the thread."""
 
 
 class Wire:
@@ -67,15 +81,15 @@ class Wire:
         self._lost: Callable[[str, str], None] = _nobody
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
-        self._poller = zmq.Poller()
+        self._ears = Ears()
         self._door: Door | None = None
         self._links: dict[str, Link] = {}
-        self._queue: collections.deque[Callable[[], None] | tuple[str, Letter]] = collections.deque()
+        self._queue: collections.deque[Any] = collections.deque()
         self._sleeping = False
         self._ear, self._bell = sockets.socketpair()
         self._ear.setblocking(False)
         self._bell.setblocking(False)
-        self._poller.register(self._ear, zmq.POLLIN)
+        self._ears.add(self._ear, self._hear_bell)
         self._ids = itertools.count(1)
         self._timers: list[tuple[float, int, Pending, Link]] = []
         self._closing = False
@@ -98,7 +112,7 @@ class Wire:
         Raises:
             InvalidConfig: the address cannot be bound.
         """
-        self._door = Door(self._context, host, port, self._keys, self._poller, self.refused)
+        self._door = Door(self._context, host, port, self._keys, self._ears, self._take, self.refused)
         return self._door.port
 
     def start(self) -> None:
@@ -107,15 +121,15 @@ class Wire:
 
     def post(self, address: str, letter: Letter) -> None:
         """Send a letter to the node at ``address``, or lose it."""
-        self._put((address, letter))
+        self._put(Posted(address, letter))
 
     def gone(self, addresses: set[str], name: str) -> None:
         """Tell those nodes that a peer of ours has stopped."""
         self._put(lambda: self._tell_gone(addresses, name))
 
-    def answer(self, route: bytes, frame: bytes, sent: Callable[[], None] | None = None) -> None:
-        """Send an answer to whoever asked; ``sent`` is called in the wire's thread then."""
-        self._put(lambda: self._answer(route, frame, sent))
+    def reply(self, route: bytes, body: Body, version: int, sent: Callable[[], None] = _nothing) -> None:
+        """Answer whoever asked; ``sent`` is called in the wire's thread then."""
+        self._put(Reply(route, version, body, sent))
 
     def request(
         self, address: str, to: str, make: Callable[[bool], Operation], deadline: float, done: Callable[[Result], None]
@@ -148,7 +162,7 @@ class Wire:
         elif self._thread.ident is None:  # it was never started: a node that could not listen
             self._end()
 
-    def _put(self, item: Callable[[], None] | tuple[str, Letter]) -> None:
+    def _put(self, item: Callable[[], None] | Posted | Reply) -> None:
         self._queue.append(item)
         if self._sleeping:
             self._sleeping = False
@@ -173,7 +187,7 @@ class Wire:
         now = time.monotonic()
         due = self._expire(now)
         if self._door is not None:
-            self._door.look(now)
+            due = min(due, self._door.look(now) + LATE)
         for link in list(self._links.values()):
             if link.busy:
                 due = min(due, link.turn(now))
@@ -181,47 +195,40 @@ class Wire:
             self._links = {address: link for address, link in self._links.items() if not link.useless}
         self._sleeping = True
         wait = 0.0 if self._queue or self._closing else min(max(due - now, 0.0), LONGEST_SLEEP)
-        ready = self._poller.poll(int(wait * 1000) + (1 if wait else 0))
+        ready = self._ears.wait(wait)
         self._sleeping = False
-        for socket, _ in ready:
-            self._ready(socket)
+        for call in ready:
+            call()
 
     def _drain(self) -> None:
+        replies: dict[tuple[bytes, int], list[Reply]] = {}
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
-            if isinstance(item, tuple):
+            kind = type(item)
+            if kind is Posted:
                 self._link(item[0]).letter(item[1])
+            elif kind is Reply:
+                replies.setdefault((item.route, item.version), []).append(item)
             else:
                 item()
+        if self._door is not None:
+            for (route, version), several in replies.items():
+                self._door.reply(route, version, several)
 
-    def _ready(self, socket: Any) -> None:
-        if type(socket) is int:  # the ear
-            with contextlib.suppress(BlockingIOError):
-                self._ear.recv(4096)
-            return
-        door = self._door
-        if door is not None and door.owns(socket):
-            door.ready(socket, self._take)
-            return
-        for link in self._links.values():
-            if link.owns(socket):
-                link.ready(socket, time.monotonic())
-                return
+    def _hear_bell(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
 
     def _link(self, address: str) -> Link:
         link = self._links.get(address)
         if link is None:
-            link = Link(self._context, address, self.address, self._keys, self._poller, self._lost, self.refused)
+            link = Link(self._context, address, self.address, self._keys, self._ears, self._lost, self.refused)
             self._links[address] = link
         return link
 
     def _tell_gone(self, addresses: set[str], name: str) -> None:
         for address in addresses & self._links.keys():
             self._links[address].news(Gone(self.address, name))
-
-    def _answer(self, route: bytes, frame: bytes, sent: Callable[[], None] | None) -> None:
-        if self._door is not None:
-            self._door.send(route, frame, sent)
 
     def _request(self, address: str, pending: Pending) -> None:
         link = self._link(address)
@@ -244,7 +251,7 @@ class Wire:
             link.give_up(error)
         if self._door is not None:
             self._door.close()
-        self._poller.unregister(self._ear)
+        self._ears.remove(self._ear)
         self._ear.close()
         self._bell.close()
         self._context.destroy(0)
@@ -262,7 +269,3 @@ def _closed(name: str) -> RaftError:
 
 def _nobody(*_: object) -> None:
     """Nobody wants to know."""
-
-
-def _nothing() -> None:
-    """Wakes the thread."""

@@ -1,0 +1,97 @@
+"""Waits for many sockets with one system call.
+
+A socket of ZeroMQ has a descriptor that says only that *something* may have happened, once: whoever used the socket
+since may have taken the hint. So after every use a socket is asked before the thread sleeps (``touch``), and whoever
+reads from one reads until nothing is left, or asks to be called again. ``zmq.Poller`` asks all sockets, several times
+each, whenever one has something; with two sockets for every other node that is most of the work of a small message.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+__all__ = ["MORE", "NOWAIT", "Ears", "has_more", "may_read", "receive"]
+
+NOWAIT, MORE, EVENTS, READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+"""As plain numbers: the flags of pyzmq are enumerations, whose operators cost more than a small message."""
+RCVMORE = int(zmq.RCVMORE)
+
+
+def may_read(socket: Any) -> bool:
+    """Whether something has come."""
+    return bool(int(socket.get(EVENTS)) & READABLE)
+
+
+def has_more(socket: Any) -> bool:
+    """Whether the message whose first part was read goes on."""
+    return bool(socket.get(RCVMORE))
+
+
+def receive(socket: Any) -> bytes:
+    """A message, whose parts are put together.
+
+    Raises:
+        zmq.Again: there is none.
+    """
+    first: bytes = socket.recv(NOWAIT)
+    if not has_more(socket):
+        return first
+    parts = [first]
+    while has_more(socket):
+        parts.append(socket.recv(NOWAIT))
+    return b"".join(parts)
+
+
+class Ears:
+    """The sockets of one thread, each with what is to be called when something may have come."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._of: dict[int, tuple[Any, Callable[[], None]]] = {}
+        self._descriptors: dict[Any, int] = {}
+        self._touched: dict[Any, None] = {}
+
+    def add(self, socket: Any, ready: Callable[[], None]) -> None:
+        """Listen to a socket of ZeroMQ, or of the system; ``ready`` reads until nothing is left."""
+        ours = isinstance(socket, zmq.Socket)
+        descriptor = int(socket.get(zmq.FD)) if ours else socket.fileno()
+        self._of[descriptor] = (socket, ready)
+        self._descriptors[socket] = descriptor
+        self._poll.register(descriptor, select.POLLIN)
+        if ours:
+            self._touched[socket] = None
+
+    def remove(self, socket: Any) -> None:
+        """Listen to it no more; nothing happens if nobody did."""
+        descriptor = self._descriptors.pop(socket, None)
+        self._touched.pop(socket, None)
+        if descriptor is not None:
+            self._poll.unregister(descriptor)
+            del self._of[descriptor]
+
+    def touch(self, socket: Any) -> None:
+        """It was used, or not read to its end: ask it before the next sleep."""
+        self._touched[socket] = None
+
+    def wait(self, seconds: float) -> list[Callable[[], None]]:
+        """What is to be called now; waits so long for it."""
+        ready = self._ask_touched()
+        milliseconds = 0 if ready else int(seconds * 1000) + (1 if seconds > 0 else 0)
+        for descriptor, _ in self._poll.poll(milliseconds):
+            found = self._of.get(descriptor)
+            if found is not None:
+                ready[descriptor] = found[1]
+        return list(ready.values())
+
+    def _ask_touched(self) -> dict[int, Callable[[], None]]:
+        touched, self._touched = self._touched, {}
+        ready = {}
+        for socket in touched:
+            descriptor = self._descriptors.get(socket)
+            if descriptor is not None and may_read(socket):
+                ready[descriptor] = self._of[descriptor][1]
+        return ready
