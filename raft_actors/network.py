@@ -165,7 +165,7 @@ class Network:
         self.keys: str | os.PathLike[str] | None = None
         self._lock = threading.Lock()
         self._wires: dict[object, Wire] = {}
-        self._believed: dict[str, tuple[float, Wire]] = {}
+        self._believed: dict[object, tuple[float, Wire]] = {}
 
     def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
         """What reaches the node at ``address``.
@@ -182,27 +182,28 @@ class Network:
         if keys is None and self.node is not None:
             return self.node.wire
         keys = self.keys if keys is None else keys
+        known = self._believed.get(keys)
+        if known is not None and time.monotonic() < known[0] and (keys is not None or is_loopback(address)):
+            return known[1]
         if keys is None and not is_loopback(address):
             raise Unauthorized(
                 f"{address} is on another machine, which is reached with keys only",
                 advice="make keys with 'raft-actors keygen', and give the folder as keys",
             )
         need_zmq()
-        return self._wire("" if keys is None else os.path.abspath(keys))
+        wire = self._wire("" if keys is None else os.path.abspath(keys))
+        self._believed[keys] = (time.monotonic() + BELIEVED, wire)
+        return wire
 
     def _wire(self, folder: str) -> Wire:
         from raft_actors.transport.zeromq.wire import Wire
 
-        known = self._believed.get(folder)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
         which = stamp_of(folder) if folder else None  # other keys may have taken the place of those
         with self._lock:
             wire = self._wires.get(which)
             if wire is None:
                 wire = self._wires[which] = Wire(Keyring(folder) if folder else None)
                 wire.start()
-            self._believed[folder] = (time.monotonic() + BELIEVED, wire)
             return wire
 
     def forget_all(self) -> None:

@@ -90,6 +90,26 @@ CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
 Respond = Callable[[bytes], None]
 
 
+class AnsweringFuture(RequestFuture[Any]):
+    """A future whose outcome is sent to another process as soon as it is there; nobody here waits for it.
+
+    Attributes:
+        server: sends it.
+        incoming: the frame with the request.
+        number: of the request.
+        codec: of the reply; ``None``: it is a number or a name.
+    """
+
+    server: Server
+    incoming: Incoming
+    number: int
+    codec: CheckedCodec | None
+    _callbacks: Any = (None,)  # there is always somebody to call
+
+    def _call_back(self) -> None:
+        self.server.answer(self)
+
+
 class Server:
     """What comes in at the door of a node.
 
@@ -210,21 +230,21 @@ class Server:
             raise Unauthorized(f"role {guest.role!r} may not send a pickle", advice="use plain values, or another key")
         return codec
 
-    def _future(self, incoming: Incoming, ask: Ask, codec: CheckedCodec | None) -> RequestFuture[Any]:
+    def _future(self, incoming: Incoming, ask: Ask, codec: CheckedCodec | None) -> AnsweringFuture:
         """A future that answers over the wire, from whichever thread it is answered in."""
-        route = incoming.route
-        close = self._open.enter(incoming)
-        if close is None:
+        if not self._open.enter(incoming):
             self._wire.refused["too many requests"] += 1
             raise Overloaded("too many requests of this connection, or of this key, are unanswered")
-        future: RequestFuture[Any] = RequestFuture()
+        future: AnsweringFuture = AnsweringFuture()
+        future.server, future.incoming, future.number, future.codec = self, incoming, ask.id, codec
         future.deadline = time.monotonic() + ask.patience
-
-        def answered(one: RequestFuture[Any]) -> None:
-            self._wire.reply(route, _answer(ask.id, one, codec), incoming.version, close)
-
-        future.when_done(answered)
         return future
+
+    def answer(self, future: AnsweringFuture) -> None:
+        """A request has its outcome; called in whatever thread gave it."""
+        incoming = future.incoming
+        body = _answer(future.number, future, future.codec)
+        self._wire.reply(incoming.route, body, incoming.version, lambda: self._open.leave(incoming))
 
     # -- what takes a while --------------------------------------------------------------------------------------------
 

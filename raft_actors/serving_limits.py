@@ -41,26 +41,35 @@ class OpenRequests:
         self._count: collections.Counter[object] = collections.Counter()
         self._bytes: collections.Counter[object] = collections.Counter()
 
-    def enter(self, incoming: Incoming) -> Callable[[], None] | None:
-        """Take a request in; returns what is to be called when it is answered, ``None`` if there is no room."""
-        size, whose = incoming.size, [(incoming.route, MOST_OPEN, MOST_OPEN_BYTES)]
+    def enter(self, incoming: Incoming) -> bool:
+        """Take a request in, if there is room."""
+        size, route = incoming.size, incoming.route
+        if not self._room(route, size, MOST_OPEN, MOST_OPEN_BYTES):
+            return False
         if incoming.guest.role not in WITHOUT_LIMIT:
-            whose.append((incoming.key.encode(), MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY))
-        for one, most, most_bytes in whose:
-            count = self._count.get(one, 0)
-            if count and (count >= most or self._bytes[one] + size > most_bytes):
-                return None
-        for one, _, _ in whose:
-            self._count[one] += 1
-            self._bytes[one] += size
-        return lambda: self._leave([one for one, _, _ in whose], size)
+            if not self._room(incoming.key, size, MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY):
+                return False
+            self._count[incoming.key] += 1
+            self._bytes[incoming.key] += size
+        self._count[route] += 1
+        self._bytes[route] += size
+        return True
 
-    def _leave(self, whose: list[bytes], size: int) -> None:
-        for one in whose:
-            self._count[one] -= 1
-            self._bytes[one] -= size
-            if self._count[one] <= 0:
-                del self._count[one], self._bytes[one]
+    def _room(self, whose: object, size: int, most: int, most_bytes: int) -> bool:
+        count = self._count.get(whose, 0)
+        return not count or (count < most and self._bytes[whose] + size <= most_bytes)
+
+    def leave(self, incoming: Incoming) -> None:
+        """It was answered."""
+        self._leave(incoming.route, incoming.size)
+        if incoming.guest.role not in WITHOUT_LIMIT:
+            self._leave(incoming.key, incoming.size)
+
+    def _leave(self, whose: object, size: int) -> None:
+        self._count[whose] -= 1
+        self._bytes[whose] -= size
+        if self._count[whose] <= 0:
+            del self._count[whose], self._bytes[whose]
 
 
 class OpenedSessions:

@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raft_actors.protocol.changes import AddMember, RemoveMember, SetMembers
-from raft_actors.protocol.entry import Entry, EntryKind
-from raft_actors.protocol.messages import AppendEntries, InstallSnapshot, PreVote, TimeoutNow
-from raft_actors.protocol.types import LogPosition
+from raft_actors.protocol.messages import PreVote
 from raft_actors.protocol.validity import why_malformed
 from raft_actors.transport import frames as f
 from raft_actors.transport.conformance import EVERY_MESSAGE
@@ -143,44 +141,6 @@ def test_a_field_out_of_its_bounds_is_refused(wrong: dict[str, object]) -> None:
 def test_a_field_that_a_later_release_added_is_passed_over() -> None:
     assert f.unpack(checked(body({**HEAD, "colour": "red"}))) == f.unpack(checked(body(HEAD)))
     assert f.unpack(checked(msgspec.msgpack.encode([1, 1, 2, "h:1", "more"]))) == f.Hello(1, 2, "h:1")
-
-
-def append(*entries: Entry, term: int = 3) -> AppendEntries:
-    return AppendEntries(
-        cluster="c", sender="s1", incarnation="i", receiver="", term=term, previous=LogPosition(2, 5), entries=entries
-    )
-
-
-def entry(index: int, term: int) -> Entry:
-    return Entry(index, term, EntryKind.COMMAND, 0.0)
-
-
-def test_entries_without_a_gap_and_in_the_order_of_their_terms_make_sense() -> None:
-    assert not why_malformed(append(entry(6, 2), entry(7, 3)))
-    assert not why_malformed(append())
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [[entry(7, 3)], [entry(6, 3), entry(6, 3)], [entry(6, 3), entry(8, 3)], [entry(6, 1)], [entry(6, 4)]],
-)
-def test_entries_that_no_log_can_have_are_refused(entries: list[Entry]) -> None:
-    assert why_malformed(append(*entries))
-
-
-def test_a_piece_outside_its_snapshot_is_refused() -> None:
-    def piece(offset: int, data: bytes) -> InstallSnapshot:
-        head = {"cluster": "c", "sender": "s1", "incarnation": "i", "receiver": "", "term": 3}
-        return InstallSnapshot(**head, id="x", last=LogPosition(1, 1), size=9, offset=offset, data=data)
-
-    assert not why_malformed(piece(4, b"12345"))
-    assert why_malformed(piece(5, b"12345"))
-    assert why_malformed(piece(0, b""))
-
-
-def test_a_message_of_nobody_is_refused() -> None:
-    assert why_malformed(TimeoutNow(cluster="c", sender="", incarnation="i", receiver="", term=1))
-    assert why_malformed(TimeoutNow(cluster="c", sender="s1", incarnation="", receiver="", term=1))
 
 
 @given(st.binary(max_size=300))

@@ -56,6 +56,13 @@ class Posted(NamedTuple):
     letter: Letter
 
 
+class Asked(NamedTuple):
+    """A request to the node at an address."""
+
+    address: str
+    pending: Pending
+
+
 def _nothing() -> None:
     """Wakes the thread."""
 
@@ -147,7 +154,7 @@ class Wire:
         if self._closing:
             pending.end(_closed(to))
         else:
-            self._put(lambda: self._request(address, pending))
+            self._put(Asked(address, pending))
 
     def link(self, address: str) -> Link | None:
         """What is known of the connection to ``address``; only to be looked at."""
@@ -162,7 +169,7 @@ class Wire:
         elif self._thread.ident is None:  # it was never started: a node that could not listen
             self._end()
 
-    def _put(self, item: Callable[[], None] | Posted | Reply) -> None:
+    def _put(self, item: Callable[[], None] | Posted | Asked | Reply) -> None:
         self._queue.append(item)
         if self._sleeping:
             self._sleeping = False
@@ -207,6 +214,8 @@ class Wire:
             kind = type(item)
             if kind is Posted:
                 self._link(item[0]).letter(item[1])
+            elif kind is Asked:
+                self._request(*item)
             elif kind is Reply:
                 replies.setdefault((item.route, item.version), []).append(item)
             else:
