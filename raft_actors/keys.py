@@ -19,6 +19,7 @@ pickle included; ``writer`` reads and writes, ``reader`` reads, both in ``plain`
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ class Guest(NamedTuple):
     role: str
     name: str
 
+    @functools.lru_cache(4096)  # noqa: B019 - of a value, not of an object
     def may_speak_as(self, peer: str) -> bool:
         """Whether its messages may come from the peer of this short name."""
         return self.role in ("peer", "insecure") and any(fnmatch.fnmatchcase(peer, one) for one in self.name.split(","))

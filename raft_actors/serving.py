@@ -104,10 +104,20 @@ class AnsweringFuture(RequestFuture[Any]):
     incoming: Incoming
     number: int
     codec: CheckedCodec | None
-    _callbacks: Any = (None,)  # there is always somebody to call
 
-    def _call_back(self) -> None:
-        self.server.answer(self)
+    def try_set(self, value: Any, index: int | None = None) -> bool:
+        """Answer with ``value``, there."""
+        given = super().try_set(value, index)
+        if given:
+            self.server.answer(self)
+        return given
+
+    def try_fail(self, error: BaseException, index: int | None = None) -> bool:
+        """Answer with ``error``, there."""
+        given = super().try_fail(error, index)
+        if given:
+            self.server.answer(self)
+        return given
 
 
 class Server:

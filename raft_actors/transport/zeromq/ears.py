@@ -8,13 +8,16 @@ each, whenever one has something; with two sockets for every other node that is 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
+import socket as sockets
 from collections.abc import Callable
 from typing import Any
 
 import zmq
 
-__all__ = ["MORE", "NOWAIT", "Ears", "has_more", "may_read", "receive"]
+__all__ = ["MORE", "NOWAIT", "Bell", "Ears", "has_more", "may_read", "receive"]
 
 NOWAIT, MORE, EVENTS, READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 """As plain numbers: the flags of pyzmq are enumerations, whose operators cost more than a small message."""
@@ -44,6 +47,45 @@ def receive(socket: Any) -> bytes:
     while has_more(socket):
         parts.append(socket.recv(NOWAIT))
     return b"".join(parts)
+
+
+class Bell:
+    """Wakes the thread that listens to it; rung by any thread.
+
+    Its descriptors are open for as long as anybody holds it: one that was closed may be another file a moment later.
+    """
+
+    def __init__(self) -> None:
+        self._counter = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
+        self._sockets = () if self._counter >= 0 else sockets.socketpair()
+        for one in self._sockets:
+            one.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor to listen to."""
+        return self._sockets[0].fileno() if self._sockets else self._counter
+
+    def ring(self) -> None:
+        """Wake it."""
+        with contextlib.suppress(OSError):  # it was rung often enough
+            if self._sockets:
+                self._sockets[1].send(b"\0")
+            else:
+                os.eventfd_write(self._counter, 1)
+
+    def hear(self) -> None:
+        """It was rung: once is as good as many times."""
+        with contextlib.suppress(OSError):
+            if self._sockets:
+                self._sockets[0].recv(4096)
+            else:
+                os.eventfd_read(self._counter)
+
+    def __del__(self) -> None:
+        if self._counter >= 0:
+            os.close(self._counter)
+        for one in self._sockets:
+            one.close()
 
 
 class Ears:

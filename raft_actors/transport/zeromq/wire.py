@@ -14,11 +14,9 @@ that never blocks.
 from __future__ import annotations
 
 import collections
-import contextlib
 import heapq
 import itertools
 import logging
-import socket as sockets
 import threading
 import time
 from collections.abc import Callable
@@ -31,7 +29,7 @@ from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
 from raft_actors.transport.frames import Answer, Body, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
-from raft_actors.transport.zeromq.ears import Ears
+from raft_actors.transport.zeromq.ears import Bell, Ears
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
 
@@ -93,10 +91,8 @@ class Wire:
         self._links: dict[str, Link] = {}
         self._queue: collections.deque[Any] = collections.deque()
         self._sleeping = False
-        self._ear, self._bell = sockets.socketpair()
-        self._ear.setblocking(False)
-        self._bell.setblocking(False)
-        self._ears.add(self._ear, self._hear_bell)
+        self._bell = Bell()
+        self._ears.add(self._bell, self._bell.hear)
         self._ids = itertools.count(1)
         self._timers: list[tuple[float, int, Pending, Link]] = []
         self._closing = False
@@ -173,8 +169,7 @@ class Wire:
         self._queue.append(item)
         if self._sleeping:
             self._sleeping = False
-            with contextlib.suppress(OSError):
-                self._bell.send(b"\0")
+            self._bell.ring()
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
@@ -224,10 +219,6 @@ class Wire:
             for (route, version), several in replies.items():
                 self._door.reply(route, version, several)
 
-    def _hear_bell(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._ear.recv(4096)
-
     def _link(self, address: str) -> Link:
         link = self._links.get(address)
         if link is None:
@@ -260,9 +251,7 @@ class Wire:
             link.give_up(error)
         if self._door is not None:
             self._door.close()
-        self._ears.remove(self._ear)
-        self._ear.close()
-        self._bell.close()
+        self._ears.remove(self._bell)
         self._context.destroy(0)
 
 
