@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import raft_actors as raft
 from raft_actors.keys import keygen
 from raft_actors.machines import KV
+from raft_actors.transport.frames import Answer, GetStatus
+from raft_actors.transport.zeromq.wire import Wire
 from tests.threads.tools import wait_until
 
 
@@ -118,6 +121,20 @@ def test_a_node_with_keys_speaks_with_itself_by_its_full_name(tmp_path: Path) ->
         with raft.Client([f"s1@{node.address}"], keys=tmp_path / "keys") as client:
             assert client.write(("set", "a", {1, 2})) == ("ok", "a", {1, 2})
         wait_until(lambda: not node.refused)
+
+
+@pytest.mark.parametrize("address", ["[::1]:0", "localhost:0"])
+def test_an_address_of_ipv6_and_a_name_are_reached_as_they_are_given(address: str, tmp_path: Path) -> None:
+    with raft.start_node(address, insecure=True) as node:
+        raft.start_peer(KV, name="s1", config=config(tmp_path))
+        raft.set_configuration("s1", ["s1"])
+        caller = Wire(None)
+        caller.start()
+        found: list[object] = []
+        caller.request(node.address, "s1", lambda _: GetStatus(), time.monotonic() + 5, found.append)
+        wait_until(lambda: found)
+        caller.close()
+        assert isinstance(found[0], Answer), found
 
 
 def test_three_peers_of_one_node_are_a_cluster(node: raft.Node, tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ class Door:
             self._set_options(self._socket)
         except zmq.ZMQError as error:
             raise InvalidConfig(f"these are no keys: {error}", fields=("keys",), advice="make keys anew") from error
+        if ":" in host:  # an address of IPv6; a name means IPv4, here and where others connect
+            self._socket.setsockopt(zmq.IPV6, 1)
+            host = f"[{host}]"
         self._held = Held()
         self._crowd = Crowd(context, self._socket, refused)
         try:
@@ -167,7 +170,6 @@ class Door:
         socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.BACKLOG, 1024)
-        socket.setsockopt(zmq.IPV6, 1)
         if self._keys is not None:
             socket.curve_server = True
             socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
