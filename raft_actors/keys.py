@@ -33,8 +33,8 @@ __all__ = ["ROLES", "Guest", "Keyring", "keygen", "stamp_of"]
 ROLES = ("peer", "admin", "trusted", "writer", "reader")
 EVERYBODY = "*"
 KEY_LENGTH = 40
-LOOK_AGAIN = 0.05
-"""Seconds for which the list is believed without a look at the file."""
+LOOK_AGAIN = 0.25
+"""Seconds for which the list is believed without a look at the file. A look costs more than a heartbeat."""
 FRESH = 2.0
 """Seconds for which a file that was just written is read at every look: the next change may have the same time."""
 
@@ -77,8 +77,10 @@ class Keyring:
         self.version = 0
         self._guests: dict[str, Guest] = {}
         self._cluster: list[str] | None = None
+        self._paths = (os.path.join(folder, "cluster.key"), os.path.join(folder, "allowed"))
         self._stamp: object = None
-        self._looked_at = float("-inf")
+        self._fresh_until = 0.0
+        self._due = float("-inf")
 
     def guest(self, key: str) -> Guest | None:
         """Who has this public key, by the list as it is now."""
@@ -99,23 +101,23 @@ class Keyring:
 
     def _refresh(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if now < self._looked_at + LOOK_AGAIN and not at_once:
+        if now < self._due and not at_once:
             return
-        self._looked_at = now
-        cluster = _lines_of(self.folder / "cluster.key")
+        self._due = now + LOOK_AGAIN
+        stamp = (_stamp(self._paths[0]), _stamp(self._paths[1]))
+        if stamp == self._stamp and time.time() >= self._fresh_until:
+            return
+        self._stamp = stamp
+        self._fresh_until = FRESH + max((one[1] for one in stamp if one is not None), default=0) / 1e9
+        cluster = _lines_of(self._paths[0])
         if cluster != self._cluster:
             self._cluster = cluster
             self.version += 1
-        path = self.folder / "allowed"
         try:
-            found = path.stat()
-            stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
-            if stamp != self._stamp or time.time() < found.st_ctime + FRESH:
-                self._adopt(dict(_guests(path.read_text(encoding="utf-8"))))
-                self._stamp = stamp
+            self._adopt(dict(_guests(Path(self._paths[1]).read_text(encoding="utf-8"))))
         except (OSError, UnicodeDecodeError):
             self._adopt({})
-            self._stamp = None
+            self._stamp = None  # it may be readable at the next look
 
     def _adopt(self, guests: dict[str, Guest]) -> None:
         if guests != self._guests:
@@ -147,10 +149,19 @@ def _guests(text: str) -> Iterator[tuple[str, Guest]]:
             yield words[1], Guest(words[0], words[2] if len(words) > 2 else EVERYBODY)
 
 
-def _lines_of(path: Path) -> list[str] | None:
+def _stamp(path: str) -> tuple[int, int, int, int] | None:
+    """What tells a file from what it was before; ``None``: it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def _lines_of(path: str) -> list[str] | None:
     """The keys in a file, a line each; none if it cannot be read, ``None`` if it is not there."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError):

@@ -121,7 +121,7 @@ def test_a_list_that_changes_within_one_tick_of_the_clock_is_read_again(tmp_path
     for role in ("writer", "reader") * 5:
         path.write_text(f"{role} {key} somebody\n")
         os.utime(path, ns=(stamp, stamp))
-        ring._looked_at = float("-inf")
+        ring._due = float("-inf")
         seen.append(ring.guest(key).role)
     assert seen == ["writer", "reader"] * 5
     assert FRESH > 1

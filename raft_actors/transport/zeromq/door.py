@@ -237,8 +237,6 @@ class Door:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        if may_read(self._crowd.news):
-            self._crowd.ready()
         until = time.monotonic() + TURN
         while time.monotonic() < until:  # then others have their turn
             try:
