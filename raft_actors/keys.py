@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from typing import NamedTuple
 from raft_actors.errors import InvalidConfig, MissingExtra, Refused
 
 __all__ = ["ROLES", "Guest", "Keyring", "keygen", "stamp_of"]
+
+logger = logging.getLogger("raft_actors")
 
 ROLES = ("peer", "admin", "trusted", "writer", "reader")
 EVERYBODY = "*"
@@ -79,6 +82,7 @@ class Keyring:
         self._cluster: list[str] | None = None
         self._paths = (os.path.join(folder, "cluster.key"), os.path.join(folder, "allowed"))
         self._stamp: object = None
+        self._told: set[str] = set()
         self._fresh_until = 0.0
         self._due = float("-inf")
 
@@ -90,6 +94,14 @@ class Keyring:
             self._refresh(at_once=True)
             found = self._guests.get(key)
         return found
+
+    def warn(self) -> None:
+        """Tell of what is allowed and hardly meant."""
+        secret = self.folder / "secret.key"
+        if os.name == "posix" and secret.stat().st_mode & 0o077:
+            logger.warning("%s can be read by others: chmod 600 it", secret)
+        if self.guest(self.public) is None:
+            logger.warning("%s does not let our own key in: it is hardly meant for a node", self._paths[1])
 
     def servers(self, peer: str) -> list[str]:
         """Public keys that the node of ``peer`` may have, the likeliest first."""
@@ -114,10 +126,24 @@ class Keyring:
             self._cluster = cluster
             self.version += 1
         try:
-            self._adopt(dict(_guests(Path(self._paths[1]).read_text(encoding="utf-8"))))
+            text = Path(self._paths[1]).read_text(encoding="utf-8")
+            self._adopt(dict(_guests(text)))
+            self._tell_of_lines(text)
         except (OSError, UnicodeDecodeError):
             self._adopt({})
             self._stamp = None  # it may be readable at the next look
+
+    def _tell_of_lines(self, text: str) -> None:
+        lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        for line in lines:
+            if line not in self._told and not dict(_guests(line)):
+                self._told.add(line)
+                logger.warning("%s: this line lets nobody in: %.60s", self._paths[1], line)
+
+    @property
+    def knows_cluster(self) -> bool:
+        """Whether there is a ``cluster.key``, or a list with peers."""
+        return self._cluster is not None or any(guest.role == "peer" for guest in self._guests.values())
 
     def _adopt(self, guests: dict[str, Guest]) -> None:
         if guests != self._guests:

@@ -70,13 +70,19 @@ class NodeTransport:
         self.wire = wire
         self.address = address
         self._local = local
+        self._codecs: dict[str, str] = {}
         self._books: dict[str, tuple[AddressBook, Callable[[], PeerState | None]]] = {}
 
-    def enter(self, name: str, state: Callable[[], PeerState | None]) -> AddressBook:
+    def enter(self, name: str, state: Callable[[], PeerState | None], codec: str = "") -> AddressBook:
         """The book of a peer that is being started."""
         book = AddressBook(state)
+        self._codecs[name] = codec
         self._books = {**self._books, name: (book, state)}
         return book
+
+    def all_plain(self) -> bool:
+        """Whether there are peers here, and none of them takes a pickle."""
+        return bool(self._codecs) and set(self._codecs.values()) == {"plain"}
 
     def join(self, name: str, post: Deliver) -> None:
         """As ``Transport.join``."""
@@ -91,6 +97,7 @@ class NodeTransport:
 
     def forget(self, name: str) -> None:
         """The peer is gone for good."""
+        self._codecs.pop(name, None)
         self._books = {one: entry for one, entry in self._books.items() if one != name}
 
     def send(self, source: str, to: str, message: Message) -> None:

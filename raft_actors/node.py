@@ -108,7 +108,10 @@ def open_transport(
     from raft_actors.serving import Server
     from raft_actors.transport.zeromq.wire import Wire
 
-    wire = Wire(None if keys is None else Keyring(keys))
+    ring = None if keys is None else Keyring(keys)
+    if ring is not None:
+        ring.warn()
+    wire = Wire(ring)
     transport = NodeTransport(wire, address, local)
     wire.serve(Server(transport).take, transport.lost)
     try:

@@ -27,8 +27,8 @@ __all__ = ["RemoteMailbox", "ask", "call"]
 
 T = TypeVar("T")
 
-ANSWERING = 0.25
-"""Seconds beyond the deadline for an answer that says why nothing came of it in time."""
+ANSWERING = 1.0
+"""Seconds beyond the deadline for an answer that says why nothing came of it in time, from a peer or two further on."""
 UNTIL_ASKED = 1e8
 PLAIN, PICKLE = resolve("plain"), resolve("cloudpickle")
 
@@ -117,6 +117,7 @@ def ask(
     decode: Callable[[Answer], T],
     *,
     deadline: float,
+    spare: float = 0.0,
 ) -> None:
     """Put a request to a peer elsewhere; ``future`` is answered in any case.
 
@@ -127,6 +128,7 @@ def ask(
         future: to be answered.
         decode: the value of an answer.
         deadline: until when, on the monotonic clock.
+        spare: seconds before it that the other side has to be done by.
     """
 
     def done(result: Answer | Failed | RaftError) -> None:
@@ -137,7 +139,7 @@ def ask(
         else:
             _answer(future, result, decode)
 
-    wire.request(place.address, place.name, make, deadline, done)
+    wire.request(place.address, place.name, make, deadline, done, spare)
 
 
 def _answer(future: RequestFuture[T], answer: Answer, decode: Callable[[Answer], T]) -> None:
@@ -161,5 +163,6 @@ def call(place: Place, operation: Operation, decode: Callable[[bytes], T], *, de
     future: RequestFuture[T] = RequestFuture()
     future.deadline = deadline + ANSWERING
     wire = NETWORK.wire_to(place.address)
-    ask(place, wire, lambda _: operation, future, lambda answer: decode(answer.value), deadline=deadline + ANSWERING)
+    until = deadline + ANSWERING
+    ask(place, wire, lambda _: operation, future, lambda answer: decode(answer.value), deadline=until, spare=ANSWERING)
     return future.get()

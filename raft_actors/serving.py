@@ -27,6 +27,7 @@ from raft_actors.errors import (
     RaftError,
     Timeout,
     Unauthorized,
+    UnknownPeer,
 )
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.changes import AddMember, RemoveMember
@@ -170,7 +171,8 @@ class Server:
             self._wire.refused["no common version"] += 1
             return
         guest = incoming.guest
-        self._wire.reply(incoming.route, Welcome(version, guest.role, guest.trusted), incoming.version)
+        pickle = guest.trusted and not self._node.all_plain()
+        self._wire.reply(incoming.route, Welcome(version, guest.role, pickle), incoming.version)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -179,10 +181,17 @@ class Server:
             self._check_role(incoming.guest, ask)
             self._perform(incoming, ask)
         except RaftError as error:
-            self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
+            self._wire.reply(incoming.route, failed(ask.id, self._as_told(error)), incoming.version)
         except Exception as error:
             logger.exception("a request of another process failed")
             self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
+
+    def _as_told(self, error: RaftError) -> RaftError:
+        """An error as it is told elsewhere, where "this process" is another one. (A local name for it would be a ring.)"""
+        if not isinstance(error, UnknownPeer):
+            return error
+        advice = "check the name and the address, and whether it was started"
+        return UnknownPeer(error.name, f"no peer named {error.name!r} runs at {self._node.address}", advice=advice)
 
     def _check_role(self, guest: Guest, ask: Ask) -> None:
         may: tuple[str, ...] = READERS
@@ -193,7 +202,8 @@ class Server:
                 may = ADMINS
         if guest.role not in may:
             self._wire.refused["role"] += 1
-            raise Unauthorized(f"role {guest.role!r} may not do this ({type(ask.operation).__name__})")
+            what = "read" if may is READERS else "write" if may is WRITERS else "change the cluster"
+            raise Unauthorized(f"role {guest.role!r} may not {what}")
 
     def _perform(self, incoming: Incoming, ask: Ask) -> None:
         operation = ask.operation
@@ -219,7 +229,7 @@ class Server:
                 raise Overloaded("this key has opened too many sessions within an hour")
             mailbox.open_session(operation.nonce, self._future(incoming, ask, _word))
             return
-        codec = self._codec(operation.codec, guest)
+        codec = self._codec(operation.codec, guest, mailbox)
         mailbox.check_size(len(operation.query if isinstance(operation, Query) else operation.command))
         if isinstance(operation, Query) and operation.consistency not in CONSISTENCIES:
             raise InvalidCommand(f"there is no consistency {operation.consistency!r}")
@@ -231,13 +241,19 @@ class Server:
         else:
             _enter(mailbox, operation, codec, future)
 
-    def _codec(self, name: str, guest: Guest) -> CheckedCodec:
+    def _codec(self, name: str, guest: Guest, mailbox: Mailbox) -> CheckedCodec:
         codec = CODECS.get(name)
         if codec is None:
             raise Incompatible(f"there is no codec {name!r} between processes", advice="use plain or cloudpickle")
         if name != "plain" and not guest.trusted:
             self._wire.refused["pickle"] += 1
             raise Unauthorized(f"role {guest.role!r} may not send a pickle", advice="use plain values, or another key")
+        if name != "plain" and mailbox.codec.name == "plain":  # it was chosen so that nothing runs code
+            self._wire.refused["pickle"] += 1
+            raise InvalidCommand(
+                f"peer {mailbox.name!r} speaks plain, and takes no pickle from anybody",
+                advice="send built-in values, and dataclasses and enums that were named to raft_actors.register",
+            )
         return codec
 
     def _future(self, incoming: Incoming, ask: Ask, codec: CheckedCodec | None) -> AnsweringFuture:

@@ -112,7 +112,9 @@ class Handle:
         node = NETWORK.node
         self.transport: Transport = LOCAL if node is None else node
         self.address = "" if node is None else node.address
-        self.book = AddressBook(lambda: self.state) if node is None else node.enter(name, lambda: self.state)
+        self.book = (
+            AddressBook(lambda: self.state) if node is None else node.enter(name, lambda: self.state, self.codec.name)
+        )
         self.book.tell(beginning.places)
         self._deaths: collections.deque[float] = collections.deque()
         self._cancel = threading.Event()

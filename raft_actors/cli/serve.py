@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -51,6 +52,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--metrics", metavar="HOST:PORT", help="let Prometheus scrape it here; anybody may who gets there"
     )
+    parser.add_argument(
+        "--log", choices=("debug", "info", "warning", "error"), default="info", help="to standard error (default: info)"
+    )
     add_keys(parser)
     parser.set_defaults(run=run)
 
@@ -70,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     beginning = _beginning(args)
     if args.keys is not None and not args.keys.is_dir():
         raise UsageError(f"--keys: there is no folder {args.keys}")
+    logging.basicConfig(level=args.log.upper(), format="%(asctime)s %(levelname)s %(message)s")
     with (
         _until_a_signal() as stopped,
         _scraped_at(args.metrics) if args.metrics is not None else nullcontext(),

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import raft_actors as raft
 from raft_actors.cli.connecting import add_connection, as_json, seconds, status_as_json
 from raft_actors.cli.requests import HEADER, rows_of, statuses
 from raft_actors.cli.tables import print_table
@@ -39,13 +40,17 @@ def run(args: argparse.Namespace) -> int:
         args: as of the other client commands, ``interval`` and ``count``.
 
     Returns:
-        The exit status.
+        The exit status: 1 if no peer answered the last time.
     """
-    shown = 0
+    shown, answered = 0, True
     while args.count is None or shown < args.count:
-        if shown:
-            time.sleep(args.interval)
-        found = statuses(args)
+        try:
+            if shown:
+                time.sleep(args.interval)
+            found = statuses(args)
+        except KeyboardInterrupt:
+            break
+        answered = any(isinstance(one, raft.Status) for one in found.values())
         if args.json:
             print(as_json([status_as_json(name, one) for name, one in found.items()]))
         else:
@@ -54,4 +59,4 @@ def run(args: argparse.Namespace) -> int:
             print_table(HEADER, rows_of(found))
         sys.stdout.flush()
         shown += 1
-    return 0
+    return 0 if answered else 1

@@ -43,8 +43,9 @@ def main() -> None:
     """The node."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     keys = sys.argv[1] if len(sys.argv) > 1 else None
+    given = sys.argv[2] if len(sys.argv) > 2 else "cloudpickle"
     with raft.start_node("127.0.0.1:0", keys=keys, insecure=keys is None) as node:
-        codec = "plain" if keys is None else "cloudpickle"
+        codec = "plain" if keys is None else given
         raft.start_peer(KV, name="s1", config=raft.Config(storage="memory", codec=codec))
         raft.set_configuration("s1", [f"s1@{node.address}"])
         print(json.dumps({"address": node.address}), flush=True)
@@ -61,7 +62,7 @@ def rss() -> int:
 class Guarded:
     """Such a node, as the tests see it."""
 
-    def __init__(self, folder: Path, *, keyed: bool = True) -> None:
+    def __init__(self, folder: Path, *, keyed: bool = True, codec: str = "cloudpickle") -> None:
         self.folder = folder
         self.keys = folder / "node-keys" if keyed else None
         self.server_key = ""
@@ -69,7 +70,7 @@ class Guarded:
         if self.keys is not None:
             keygen(self.keys)
             self.server_key = (self.keys / "public.key").read_text().strip()
-        words = [PYTHON, "-m", "tests.network.guarded", *([self.keys] if keyed else [])]
+        words = [PYTHON, "-m", "tests.network.guarded", *([self.keys, codec] if keyed else [])]
         self.program = start(words, folder, stderr=(folder / "complaints").open("wb"), text=True)
         self.address = json.loads(self.program.stdout.readline())["address"]
 

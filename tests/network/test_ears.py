@@ -20,6 +20,8 @@ def pair() -> Iterator[tuple[zmq.Socket, zmq.Socket]]:
         one.linger = other.linger = 0
         port = one.bind_to_random_port("tcp://127.0.0.1")
         other.connect(f"tcp://127.0.0.1:{port}")
+        other.send(b"hello")
+        assert one.recv() == b"hello"
         yield one, other
 
 

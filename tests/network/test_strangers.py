@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 import time
@@ -382,3 +383,17 @@ def test_a_process_that_serves_lets_in_who_has_a_key_and_nobody_else(tmp_path) -
         assert raft_actors(*ask, "--insecure", "--timeout", "1", folder=tmp_path).returncode != 0
         server.terminate()
         assert server.wait(30) == 0
+
+
+@pytest.mark.parametrize("role", ["trusted", "peer"])
+def test_a_peer_that_speaks_plain_takes_no_pickle_from_anybody(tmp_path, role) -> None:
+    node = Guarded(tmp_path, codec="plain")
+    with contextlib.closing(node), with_role(node, role, "nobody") as guest:
+        mark = tmp_path / "loaded"
+        data = pickle.dumps(("set", "a", Touch(mark)))
+        assert guest.greets().pickle is False
+        for operation in (Submit(data, "cloudpickle"), Query(data, "cloudpickle", "stale")):
+            assert is_refused(guest.asks(operation), "InvalidCommand")
+        assert not mark.exists()
+        assert node.refused("pickle") == 2
+        assert isinstance(guest.asks(Submit(PLAIN.encode(("set", "a", 1)), "plain")), Answer)

@@ -243,12 +243,10 @@ class Door:
                 route = self._socket.recv(NOWAIT)
             except zmq.Again:
                 return
-            caller = self._callers.get(route)
-            frame = self._socket.recv(NOWAIT, copy=caller is not None)
-            if caller is None:
-                caller = self._new_caller(route, frame)
-                frame = frame.bytes
-            self._judge(route, caller, frame, self._rest())
+            frame = self._socket.recv(NOWAIT, copy=False)
+            caller = self._callers.get(route) or self._new_caller(route, frame)
+            data = frame.bytes if len(frame) <= SMALL else frame.buffer  # large ones are not copied
+            self._judge(route, caller, data, self._rest())
             if not may_read(self._socket):  # cheaper than an exception
                 return
         self._ears.touch(self._socket)
@@ -260,7 +258,7 @@ class Door:
             pieces.append(self._socket.recv(NOWAIT))
         return pieces
 
-    def _judge(self, route: bytes, caller: Caller, frame: bytes, rest: list[bytes]) -> None:
+    def _judge(self, route: bytes, caller: Caller, frame: bytes | memoryview, rest: list[bytes]) -> None:
         """Who sent a frame, and may he? Then it is looked at."""
         size = len(frame) + sum(map(len, rest))
         self._crowd.handed(caller.descriptor, size)
@@ -291,7 +289,7 @@ class Door:
             self._callers[route] = caller
         return caller
 
-    def _hand_on(self, route: bytes, key: str, guest: Guest, frame: bytes) -> None:
+    def _hand_on(self, route: bytes, key: str, guest: Guest, frame: bytes | memoryview) -> None:
         try:
             body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
             self._take(Incoming(route, guest, body, frame[4], len(frame), key))

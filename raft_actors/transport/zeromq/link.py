@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -54,6 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Link"]
 
+logger = logging.getLogger("raft_actors")
+
+TOLD_AFTER = 8
+"""Failures in a row after which somebody is told: a few are nothing while all are being started."""
 CONNECTING_FOR = 3.0
 """Seconds for a connection and its handshake."""
 PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -230,6 +235,10 @@ class Link:
     def _unheard(self) -> UnknownPeer:
         """A node that dies in the middle looks the same as one that has other keys."""
         advice = "check whether the node runs, and whether both have the keys of the same cluster"
+        if self._keys is None:
+            advice = "this process came without keys: give the folder of keys, to Client or to start_node"
+        elif not self._keys.knows_cluster:
+            advice += "; a guest needs the public keys of the cluster in cluster.key"
         return UnknownPeer(self.peer, f"the node at {self.address} broke the handshake off", advice=advice)
 
     def _broken(self) -> UnknownPeer:
@@ -244,6 +253,8 @@ class Link:
         self._failures = 0 if stood else self._failures + 1
         pause = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)
         self._retry_at, self._hurry_at = now + pause, now + (0.0 if stood else PAUSE)
+        if stood or self._failures == TOLD_AFTER:
+            logger.warning("no way to the node at %s: %s", self.address, error)
         others = self._keys is not None and len(self._keys.servers(self.peer)) > self._failures
         if shaking and others:  # its node may have another of the keys that we know
             self._retry_at = self._hurry_at = now

@@ -32,9 +32,10 @@ class Pending:
         make: makes it when it leaves; given whether a pickle is taken there.
         deadline: until when, on the monotonic clock.
         done: called once, with the answer or the error, in the wire's thread.
+        spare: seconds before the deadline that the other side has to be done by.
     """
 
-    __slots__ = ("deadline", "done", "id", "make", "open", "to")
+    __slots__ = ("deadline", "done", "id", "make", "open", "spare", "to")
 
     def __init__(
         self,
@@ -43,12 +44,14 @@ class Pending:
         make: Callable[[bool], Operation],
         deadline: float,
         done: Callable[[Answer | Failed | RaftError], None],
+        spare: float = 0.0,
     ) -> None:
         self.id = id
         self.to = to
         self.make = make
         self.deadline = deadline
         self.done = done
+        self.spare = spare
         self.open = True
 
     def ask(self, now: float, *, pickle: bool) -> Ask:
@@ -57,7 +60,7 @@ class Pending:
         Raises:
             RaftError: it cannot be made for who is there.
         """
-        patience = min(max(self.deadline - now, 0.001), 1e9)
+        patience = min(max(self.deadline - self.spare - now, 0.001), 1e9)
         return Ask(self.id, self.to, patience, self.make(pickle))
 
     def end(self, result: Answer | Failed | RaftError) -> None:

@@ -135,7 +135,13 @@ class Wire:
         self._put(Reply(route, version, body, sent))
 
     def request(
-        self, address: str, to: str, make: Callable[[bool], Operation], deadline: float, done: Callable[[Result], None]
+        self,
+        address: str,
+        to: str,
+        make: Callable[[bool], Operation],
+        deadline: float,
+        done: Callable[[Result], None],
+        spare: float = 0.0,
     ) -> None:
         """Ask the peer ``to`` of the node at ``address``.
 
@@ -145,8 +151,9 @@ class Wire:
             make: makes what is asked, when it leaves; given whether a pickle is taken there.
             deadline: until when, on the monotonic clock.
             done: called once, in the wire's thread, with the answer or the error; at ``deadline`` at the latest.
+            spare: seconds before it that the other side has to be done by.
         """
-        pending = Pending(next(self._ids), to, make, deadline, done)
+        pending = Pending(next(self._ids), to, make, deadline, done, spare)
         if self._closing:
             pending.end(_closed(to))
         else:
