@@ -6,14 +6,13 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import raft_actors as raft
 from raft_actors.addresses import place_of
 from raft_actors.cli.common import UsageError
-from raft_actors.errors import InvalidName, NotApplied, RaftError
+from raft_actors.errors import InvalidName, NotApplied, RaftError, UnknownPeer
 from raft_actors.network import NETWORK
 
 __all__ = [
@@ -112,8 +111,11 @@ def at_any(names: list[str], do: Callable[[str], T]) -> T:
         RaftError: the error of the last one.
     """
     for name in names[:-1]:
-        with suppress(NotApplied):
+        try:
             return do(name)
+        except NotApplied as error:
+            if isinstance(error, UnknownPeer) and place_of(error.name).name != place_of(name).name:
+                raise  # it is about somebody else, and the next one would say the same
     return do(names[-1])
 
 
