@@ -187,7 +187,7 @@ class Server:
             self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
 
     def _as_told(self, error: RaftError) -> RaftError:
-        """An error as it is told elsewhere, where "this process" is another one; with a name here it would be a ring."""
+        """An error as it is told elsewhere, where "this process" is another one; a name for it would make a ring."""
         if not isinstance(error, UnknownPeer):
             return error
         advice = "check the name and the address, and whether it was started"
