@@ -95,8 +95,8 @@ def caught_up(cluster: Cluster, slow: str, leader: str, target: int, seen: list[
 
 
 def check_calm(seen: list[dict[str, Any]], term: int) -> None:
-    """The slow one heard its leader in time: a busy machine may make it doubt now and then, and once for good."""
-    assert {one["term"] for one in seen} <= {term, term + 1}
+    """Nobody was elected, and the slow one heard its leader in time: a busy machine may make it doubt now and then."""
+    assert {one["term"] for one in seen} == {term}
     doubts = sum(one["role"] != "follower" for one in seen)
     assert doubts <= len(seen) / 4, [one["role"] for one in seen]
 
@@ -115,7 +115,7 @@ def test_writes_go_on_at_the_speed_of_the_others_when_the_cable_of_a_follower_is
         writer.wait_for(100)
         note("a write before", quick)
         note("a write with 50 ms to one follower", writer.median(begun))
-        assert writer.median(begun) < 0.09  # an answer over the long cable takes 0.1 s
+        assert writer.median(begun) < 0.05
         target = cluster.status()[leader]["last_applied"]
         eventually(lambda: caught_up(cluster, far, leader, target, seen))
         check_calm(seen, term)
