@@ -1,8 +1,9 @@
 """Full names: ``name@host:port`` is a peer wherever it is, ``name`` one of this process or of the cluster at hand.
 
 The short name is what the rules go by, with the identity of the store; the address only says where to send (``Member``
-in ``protocol.configuration``). A peer keeps a book of addresses: what it heard last, what its configuration says, and
-what callers have said, in this order.
+in ``protocol.configuration``). A peer keeps a book of addresses: what it heard last, or a caller has said since; what
+its configuration says; what it was told at its start, in this order. What the configuration has come to say is
+forgotten here: then the next configuration counts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from raft_actors.errors import InvalidName
 from raft_actors.names import check_name
+from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import ADDRESS_RULE
 
@@ -90,19 +92,22 @@ class AddressBook:
 
     def find(self, name: str) -> str:
         """The address of a peer, ``""`` if it must be in this process."""
-        return self._heard.get(name) or self._configured().get(name) or self._told.get(name, "")
+        member, heard = self._members().get(name), self._heard.get(name)
+        configured = "" if member is None else member.address
+        if heard is not None and heard == configured:
+            self._heard.pop(name, None)
+        return heard or configured or self._told.get(name, "")
 
     def tell(self, places: Iterable[tuple[str, str]]) -> None:
-        """A caller says where peers are; that wins over what was heard before."""
+        """Where peers are believed to be, as long as nothing newer is known."""
         for name, address in places:
             if address:
-                self._heard.pop(name, None)
                 self._told[name] = address
                 self._let_go(self._told)
 
     def hear(self, name: str, address: str) -> None:
-        """A peer spoke from there."""
-        if self.find(name) != address:
+        """A peer spoke from there, or a caller has just said that it is there."""
+        if address and self.find(name) != address:
             self._heard[name] = address
             self._let_go(self._heard)
 
@@ -116,14 +121,12 @@ class AddressBook:
 
     def _let_go(self, places: dict[str, str]) -> None:
         if len(places) > MOST_STRANGERS:
-            members = self._configured()
+            members = self._members()
             places.pop(next((name for name in places if name not in members), ""), None)
 
     def _names(self) -> Iterator[str]:
-        yield from {**self._configured(), **self._told, **self._heard}
+        yield from {**self._members(), **self._told, **self._heard}
 
-    def _configured(self) -> dict[str, str]:
+    def _members(self) -> dict[str, Member]:
         state = self._state()
-        if state is None or not state.configurations:
-            return {}
-        return {name: member.address for name, member in state.configuration.members().items()}
+        return state.configuration.members() if state is not None and state.configurations else {}

@@ -15,7 +15,7 @@ from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.network import NETWORK, elsewhere
 from raft_actors.orders import FormRequest
 from raft_actors.protocol.changes import AddMember, RemoveMember, SetMembers
-from raft_actors.remote import call
+from raft_actors.remote import LOOKING, call
 from raft_actors.remote_values import configuration_from, status_from
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport import frames
@@ -23,8 +23,6 @@ from raft_actors.values import Configuration, configuration_of
 
 __all__ = ["add_peer", "configuration", "remove_peer", "set_configuration"]
 
-LOOKING = 5.0
-"""Seconds for an answer that waits for nothing but the network."""
 RETRY_FORMING = 0.05
 """Longest pause, in seconds, before a formation that met another one is tried again."""
 

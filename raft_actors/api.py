@@ -25,8 +25,8 @@ from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.intake import Mailbox
 from raft_actors.network import NETWORK, elsewhere
 from raft_actors.protocol.state import PeerState
-from raft_actors.remote import RemoteMailbox, call
-from raft_actors.remote_values import status_from, word_from
+from raft_actors.remote import LOOKING, RemoteMailbox, call
+from raft_actors.remote_values import name_from, status_from
 from raft_actors.requests import check_read
 from raft_actors.state_machine import StateMachine
 from raft_actors.subscriptions import PeerEvent, Subscription
@@ -46,8 +46,6 @@ __all__ = [
 ]
 
 DEFAULTS = Config()
-LOOKING = 5.0
-"""Seconds for an answer that waits for nothing but the network."""
 
 
 def start_peer(
@@ -137,7 +135,7 @@ def leader(peer: PeerRef, *, timeout: float | None = 5.0) -> str | None:
     there = elsewhere(peer)
     if there is not None:
         deadline = time.monotonic() + patience_of(timeout, "timeout")
-        return call(there, frames.FindLeader(), word_from, deadline=deadline)  # type: ignore[no-any-return]
+        return call(there, frames.FindLeader(), name_from, deadline=deadline)
     handle = running(peer)
     seconds = seconds_of(timeout, "timeout")
     deadline = float("inf") if seconds is None else time.monotonic() + seconds

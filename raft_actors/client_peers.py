@@ -25,8 +25,8 @@ from raft_actors.formation_errors import not_configured
 from raft_actors.forwarding import place_of_member
 from raft_actors.futures import RequestFuture
 from raft_actors.network import NETWORK, elsewhere
-from raft_actors.remote import RemoteMailbox, ask
-from raft_actors.remote_values import status_from, word_from
+from raft_actors.remote import LOOKING, RemoteMailbox, ask
+from raft_actors.remote_values import name_from, status_from
 from raft_actors.supervisor import Handle, handle_of
 from raft_actors.transport.frames import FindLeader, GetStatus
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientPeers"]
 
-LOOKING = 5.0
-"""Seconds for an answer that waits for nothing but the network."""
 ROUND = 1.0
 """Seconds for which one peer elsewhere is asked who leads, before the next one is."""
 
@@ -191,7 +189,7 @@ class ClientPeers:
         future: RequestFuture[str | None] = RequestFuture()
         future.deadline = deadline = time.monotonic() + (ROUND if timeout is None else min(timeout, ROUND))
         wire = NETWORK.wire_to(place.address, self._keys)
-        ask(place, wire, lambda _: FindLeader(), future, lambda answer: word_from(answer.value), deadline=deadline)
+        ask(place, wire, lambda _: FindLeader(), future, lambda answer: name_from(answer.value), deadline=deadline)
         found = future.get()
         if found is None:
             raise ElectionInProgress(f"peer {full_name(*place)!r} knows no leader at the moment")

@@ -11,7 +11,7 @@ performed is shared code, not a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from raft_actors.addresses import shown
@@ -303,9 +303,3 @@ def refused(state: PeerState, effect: Reject) -> RaftError:
             return NotInConfiguration(f"peer {name!r} is a member of its cluster no more")
         case _:
             return ElectionInProgress(f"peer {name!r} knows no leader at the moment")
-
-
-def run_all(engine: Engine, events: Iterable[Event], moment: Moment) -> None:
-    """Run several events that arrived together, in order."""
-    for event in events:
-        engine.run(event, moment)

@@ -28,7 +28,7 @@ from raft_actors.formation_errors import not_configured
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.orders import ChangeOrder, TransferOrder
 from raft_actors.remote import call
-from raft_actors.remote_values import configuration_from, word_from
+from raft_actors.remote_values import configuration_from, name_from
 from raft_actors.supervisor import Handle, handle_of, running
 from raft_actors.transport.frames import ChangeMembers, Transfer
 
@@ -113,7 +113,7 @@ def order_elsewhere(
     """
     future: RequestFuture[Answer] = RequestFuture()
     wanted = order(max(deadline - time.monotonic(), 0.001), future)
-    decode: Any = word_from
+    decode: Any = name_from
     match wanted:
         case ChangeOrder():
             operation: Any = ChangeMembers(wanted.change, wanted.places, wanted.expected, here=True)

@@ -9,7 +9,7 @@ from raft_actors.forwarding import at_the_leader, give_order
 from raft_actors.network import elsewhere
 from raft_actors.orders import TransferOrder
 from raft_actors.remote import call
-from raft_actors.remote_values import word_from
+from raft_actors.remote_values import name_from
 from raft_actors.transport.frames import Transfer
 
 __all__ = ["transfer_here", "transfer_leadership"]
@@ -43,7 +43,7 @@ def transfer_leadership(peer: PeerRef, to: PeerRef | None = None, *, timeout: fl
     deadline = time.monotonic() + patience_of(timeout, "timeout")
     place = elsewhere(peer)
     if place is not None:
-        return call(place, Transfer(target), word_from, deadline=deadline)  # type: ignore[no-any-return]
+        return call(place, Transfer(target), name_from, deadline=deadline) or ""
     return at_the_leader(peer, lambda left, future: TransferOrder(target, left, future), deadline=deadline)
 
 

@@ -16,19 +16,21 @@ from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import Incompatible, OutcomeUnknown, RaftError
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.network import NETWORK
-from raft_actors.remote_values import error_from, word_from
+from raft_actors.remote_values import error_from, number_from
 from raft_actors.transport.frames import Answer, Failed, OpenSession, Operation, Query, SessionCommand, Submit
 
 if TYPE_CHECKING:
     from raft_actors.protocol.sessions import SessionWrite
     from raft_actors.transport.zeromq.wire import Wire
 
-__all__ = ["RemoteMailbox", "ask", "call"]
+__all__ = ["LOOKING", "RemoteMailbox", "ask", "call"]
 
 T = TypeVar("T")
 
 ANSWERING = 1.0
 """Seconds beyond the deadline for an answer that says why nothing came of it in time, from a peer or two further on."""
+LOOKING = 5.0
+"""Seconds for an answer that waits for nothing but the network."""
 UNTIL_ASKED = 1e8
 PLAIN, PICKLE = resolve("plain"), resolve("cloudpickle")
 
@@ -74,7 +76,7 @@ class RemoteMailbox:
 
     def open_session(self, nonce: int, future: RequestFuture[Any]) -> None:
         """As ``Mailbox.open_session``."""
-        self._request(lambda pickle: OpenSession(nonce), future, lambda answer: word_from(answer.value))
+        self._request(lambda pickle: OpenSession(nonce), future, lambda answer: number_from(answer.value))
 
     def _send(self, make: Callable[[bytes, str], Operation], value: Any, future: RequestFuture[Any]) -> None:
         try:

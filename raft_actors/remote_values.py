@@ -19,7 +19,7 @@ from raft_actors.errors import RaftError
 from raft_actors.transport.frames import Description, Failed
 from raft_actors.values import Configuration, Progress, Status
 
-__all__ = ["configuration_from", "error_from", "failed", "status_from", "to_bytes", "word_from"]
+__all__ = ["configuration_from", "error_from", "failed", "name_from", "number_from", "status_from", "to_bytes"]
 
 MOST_TEXT = 100_000
 
@@ -48,7 +48,8 @@ class _Status(Struct, frozen=True, array_like=True):
 _encoder = msgspec.msgpack.Encoder()
 _status = msgspec.msgpack.Decoder(_Status)
 _configuration = msgspec.msgpack.Decoder(Configuration)
-_word = msgspec.msgpack.Decoder(str | int | None)
+_name: msgspec.msgpack.Decoder[str | None] = msgspec.msgpack.Decoder(str | None)
+_number = msgspec.msgpack.Decoder(int)
 
 
 def failed(number: int, error: BaseException, index: int | None = None) -> Failed:
@@ -120,10 +121,19 @@ def configuration_from(data: bytes) -> Configuration:
     return _configuration.decode(data)
 
 
-def word_from(data: bytes) -> Any:
-    """A name, a number or ``None``.
+def name_from(data: bytes) -> str | None:
+    """The name of a peer, or ``None``.
 
     Raises:
-        msgspec.DecodeError: it is nothing of it.
+        msgspec.DecodeError: it is neither.
     """
-    return _word.decode(data)
+    return _name.decode(data)
+
+
+def number_from(data: bytes) -> int:
+    """A number.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _number.decode(data)

@@ -18,7 +18,7 @@ from raft_actors.network import elsewhere
 from raft_actors.opening import ADAPTERS
 from raft_actors.orders import SnapshotOrder
 from raft_actors.remote import call
-from raft_actors.remote_values import word_from
+from raft_actors.remote_values import number_from
 from raft_actors.supervisor import running
 from raft_actors.transport import frames
 
@@ -48,7 +48,7 @@ def snapshot(peer: PeerRef, *, timeout: float | None = 60.0) -> int:
     there = elsewhere(peer)
     if there is not None:
         deadline = time.monotonic() + patience_of(timeout, "timeout")
-        return call(there, frames.TakeSnapshot(), word_from, deadline=deadline)  # type: ignore[no-any-return]
+        return call(there, frames.TakeSnapshot(), number_from, deadline=deadline)
     handle = running(peer)
     if handle.state is not None and not handle.state.cluster:
         raise not_configured(handle.state)

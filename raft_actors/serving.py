@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raft_actors import administration, api, leadership, saving
@@ -87,8 +86,6 @@ ROOM = 1024
 """Bytes that an answer may take beside its value."""
 PEERS = ("peer", "insecure")
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
-
-Respond = Callable[[bytes], None]
 
 
 class AnsweringFuture(RequestFuture[Any]):
@@ -181,15 +178,15 @@ class Server:
             self._check_role(incoming.guest, ask)
             self._perform(incoming, ask)
         except RaftError as error:
-            self._wire.reply(incoming.route, failed(ask.id, self._as_told(error)), incoming.version)
+            self._wire.reply(incoming.route, failed(ask.id, self._as_told(ask, error)), incoming.version)
         except Exception as error:
             logger.exception("a request of another process failed")
             self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
 
-    def _as_told(self, error: RaftError) -> RaftError:
+    def _as_told(self, ask: Ask, error: RaftError) -> RaftError:
         """An error as it is told elsewhere, where "this process" is another one; a name for it would make a ring."""
-        if not isinstance(error, UnknownPeer):
-            return error
+        if not isinstance(error, UnknownPeer) or error.name != ask.to:
+            return error  # or it is about another peer
         advice = "check the name and the address, and whether it was started"
         return UnknownPeer(error.name, f"no peer named {error.name!r} runs at {self._node.address}", advice=advice)
 
@@ -293,7 +290,7 @@ class Server:
         try:
             body = Answer(ask.id, to_bytes(_done(ask.to, ask.operation, ask.patience)))
         except RaftError as error:
-            body = failed(ask.id, error)
+            body = failed(ask.id, self._as_told(ask, error))
         except Exception as error:
             logger.exception("a request of another process failed")
             body = failed(ask.id, error)

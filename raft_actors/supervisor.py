@@ -260,7 +260,8 @@ class Handle:
 
     def tell(self, places: Iterable[tuple[str, str]]) -> None:
         """A caller has said where other peers are."""
-        self.book.tell(places)
+        for place in places:
+            self.book.hear(*place)
 
     def discarded(self, effect: Discard) -> None:
         """Count a refused message."""

@@ -93,6 +93,18 @@ def test_a_book_lets_go_of_strangers_and_never_of_members() -> None:
     assert len(book.at("10.0.0.2:1")) + len(book.at("10.0.0.3:1")) <= 2 * MOST_STRANGERS
 
 
+def test_what_the_configuration_has_come_to_say_gives_way_to_the_next_one() -> None:
+    state = SimpleNamespace(configurations=(1,), configuration=Configuration((Member("s1", "i", "10.0.0.1:1"),)))
+    book = AddressBook(lambda: state)
+    book.tell([("s1", "10.0.0.8:1"), ("s2", "10.0.0.2:1")])
+    assert (book.find("s1"), book.find("s2"), book.find("s3")) == ("10.0.0.1:1", "10.0.0.2:1", "")
+    book.hear("s1", "10.0.0.9:1")
+    assert book.find("s1") == "10.0.0.9:1"
+    for address in ("10.0.0.9:1", "10.0.0.7:1"):  # it is followed, and moves on unheard
+        state.configuration = Configuration((Member("s1", "i", address),))
+        assert book.find("s1") == address
+
+
 def test_who_only_asks_says_nothing_else() -> None:
     for message in all_messages():
         with pytest.raises(BadFrame, match="role"):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from raft_actors.errors import RaftError, Unauthorized
+from raft_actors.errors import RaftError, Unauthorized, UnknownPeer
 from raft_actors.keys import Keyring, keygen
 from raft_actors.protocol.messages import RequestVote
 from raft_actors.protocol.types import NOWHERE
@@ -91,3 +91,12 @@ def test_connections_that_nobody_wants_are_forgotten(wire) -> None:
     for _ in range(1, 3 * MOST_LINKS):
         assert isinstance(results.get(timeout=10), RaftError)
     eventually(lambda: len(wire._links) <= MOST_LINKS)
+
+
+def test_a_request_to_a_wire_that_is_closed_is_answered() -> None:
+    wire = Wire(None)
+    wire.start()
+    wire.close()
+    found: list[object] = []
+    wire.request("127.0.0.1:1", "s1", lambda _: GetStatus(), time.monotonic() + 60, found.append)
+    assert isinstance(found[0], UnknownPeer)

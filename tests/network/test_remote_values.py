@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 import raft_actors as raft
 from raft_actors import errors
-from raft_actors.remote_values import configuration_from, error_from, failed, status_from, to_bytes, word_from
+from raft_actors.remote_values import (
+    configuration_from,
+    error_from,
+    failed,
+    name_from,
+    number_from,
+    status_from,
+    to_bytes,
+)
 from raft_actors.transport import frames
 from raft_actors.values import Configuration, Progress, Status
 
@@ -84,4 +93,8 @@ def test_the_failure_of_a_peer_comes_with_its_status() -> None:
 def test_configurations_names_and_numbers_come_back_equal() -> None:
     configuration = Configuration(("s1",), (), 4, committed=False)
     assert configuration_from(to_bytes(configuration)) == configuration
-    assert [word_from(to_bytes(word)) for word in ("s1", 7, None)] == ["s1", 7, None]
+    assert (name_from(to_bytes("s1")), name_from(to_bytes(None)), number_from(to_bytes(7))) == ("s1", None, 7)
+    with pytest.raises(msgspec.DecodeError):
+        name_from(to_bytes(7))
+    with pytest.raises(msgspec.DecodeError):
+        number_from(to_bytes(None))

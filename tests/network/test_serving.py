@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -115,6 +116,19 @@ def test_a_peer_that_comes_back_under_another_address_is_followed(servers: Serve
         eventually(lambda: servers.addresses[moved] in servers.command("members")["voters"])
         writer.go_on()
     writer.check(read_at(servers, moved))
+
+
+def test_a_dead_peer_is_replaced_by_one_of_its_name_elsewhere(plain: Servers) -> None:
+    plain.serve()
+    dead = next(name for name in plain.addresses if name != plain.leader())
+    plain.kill(dead)
+    shutil.rmtree(plain.folder / "data" / dead)
+    plain.addresses[dead] = f"{dead}@127.0.0.1:{free_port()}"
+    plain.serve(dead, begin=())
+    assert plain.addresses[dead] in plain.command("add", plain.addresses[dead])["voters"]
+    with plain.client(timeout=PATIENCE) as client:
+        client.write(("set", "a", 1))
+    assert read_at(plain, dead)(("get", "a")) == 1
 
 
 def test_a_leader_that_comes_back_under_another_address_is_followed(plain: Servers) -> None:

@@ -99,7 +99,6 @@ class Link:
         self.address = address
         self.state = "idle"
         self.version = OLDEST
-        self.role = ""
         self.pickle = False
         self.peer = ""
         self._context, self._own, self._keys, self._ears = context, own, keys, ears
@@ -132,13 +131,11 @@ class Link:
         self.peer = self.peer or pending.to
         self._requests.add(pending)
 
-    def unmet(self) -> list[Pending]:
-        """The requests that wait."""
-        return self._requests.all()
-
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
+        if self.state == "ready" and not self._server.may_be(self.peer):
+            return True  # its key was taken off our list, and it is to be let go
         waiting = self._requests.waiting or self._lanes or self._news
         return bool(waiting) or self.state in ("connecting", "greeting")
 
@@ -323,7 +320,7 @@ class Link:
             case Welcome() if not OLDEST <= body.version <= NEWEST:
                 self._refused["no common version"] += 1
             case Welcome():
-                self.version, self.role, self.pickle = body.version, body.role, body.pickle
+                self.version, self.pickle = body.version, body.pickle
                 self.state, self._failures = "ready", 0
             case _:
                 self._refused["not for a client"] += 1

@@ -95,7 +95,7 @@ class Wire:
         self._ears.add(self._bell, self._bell.hear)
         self._ids = itertools.count(1)
         self._timers: list[tuple[float, int, Pending, Link]] = []
-        self._closing = False
+        self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name="raft-wire", daemon=True)
 
     # -- from other threads --------------------------------------------------------------------------------------------
@@ -154,10 +154,9 @@ class Wire:
             spare: seconds before it that the other side has to be done by.
         """
         pending = Pending(next(self._ids), to, make, deadline, done, spare)
-        if self._closing:
+        self._put(Asked(address, pending))
+        if self._ended:  # whoever ended it may have looked into the queue before
             pending.end(_closed(to))
-        else:
-            self._put(Asked(address, pending))
 
     def link(self, address: str) -> Link | None:
         """What is known of the connection to ``address``; only to be looked at."""
@@ -253,6 +252,7 @@ class Wire:
 
     def _end(self) -> None:
         error = _closed("")
+        self._ended = True  # before the last look into the queue: what comes after it is answered by who brings it
         self._drain()
         for link in self._links.values():
             link.give_up(error)
