@@ -105,8 +105,13 @@ class AddressBook:
                 self._told[name] = address
                 self._let_go(self._told)
 
+    def correct(self, places: Iterable[tuple[str, str]]) -> None:
+        """A caller says where peers are now."""
+        for name, address in places:
+            self.hear(name, address)
+
     def hear(self, name: str, address: str) -> None:
-        """A peer spoke from there, or a caller has just said that it is there."""
+        """A peer spoke from there."""
         if address and self.find(name) != address:
             self._heard[name] = address
             self._let_go(self._heard)

@@ -231,7 +231,9 @@ class ClientSessions:
             return None
         opening = self._opened(request)
         request.opening = opening
-        return opening.refusal or NotApplied("the session of this client is not open yet")
+        failed = opening.failure  # its time may have been over at once
+        why = failed if isinstance(failed, NotApplied) else opening.refusal
+        return why or NotApplied("the session of this client is not open yet")
 
     def _opened(self, request: WriteRequest) -> Request:
         failed = request.opening

@@ -260,8 +260,7 @@ class Handle:
 
     def tell(self, places: Iterable[tuple[str, str]]) -> None:
         """A caller has said where other peers are."""
-        for place in places:
-            self.book.hear(*place)
+        self.book.correct(places)
 
     def discarded(self, effect: Discard) -> None:
         """Count a refused message."""
