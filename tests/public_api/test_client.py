@@ -10,6 +10,8 @@ import pytest
 
 import raft_actors as raft
 from raft_actors import supervisor
+from raft_actors.client_sessions import ClientSessions
+from raft_actors.codec import resolve
 from raft_actors.machines import KV
 from tests.public_api.client_tools import NAMES, config_with, crash, started
 from tests.threads.tools import wait_until
@@ -361,3 +363,12 @@ def test_an_awaited_future_ends_at_its_deadline(config):
 
     with raft.Client(NAMES) as client, pytest.raises(raft.UnknownPeer):
         asyncio.run(work(client))
+
+
+def test_a_write_is_told_why_its_session_could_not_even_be_asked_for():
+    """The opening fails at once, before it was ever put into the line of those that wait."""
+    why = raft.ElectionInProgress("none of the peers knows a leader")
+    sessions = ClientSessions(
+        start=lambda opening: opening.try_fail(why), opened=lambda: None, again=lambda request, timeout: None
+    )
+    assert sessions.admit(sessions.write(resolve("plain"), b"command")) is why
