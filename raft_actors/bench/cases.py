@@ -13,7 +13,7 @@ from typing import Any
 
 from raft_actors.bench import footprint, throughput
 from raft_actors.bench.elections import death, hand_over
-from raft_actors.bench.measuring import RUNS, Run, Slice, middle, paired_runs, steady_runs
+from raft_actors.bench.measuring import RUNS, Run, Slice, counted_runs, middle, paired_runs, steady_runs
 from raft_actors.bench.probes import Probes, filesystem_of
 from raft_actors.bench.result import Result, figure
 from raft_actors.bench.rig import SIZE, Rig
@@ -134,21 +134,8 @@ def _read_threads(stand: Stand) -> Result:
     return stand.result("read_linearizable_32", runs, median(ratios), "x write_threads_32", details=details)
 
 
-def _rounds(stand: Stand, rounds: int, one: Callable[[Rig], float]) -> list[Run]:
-    """``rounds`` times ``one`` in a few runs, the yardsticks around each."""
-    runs = []
-    for number in range(RUNS):
-        run = Run()
-        stand.probes.into(run)
-        for _ in range(rounds * number // RUNS, rounds * (number + 1) // RUNS):
-            run.times.append(one(stand.rig))
-        stand.probes.into(run)
-        runs.append(run)
-    return runs
-
-
 def _gap(case: str, rounds: int, one: Callable[[Rig], float], stand: Stand) -> Result:
-    runs = _rounds(stand, rounds, one)
+    runs = counted_runs(stand.probes, rounds, partial(one, stand.rig))
     times = sorted(second for run in runs for second in run.times)
     details = {"rounds": rounds, "worst_ms": round(1e3 * times[-1], 2)}
     return stand.result(case, runs, 1e3 * middle(times), "ms", worst=True, details=details)
@@ -179,12 +166,12 @@ def _recovery(stand: Stand) -> Result:
     footprint.fill(stand.rig, entries)
     starts: list[float] = []
 
-    def one(rig: Rig) -> float:
-        started, read = footprint.restart(rig)
+    def one() -> float:
+        started, read = footprint.restart(stand.rig)
         starts.append(started)
         return read
 
-    runs = _rounds(stand, RUNS, one)
+    runs = counted_runs(stand.probes, RUNS, one)
     seconds = median(run.p50 for run in runs)
     details = {
         "entries": entries,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple, Protocol
 
-__all__ = ["RUNS", "Probe", "Run", "Slice", "middle", "paired_runs", "percentile", "steady_runs"]
+__all__ = ["RUNS", "Probe", "Run", "Slice", "counted_runs", "middle", "paired_runs", "percentile", "steady_runs"]
 
 RUNS = 3
 """How many paired runs a ratio is the median of."""
@@ -154,4 +154,23 @@ def steady_runs(one: Callable[[], Run]) -> list[Run]:
             break
         runs.remove(disturbed[0])
         runs.append(one())
+    return runs
+
+
+def counted_runs(probe: Probe, rounds: int, one: Callable[[], float]) -> list[Run]:
+    """``rounds`` times ``one``, which returns how many seconds it took, shared out over ``RUNS`` runs.
+
+    Args:
+        probe: measures the yardsticks, before and after each run.
+        rounds: at least ``RUNS``.
+        one: a death, say, or a restart.
+    """
+    runs = []
+    for number in range(RUNS):
+        run = Run()
+        probe.into(run)
+        for _ in range(rounds * number // RUNS, rounds * (number + 1) // RUNS):
+            run.times.append(one())
+        probe.into(run)
+        runs.append(run)
     return runs

@@ -12,7 +12,7 @@ from typing import Any
 
 import raft_actors as raft
 from raft_actors.bench import throughput
-from raft_actors.bench.measuring import RUNS, Run, Slice, middle, paired_runs
+from raft_actors.bench.measuring import RUNS, Run, Slice, counted_runs, middle, paired_runs
 from raft_actors.bench.probes import Probes, filesystem_of
 from raft_actors.bench.process_rig import ProcessRig, WireProbe
 from raft_actors.bench.result import Result, figure
@@ -108,14 +108,7 @@ def _read_one(stand: _Stand) -> Result:
 def _failover(stand: _Stand) -> Result:
     """``kill -9`` of the leader's process until a client has its first write acknowledged elsewhere."""
     deaths = max(RUNS, round(DEATHS * min(1.0, stand.seconds / FULL_SECONDS)))
-    runs = []
-    for number in range(RUNS):
-        run = Run()
-        stand.probes.into(run)
-        for _ in range(deaths * number // RUNS, deaths * (number + 1) // RUNS):
-            run.times.append(_death(stand.rig))
-        stand.probes.into(run)
-        runs.append(run)
+    runs = counted_runs(stand.probes, deaths, partial(_death, stand.rig))
     times = sorted(second for run in runs for second in run.times)
     details = {"rounds": deaths, "worst_ms": round(1e3 * times[-1], 2)}
     return stand.result("failover", runs, 1e3 * middle(times), "ms", worst=True, details=details)
