@@ -16,6 +16,7 @@ from typing import Protocol, assert_never
 
 from raft_actors.addresses import shown
 from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.behaviours.resting import partners
 from raft_actors.behaviours.step import step
 from raft_actors.behaviours.transition import is_removed
 from raft_actors.errors import (
@@ -55,7 +56,7 @@ from raft_actors.protocol.effects import (
     TransferAnswer,
 )
 from raft_actors.protocol.entry import Entry
-from raft_actors.protocol.events import Event, ReadsRequested, Tick, WritesRequested
+from raft_actors.protocol.events import Event, Heard, ReadsRequested, Tick, WritesRequested
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment, Violation
 from raft_actors.requests import ReadBatch, Segment, Waiters, WriteBatch
@@ -95,6 +96,12 @@ class Ports(Protocol):
 
     def saved(self, answer: SnapshotAnswer) -> None:
         """A request for a snapshot is answered."""
+
+    def rest(self, state: PeerState) -> None:
+        """This peer rests with its partners from now on, or no more (``behaviours.resting``)."""
+
+    def vouched(self, names: Sequence[str], term: int) -> dict[str, float]:
+        """When each of these peers was last said to rest with us in ``term``, on the monotonic clock."""
 
     def noticed(self, before: PeerState, after: PeerState) -> None:
         """Role, term, vote, leader or configuration changed."""
@@ -154,6 +161,8 @@ class Engine:
         except Violation as error:
             raise InvariantViolated(f"peer {before.name!r}: {error}") from error
         self.state = after
+        if after.role.resting is not before.role.resting:
+            self._ports.rest(after)
         if effects:
             self._perform(effects)
         if self._times.open:
@@ -163,6 +172,14 @@ class Engine:
                 self.waiters.forsaken()
                 self._times.forget()
             self._ports.noticed(before, after)
+
+    def listen(self, moment: Moment) -> None:
+        """First in a turn: a peer that rests learns who was vouched for meanwhile."""
+        state = self.state
+        if state.role.resting:
+            at = self._ports.vouched(partners(state), state.term)
+            if at:
+                self.run(Heard(at), moment)
 
     def write(self, batch: WriteBatch, moment: Moment) -> None:
         """Commands arrived together."""

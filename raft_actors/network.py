@@ -14,16 +14,17 @@ import time
 from typing import TYPE_CHECKING
 
 from raft_actors.addresses import AddressBook, Place, place_of, split_address
+from raft_actors.beats import Beats
 from raft_actors.errors import InvalidConfig, MissingExtra, Unauthorized
 from raft_actors.keys import Keyring, stamp_of
 from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import JoinReply, Message
 from raft_actors.protocol.validity import is_address, why_malformed
-from raft_actors.transport.frames import Letter
+from raft_actors.transport.frames import Beat, Letter
 from raft_actors.transport.local import LOCAL, LocalTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from raft_actors.keys import Guest
     from raft_actors.protocol.state import PeerState
@@ -72,6 +73,7 @@ class NodeTransport:
         self._local = local
         self._codecs: dict[str, str] = {}
         self._books: dict[str, tuple[AddressBook, Callable[[], PeerState | None]]] = {}
+        self._beats = Beats(self._elsewhere, local.has, wire.refused)
 
     def enter(self, name: str, state: Callable[[], PeerState | None], codec: str = "") -> AddressBook:
         """The book of a peer that is being started."""
@@ -90,6 +92,7 @@ class NodeTransport:
 
     def leave(self, name: str) -> None:
         """As ``Transport.leave``."""
+        self._beats.rest(name, (), 0, 0.0)
         self._local.leave(name)
         entry = self._books.get(name)
         if entry is not None:
@@ -108,6 +111,37 @@ class NodeTransport:
             self._local.send(source, to, message)
         elif self._local.has(source):
             self.wire.post(address, Letter(to, message))
+
+    def rest(self, name: str, others: Sequence[str], term: int, every: float) -> None:
+        """As ``Vouching.rest``."""
+        if self._beats.rest(name, others, term, every):
+            self.wire.beat_soon()
+
+    def vouched(self, name: str, others: Sequence[str], term: int) -> dict[str, float]:
+        """As ``Vouching.vouched``."""
+        return self._beats.vouched(name, others, term)
+
+    def _elsewhere(self, name: str, other: str) -> str:
+        """Where a peer is that one of this node talks to, ``""`` if it is in this node."""
+        entry = self._books.get(name)
+        address = entry[0].find(other) if entry is not None else ""
+        return "" if address == self.address else address
+
+    # -- in the wire's thread ------------------------------------------------------------------------------------------
+
+    def beat(self, now: float) -> float:
+        """Say what is to be said for those who rest; returns when to come again."""
+        letters, again = self._beats.due(now)
+        for address, rests in letters:
+            self.wire.tell(address, Beat(self.address, rests))
+        return again
+
+    def take_beat(self, guest: Guest, beat: Beat) -> None:
+        """Another node says who rests there."""
+        if not is_address(beat.address):
+            self.wire.refused["an address that is none"] += 1
+        elif self._beats.take(guest, beat, time.monotonic()):
+            self.beat(time.monotonic())
 
     # -- what comes in, in the wire's thread ---------------------------------------------------------------------------
 
@@ -153,6 +187,8 @@ class NodeTransport:
 
     def lost(self, address: str, name: str = "") -> None:
         """Nobody at an address is reached any more, or one of them has stopped: who talks to them is told."""
+        if not name:
+            self._beats.lost(address)
         for to, (book, _) in self._books.items():
             for other in book.at(address):
                 if name in ("", other):

@@ -113,7 +113,7 @@ def open_transport(
         ring.warn()
     wire = Wire(ring)
     transport = NodeTransport(wire, address, local)
-    wire.serve(Server(transport).take, transport.lost)
+    wire.serve(Server(transport).take, transport.lost, transport.beat)
     try:
         bound = wire.listen(*split_address(address))
     except BaseException:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from raft_actors import names
 from raft_actors.behaviours.recovery import recover
 from raft_actors.errors import CorruptLog
@@ -19,6 +21,7 @@ from raft_actors.protocol.types import Moment, Settings
 from raft_actors.snapshot_loading import load_newest
 from raft_actors.state_machine import Context, StateMachine
 from raft_actors.transport.local import LOCAL
+from raft_actors.transport.port import Vouching
 from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter
 
 if TYPE_CHECKING:
@@ -82,6 +85,7 @@ def open_peer(
         snapshot = load_newest(store, replica, mailbox.name)
         transport, address = where
         state = _state(mailbox.name, config, store, snapshot, beginning, address)
+        state = replace(state, rests=isinstance(transport, Vouching))
         return Peer(owner, mailbox, store, replica, state, transport)
     except BaseException:
         store.close()

@@ -50,6 +50,7 @@ from raft_actors.protocol.types import Moment
 from raft_actors.snapshot_keeper import Keeper, SnapshotKeeper
 from raft_actors.suspension import Suspension
 from raft_actors.transport.local import LOCAL
+from raft_actors.transport.port import Vouching
 
 if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
@@ -95,6 +96,7 @@ class Peer(PeerPorts, InboxActor):
         super().__init__(mailbox)
         self.owner = owner
         self.transport = transport
+        self._vouching = transport if isinstance(transport, Vouching) else None
         self.name = state.name
         self.store = store
         self.engine = Engine(state, self, mailbox.release, owner.measures.commits)
@@ -190,6 +192,7 @@ class Peer(PeerPorts, InboxActor):
         stops: list[StopRequested] = []
         if self._suspension.noticed():
             engine.run(Slept(), moment)
+        engine.listen(moment)
         for item in drained.items:
             if type(item) is StopRequested:
                 stops.append(item)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.addresses import shown
 from raft_actors.behaviours.attention import APPLIED, SYNCED
+from raft_actors.behaviours.resting import beat_interval, partners
 from raft_actors.change_errors import change_error
 from raft_actors.errors import CommandFailed, OutcomeUnknown, RaftError, StorageFailed
 from raft_actors.formation_errors import formation_error
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from raft_actors.machine_actor import MachineActor
     from raft_actors.measures import Measures
     from raft_actors.snapshot_keeper import SnapshotKeeper
-    from raft_actors.transport.port import Transport
+    from raft_actors.transport.port import Transport, Vouching
 
 __all__ = ["Owner", "PeerPorts"]
 
@@ -80,6 +81,7 @@ class PeerPorts:
     name: str
     owner: Owner
     transport: Transport
+    _vouching: Vouching | None
     mailbox: Mailbox
     engine: Engine
     machine: MachineActor
@@ -147,6 +149,16 @@ class PeerPorts:
             future.try_set(answer.index)
         else:
             future.try_fail(_why_not_saved(self.name, self.keeper.keeper.failure))
+
+    def rest(self, state: PeerState) -> None:
+        """Let the transport vouch for this peer, or no more."""
+        if self._vouching is not None:
+            others = partners(state) if state.role.resting else ()
+            self._vouching.rest(self.name, others, state.term, beat_interval(state.settings))
+
+    def vouched(self, names: Sequence[str], term: int) -> dict[str, float]:
+        """When each of ``names`` was last said to rest with this peer."""
+        return {} if self._vouching is None else self._vouching.vouched(self.name, names, term)
 
     def noticed(self, before: PeerState, after: PeerState) -> None:
         """Tell the world what changed, and the machine whether it leads."""

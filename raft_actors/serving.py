@@ -42,6 +42,7 @@ from raft_actors.transport.frames import (
     Answer,
     Ask,
     Asks,
+    Beat,
     ChangeMembers,
     Confirmed,
     Failed,
@@ -151,10 +152,12 @@ class Server:
                     self._asked(each, ask)
             case Hello():
                 self._welcome(incoming, body)
+            case Beat() if guest.role in PEERS:
+                self._node.take_beat(guest, body)
             case Gone() if guest.role in PEERS:
                 self._node.gone(guest, body)
             case _:
-                self._wire.refused["role" if isinstance(body, Post | Part | Gone) else "not for a node"] += 1
+                self._wire.refused["role" if isinstance(body, Post | Part | Gone | Beat) else "not for a node"] += 1
 
     def _take_part(self, guest: Guest, part: Part) -> None:
         frame = self._parts.add(part)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.candidate import campaign
 from raft_actors.behaviours.installing import give_up, on_piece
 from raft_actors.behaviours.reads import ask_again
+from raft_actors.behaviours.resting import take_offer
 from raft_actors.behaviours.transition import Transition, armed, become_follower, election_deadline, forget_leader
 from raft_actors.protocol.configuration import Configuration, decode
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
@@ -60,6 +61,8 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if state.forwarded:
         state, asked = ask_again(state, moment)
         effects += asked
+    if message.rests and take_offer(state, message):
+        state = replace(state, role=replace(state.role, resting=True))
     return Transition(state, (*effects, *persist, _accept(state, message, match)))
 
 
@@ -212,6 +215,7 @@ def _reply(state: PeerState, message: AppendEntries, *, success: bool, match: in
         promise=state.settings.min_election_timeout if state.settings.lease_reads else 0.0,
         wants=state.log.previous.index if state.lacks_state else 0,
         priority=state.settings.priority,
+        rests=success and state.role.resting,
     )
     return Send(message.sender, reply)
 
@@ -225,7 +229,9 @@ def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Tra
     """
     late = moment.now - role.election_deadline
     if late > state.settings.heartbeat_interval and state.leader is not None and not role.forgiven:
-        return Transition(replace(state, role=Follower(election_deadline(state, moment), forgiven=True)))
+        return Transition(
+            replace(state, role=replace(role, election_deadline=election_deadline(state, moment), forgiven=True))
+        )
     return campaign(state, moment)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours import drifting, handover, sending
+from raft_actors.behaviours import drifting, handover, resting, sending
 from raft_actors.behaviours.addresses import moved_before
 from raft_actors.behaviours.appending import append
 from raft_actors.behaviours.reads import confirm_round
@@ -103,6 +103,8 @@ def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment:
         state, progress = _feed_anew(state, reply, progress, moment, effects)
     progress = feed(state, role, reply.sender, progress, moment, effects)
     role = replace(role, progress={**role.progress, reply.sender: progress})
+    if reply.rests:
+        role = resting.begin(state, role, moment)
     state = replace(state, role=role)
     if reply.match_index > state.commit_index:
         state = _advance_commit(state, role, moment)
@@ -167,6 +169,11 @@ def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Transition
         return become_follower(state, moment)
     if moment.now - role.unsynced_since > state.settings.max_election_timeout:
         return become_follower(state, moment)
+    if role.resting:
+        role = resting.look(state, role, moment)
+        state = replace(state, role=role)
+        if role.resting:
+            return Transition(state)
     if moment.now >= role.quorum_deadline:
         role = replace(role, quorum_deadline=moment.now + state.settings.min_election_timeout / 2)
         state = replace(state, role=role)

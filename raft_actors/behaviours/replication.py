@@ -18,14 +18,14 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours import sending
+from raft_actors.behaviours import resting, sending
 from raft_actors.behaviours.transition import Transition
 from raft_actors.protocol.effects import Effect, Load, Send
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import ChunkLoaded, EntriesLoaded
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.progress import Progress, ProgressState
-from raft_actors.protocol.state import NEVER, Leader, PeerState
+from raft_actors.protocol.state import LONG_AGO, NEVER, Leader, PeerState
 from raft_actors.protocol.types import LogPosition, Moment, Violation
 
 __all__ = ["feed", "feed_all", "heartbeat_all", "heartbeats", "note_reply", "on_chunk_loaded", "on_entries_loaded"]
@@ -86,7 +86,14 @@ def _send_entries(
 
 
 def _append_entries(
-    state: PeerState, role: Leader, name: str, progress: Progress, entries: tuple[Entry, ...], moment: Moment
+    state: PeerState,
+    role: Leader,
+    name: str,
+    progress: Progress,
+    entries: tuple[Entry, ...],
+    moment: Moment,
+    *,
+    rests: bool = False,
 ) -> Send:
     previous = state.log.position_at(progress.next_index - 1)
     if progress.next_index <= state.log.previous.index and not entries:  # a heartbeat to one that needs a snapshot
@@ -104,6 +111,7 @@ def _append_entries(
         commit_index=state.commit_index,
         round=role.round,
         sent=moment.now,
+        rests=rests,
     )
     return Send(name, message)
 
@@ -114,12 +122,16 @@ def heartbeat_all(state: PeerState, role: Leader, moment: Moment) -> tuple[Leade
     It is also a probe: whatever the follower answers shows where its log matches, and frees a probe that was lost.
     """
     role, repeated = sending.again(state, role, moment)
-    return _news_told(state, role, moment), heartbeats(state, role, role.progress, moment) + repeated
+    rests = resting.may_offer(state, role)
+    role = replace(_news_told(state, role, moment), offered_at=moment.now if rests else LONG_AGO)
+    return role, heartbeats(state, role, role.progress, moment, rests=rests) + repeated
 
 
-def heartbeats(state: PeerState, role: Leader, names: Iterable[str], moment: Moment) -> tuple[Effect, ...]:
-    """An empty AppendEntries to each of ``names``."""
-    return tuple([_append_entries(state, role, name, role.progress[name], (), moment) for name in names])
+def heartbeats(
+    state: PeerState, role: Leader, names: Iterable[str], moment: Moment, *, rests: bool = False
+) -> tuple[Effect, ...]:
+    """An empty AppendEntries to each of ``names``; ``rests``: and the offer to rest."""
+    return tuple([_append_entries(state, role, name, role.progress[name], (), moment, rests=rests) for name in names])
 
 
 def _news_told(state: PeerState, role: Leader, moment: Moment) -> Leader:
@@ -165,6 +177,7 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         promised_until=promised,
         lost=reply.wants > 0,
         priority=reply.priority,
+        rested_at=reply.sent if reply.rests else LONG_AGO,
     )
 
 

@@ -31,6 +31,7 @@ from raft_actors.behaviours import (
     reads,
     reconfiguring,
     replication,
+    resting,
     snapshots,
     transfers,
     voting,
@@ -48,6 +49,7 @@ from raft_actors.protocol.events import (
     ClusterRequested,
     EntriesLoaded,
     Event,
+    Heard,
     PeerDown,
     Persisted,
     ReadsRequested,
@@ -104,7 +106,8 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     Raises:
         Violation: an invariant does not hold; the peer must stop.
     """
-    after, effects = (_handle_late if waking.has_overslept(state, moment) else _handle)(state, event, moment)
+    handle = _handle_late if waking.has_overslept(state, moment) else _handle
+    after, effects = handle(resting.stir(state, event, moment), event, moment)
     if isinstance(after.role, Leader) and after.configurations:
         after, moved = reconfiguring.advance(after, after.role, moment)
         effects += moved
@@ -144,6 +147,8 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             return _loaded(state, event, moment)
         case PeerDown():
             return _down(state, event, moment)
+        case Heard():
+            return Transition(resting.on_heard(state, event, moment))
         case AddressHeard():
             return addresses.on_address_heard(state, event)
         case ClusterRequested():

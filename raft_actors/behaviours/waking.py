@@ -10,9 +10,10 @@ A process is stopped by a signal, by a debugger, with its whole machine; the oth
 have gone on. In the inbox there are old answers, which look like those of a quorum that follows us now (BUG-27). So
 before anything else is looked at, leadership is given up, and who wants to lead listens first.
 
-A sleep is seen by how late a deadline is. That of a leader was a heartbeat away at most when it fell asleep, so that no
-sleep of an election timeout goes unnoticed. That of the others may have been as far away as that timeout: after a sleep
-that is less than twice as long it may look as if nobody was heard until then, which is also what the inbox says.
+A sleep is seen by how late a deadline is. That of a leader was a heartbeat away at most when it fell asleep, or a look
+where it rests, so that no sleep of an election timeout goes unnoticed. That of the others may have been as far away as
+that timeout: after a sleep that is less than twice as long it may look as if nobody was heard until then, which is also
+what the inbox says.
 The sleep of a machine is told by the event ``Slept``.
 
 Thesis: §6.2, §6.4.1 (what a leader that does not know how late it is must not do).
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours.resting import look_interval
 from raft_actors.behaviours.transition import Transition, become_follower, election_deadline
 from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.state import Follower, Leader, PeerState
@@ -34,7 +36,8 @@ def has_overslept(state: PeerState, moment: Moment) -> bool:
     """Whether this peer did nothing for an election timeout although it should have."""
     role, timeout = state.role, state.settings.max_election_timeout
     if isinstance(role, Leader):
-        return moment.now - role.heartbeat_deadline > timeout - state.settings.heartbeat_interval
+        planned = look_interval(state.settings) if role.resting else state.settings.heartbeat_interval
+        return moment.now - role.heartbeat_deadline > timeout - planned
     return moment.now - role.election_deadline > timeout
 
 

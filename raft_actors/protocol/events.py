@@ -23,6 +23,7 @@ __all__ = [
     "ClusterRequested",
     "EntriesLoaded",
     "Event",
+    "Heard",
     "PeerDown",
     "Persisted",
     "ReadsRequested",
@@ -109,6 +110,12 @@ class AddressHeard(Struct, frozen=True):
     name: str
     incarnation: str
     address: str
+
+
+class Heard(Struct, frozen=True):
+    """Peers that rest were vouched for by their nodes: ``at`` says when last, by name, on the monotonic clock."""
+
+    at: dict[str, float]
 
 
 class ClusterRequested(Struct, frozen=True):
@@ -230,6 +237,7 @@ Event = (
     | ReadsRequested
     | PeerDown
     | AddressHeard
+    | Heard
     | ClusterRequested
     | ChangeRequested
     | SnapshotRequested

@@ -98,6 +98,7 @@ class AppendEntries(Header, frozen=True, gc=False, kw_only=True, tag=True):
         commit_index: the leader's.
         round: number of the newest ReadIndex round of this leadership.
         sent: the leader's monotonic clock, returned in the reply for leases.
+        rests: nothing is under way: the receiver may rest, if it has all and nothing to ask (``behaviours.resting``).
     """
 
     previous: LogPosition
@@ -105,6 +106,7 @@ class AppendEntries(Header, frozen=True, gc=False, kw_only=True, tag=True):
     commit_index: Number = 0
     round: Number = 0
     sent: Seconds = 0.0
+    rests: bool = False
 
 
 class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
@@ -120,6 +122,7 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
         promise: seconds, from receipt, for which this voter grants no vote; 0 without lease reads.
         wants: the sender has lost its state: it needs a snapshot of this index or later; 0 if it does not.
         priority: the sender's; leadership drifts to the highest.
+        rests: the sender rests from now on: its node vouches for it.
     """
 
     success: bool
@@ -131,6 +134,7 @@ class AppendEntriesReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
     promise: Seconds = 0.0
     wants: Number = 0
     priority: int = 0
+    rests: bool = False
 
 
 class InstallSnapshot(Header, frozen=True, gc=False, kw_only=True, tag=True):

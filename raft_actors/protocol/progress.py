@@ -61,6 +61,7 @@ class Progress(Struct, frozen=True, gc=False):
         sending: the snapshot that is sent; only in state ``SNAPSHOT``.
         lost: it has lost its state, and must not lead before it has another one.
         priority: its own, as it said last.
+        rested_at: when we offered to rest, if it took that offer with its newest answer.
     """
 
     next_index: int
@@ -75,3 +76,4 @@ class Progress(Struct, frozen=True, gc=False):
     sending: Sending | None = None
     lost: bool = False
     priority: int = 0
+    rested_at: float = float("-inf")

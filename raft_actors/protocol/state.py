@@ -7,6 +7,8 @@ Paper: Figure 2 ("State"), Figure 4 (roles).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
 from raft_actors.protocol.beginnings import Bootstrap, Forming, Joining, Reserved
@@ -52,15 +54,18 @@ class Follower(Struct, frozen=True):
         election_deadline: when to stand, or to forget the leader, unless it is heard before. ``NEVER`` while
             unconfigured, and when removed.
         forgiven: one late wake-up was put down to a busy process instead of a dead leader.
+        resting: its leader says nothing as long as nothing happens (``behaviours.resting``).
     """
 
     election_deadline: float = NEVER
     forgiven: bool = False
+    resting: bool = False
 
 
 class PreCandidate(Struct, frozen=True):
     """Asks whether an election could be won before it disturbs anybody. Thesis: §9.6."""
 
+    resting: ClassVar[bool] = False
     votes: frozenset[str]
     refusals: frozenset[str]
     election_deadline: float
@@ -69,6 +74,7 @@ class PreCandidate(Struct, frozen=True):
 class Candidate(Struct, frozen=True):
     """Stands for election in its term; its own vote counts only when it is on disk."""
 
+    resting: ClassVar[bool] = False
     votes: frozenset[str]
     refusals: frozenset[str]
     election_deadline: float
@@ -159,6 +165,8 @@ class Leader(Struct, frozen=True):
         drift_at: when to look next whether leadership should drift to a peer of higher priority.
         drift_mark: where the log ended at the last look; 0 before the first.
         moved: addresses of members that are reached elsewhere than the configuration says, by name.
+        offered_at: when all were offered to rest, in a heartbeat after which nothing has happened.
+        resting: all took it: nobody is told anything, until something happens.
     """
 
     progress: dict[str, Progress]
@@ -183,6 +191,8 @@ class Leader(Struct, frozen=True):
     drift_at: float = NEVER
     drift_mark: int = 0
     moved: dict[str, str] = {}
+    offered_at: float = LONG_AGO
+    resting: bool = False
 
 
 Role = Follower | PreCandidate | Candidate | Leader
@@ -244,6 +254,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
         incarnation: identity of its store.
         settings: timeouts and bounds.
         address: where others reach it, ``""`` if it is known in its process only.
+        rests: its transport vouches for peers that rest (``behaviours.resting``).
         cluster: id of its cluster, ``""`` while unconfigured.
         ballot: current term and vote; on disk before anything that depends on it leaves.
         term_unsynced: the current term is not on disk yet, so a restart could take this peer back to an older one.
@@ -289,6 +300,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
     incarnation: str
     settings: Settings
     address: str = ""
+    rests: bool = False
     cluster: str = ""
     ballot: Ballot = Ballot()
     term_unsynced: bool = False

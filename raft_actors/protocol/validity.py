@@ -6,6 +6,7 @@ by anybody who has a key: it must not bring a peer into a state that the rules e
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -55,6 +56,7 @@ def why_malformed(message: Message) -> str:
             return ""
 
 
+@functools.lru_cache(1024)
 def is_address(text: str) -> bool:
     """Whether this is ``host:port``, or ``""``."""
     found = ADDRESS_RULE.fullmatch(text)

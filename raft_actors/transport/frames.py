@@ -36,6 +36,7 @@ __all__ = [
     "Ask",
     "Asks",
     "BadFrame",
+    "Beat",
     "Body",
     "ChangeMembers",
     "Description",
@@ -51,6 +52,7 @@ __all__ = [
     "Parts",
     "Post",
     "Query",
+    "Rest",
     "Confirmed",
     "SessionCommand",
     "SetConfiguration",
@@ -140,6 +142,24 @@ class Part(Struct, frozen=True, array_like=True, tag=9):
     at: Annotated[int, Meta(ge=0, le=LARGEST)]
     whole: Annotated[int, Meta(ge=1, le=LARGEST)]
     data: Annotated[bytes, Meta(max_length=1 << 20)]
+
+
+class Rest(Struct, frozen=True, array_like=True):
+    """The peer ``name`` of the sender rests with the peer ``to`` of the receiver, in ``term``."""
+
+    name: Name
+    to: Name
+    term: Number
+
+
+class Beat(Struct, frozen=True, array_like=True, tag=12):
+    """Who of the sender rests with somebody of the receiver now, all of them (``beats``).
+
+    Sent only where somebody has agreed to rest: to nodes that know it.
+    """
+
+    address: Address
+    rests: Annotated[tuple[Rest, ...], Meta(max_length=1 << 16)]
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
@@ -277,13 +297,13 @@ class Answers(Struct, frozen=True, array_like=True, tag=11):
     answers: Annotated[tuple[Answer | Failed, ...], Meta(max_length=MOST_TOGETHER)]
 
 
-Body = Hello | Welcome | Post | Confirmed | Gone | Part | Ask | Asks | Answer | Answers | Failed
+Body = Hello | Welcome | Post | Confirmed | Gone | Part | Beat | Ask | Asks | Answer | Answers | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Body)
 _asking = msgspec.msgpack.Decoder(Hello | Ask | Asks)
-_ARRAY, _OF_PEERS = range(0x90, 0xA0), (3, 4, 5, 9)
-"""How a body begins: a short array, and in it the tag; the tags of Post, Confirmed, Gone and Part."""
+_ARRAY, _OF_PEERS = range(0x90, 0xA0), (3, 4, 5, 9, 12)
+"""How a body begins: a short array, and in it the tag; the tags of Post, Confirmed, Gone, Part and Beat."""
 
 
 MOST_BEGUN = 64

@@ -11,13 +11,13 @@ Rules, which ``transport.conformance`` checks:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from raft_actors.protocol.events import AddressHeard, PeerDown, Received
 from raft_actors.protocol.messages import Message
 
-__all__ = ["News", "Post", "Transport"]
+__all__ = ["News", "Post", "Transport", "Vouching"]
 
 News = Received | PeerDown | AddressHeard
 """What a transport tells a peer."""
@@ -36,3 +36,21 @@ class Transport(Protocol):
 
     def send(self, source: str, to: str, message: Message) -> None:
         """Deliver ``message`` of ``source``, a peer that has joined, to ``to``, or lose it."""
+
+
+@runtime_checkable
+class Vouching(Protocol):
+    """What a transport may do besides: vouch for peers that rest, so that they need not speak (``behaviours.resting``).
+
+    A transport without these methods is a transport all the same: its peers send heartbeats.
+    """
+
+    def rest(self, name: str, others: Sequence[str], term: int, every: float) -> None:
+        """Vouch for ``name`` to each of ``others``, anew within ``every`` seconds; to none of them: no more.
+
+        What was said before is taken back at once: it must not be repeated. The end of ``name``, or of the connection,
+        is told by ``PeerDown`` as ever.
+        """
+
+    def vouched(self, name: str, others: Sequence[str], term: int) -> dict[str, float]:
+        """When each of ``others`` was last said to rest with ``name`` in ``term``: arrival, on the monotonic clock."""

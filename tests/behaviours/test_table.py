@@ -77,6 +77,7 @@ EVENTS: dict[str, Callable[[PeerState], ev.Event]] = {
     "ReadsRequested": lambda state: ev.ReadsRequested(7),
     "PeerDown": lambda state: ev.PeerDown("s2"),
     "PeerDown stranger": lambda state: ev.PeerDown("s9"),
+    "Heard": lambda state: ev.Heard({"s2": bench.NOW}),
     "AddressHeard": lambda state: ev.AddressHeard("s2", bench.store("s2"), "there:1"),
     "AddressHeard stranger": lambda state: ev.AddressHeard("s9", "i9", "there:1"),
     "ClusterRequested": lambda state: ev.ClusterRequested(7, "p", ("s1", "s2"), 5.0),

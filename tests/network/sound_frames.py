@@ -96,6 +96,7 @@ def all_bodies() -> list[Body]:
         frames.Confirmed(100_000),
         frames.Part("127.0.0.1:7002", 0, 100, b"part"),
         frames.Gone("127.0.0.1:7002", "s2"),
+        frames.Beat("127.0.0.1:7002", (frames.Rest("s2", "s1", 1),)),
         frames.Answer(1, b"value", "plain", 12),
         frames.Answers((frames.Answer(1, b"value", "plain", 12), frames.Failed(2, "Timeout", "too late"))),
         frames.Asks(tuple(frames.Ask(number, "s1", 0.05, one) for number, one in enumerate(all_operations(), 1))),

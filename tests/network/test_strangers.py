@@ -19,6 +19,7 @@ from raft_actors.protocol.messages import AppendEntries, RequestVote
 from raft_actors.protocol.types import NOWHERE, LogPosition
 from raft_actors.transport.frames import (
     Answer,
+    Beat,
     ChangeMembers,
     Failed,
     FindLeader,
@@ -236,10 +237,10 @@ def test_nobody_but_a_peer_speaks_as_a_peer(node, role) -> None:
     before, term = node.refused("role"), node.seen()["term"]
     vote = RequestVote(cluster="", sender="s1", incarnation="x", receiver="", term=99, last=NOWHERE)
     with with_role(node, role) as guest:
-        guest.send(Post("", (Letter("s1", vote),)))
-        guest.send(Gone("127.0.0.1:1", "s1"))
+        for one in (Post("", (Letter("s1", vote),)), Gone("127.0.0.1:1", "s1"), Beat("127.0.0.1:1", ())):
+            guest.send(one)
         assert guest.greets().role == role
-    assert node.refused("role") == before + 2
+    assert node.refused("role") == before + 3
     assert node.seen()["term"] == term
 
 

@@ -15,6 +15,7 @@ from tests.simulation import (
     defects_leases,
     defects_members,
     defects_reads,
+    defects_resting,
     defects_sessions,
     defects_snapshots,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "defects_leases",
     "defects_members",
     "defects_reads",
+    "defects_resting",
     "defects_sessions",
     "defects_snapshots",
 ]

@@ -136,4 +136,7 @@ PINNED = {
     "an_install_that_failed_is_acknowledged": 68,
     "an_install_is_acknowledged_before_it_is_recorded": 3,
     "of_two_loaded_states_only_the_later_is_kept": 352,
+    "a_follower_that_rests_does_not_count_what_its_node_heard": 3,
+    "a_leader_that_rests_is_not_roused": 4,
+    "a_leader_rests_with_those_who_took_an_older_offer": 21,
 }

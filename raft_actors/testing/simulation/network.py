@@ -42,12 +42,14 @@ class Network:
 
     Attributes:
         posts: where each peer takes what arrives.
+        beats: where its node takes that others rest.
         faulty: whether the network loses, duplicates, delays and replays; cuts are apart from it.
         flights: the way of each of the newest messages, in the order in which they left.
     """
 
     def __init__(self, world: World, plan: Plan, names: Sequence[str]) -> None:
         self.posts: dict[str, Callable[[object], None]] = {}
+        self.beats: dict[str, Callable[[str, int], None]] = {}
         self.faulty = True
         self.flights: deque[Flight] = deque(maxlen=DRAWN)
         self._world = world
@@ -105,6 +107,16 @@ class Network:
         """Let ``target`` hear something about ``source`` that needs no message, unless the link is cut."""
         if not self._cuts[source, target]:
             self._world.after(self._way(), self.posts[target], event)
+
+    def vouch(self, source: str, target: str, term: int) -> None:
+        """Let the node of ``target`` hear that ``source`` rests in ``term``, unless that is lost on the way."""
+        if not (self.faulty and self._plan.loss and self._world.rng.random() < self._plan.loss):
+            self._world.after(self._way(), self._arrive_beat, (source, target, term))
+
+    def _arrive_beat(self, beat: tuple[str, str, int]) -> None:
+        source, target, term = beat
+        if not self._cuts[source, target]:
+            self.beats[target](source, term)
 
     def cut(self, links: Sequence[tuple[str, str]]) -> None:
         """Cut directed links; cuts add up."""

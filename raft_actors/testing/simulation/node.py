@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from raft_actors.behaviours.attention import ANSWERS, APPLIED, SYNCED, concerns
 from raft_actors.behaviours.recovery import recover
 from raft_actors.errors import CorruptLog, Incompatible, InvariantViolated, OutcomeUnknown, RaftError, UnknownPeer
@@ -34,6 +36,7 @@ from raft_actors.testing.simulation.disk import Disk, SimulatedAdapter
 from raft_actors.testing.simulation.files import SimulatedFolder
 from raft_actors.testing.simulation.handovers import NodeHandovers
 from raft_actors.testing.simulation.membership import NodeMembers, joining
+from raft_actors.testing.simulation.node_rest import NodeRest
 from raft_actors.testing.simulation.node_sleep import NodeSleep
 from raft_actors.testing.simulation.node_snapshots import NodeSnapshots
 from raft_actors.testing.simulation.node_work import NodeWork
@@ -53,7 +56,7 @@ NEVER, SOON = float("inf"), 1e-6
 EVERYTHING = ANSWERS | APPLIED | SYNCED
 
 
-class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMembers):
+class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMembers, NodeRest):
     """One peer.
 
     Args:
@@ -87,6 +90,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
         self.handed = 0
         self.disk = self.new_disk()
         cluster.network.posts[name] = self.post
+        cluster.network.beats[name] = self.take_beat
 
     def new_disk(self) -> Disk:
         """An empty medium with an incarnation of its own."""
@@ -124,6 +128,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
         self._syncing: list[Job | Load | Compact] = []
         self._machine_queue: deque[Any] = deque()
         self._working = False
+        self.wake_rested()
         self.mailbox = Mailbox(self.name, cluster.config, cluster.codec)
         self.mailbox.refusal = lambda: UnknownPeer(self.name)
         self.replica = Replica(Watched(cluster.judge, self.name), self.name, cluster.codec)
@@ -142,7 +147,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
 
     def _recovered(self, store: LogStore, snapshot: Snapshot | None) -> PeerState:
         recovered = store.recovered
-        return recover(
+        state = recover(
             name=self.name,
             incarnation=store.identity.incarnation,
             settings=self.settings,
@@ -156,6 +161,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
             joining=joining(self),
             bootstrap=Bootstrap(self.cluster.founders) if self._looks_for_others() else None,
         )
+        return replace(state, rests=self.cluster.plan.rests)
 
     def _looks_for_others(self) -> bool:
         """Not if its disk was lost: if those of all were, they would form another cluster, as they are told."""
@@ -284,6 +290,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
         drained = self.mailbox.drain()
         moment = self._awake()
         engine = self.engine
+        engine.listen(moment)
         stops = []
         for item in drained.items:
             if type(item) is StopRequested:

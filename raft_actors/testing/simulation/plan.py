@@ -100,6 +100,7 @@ class Plan:
         session_seed: of their dice.
         session_timeout: seconds of replicated time after which their sessions end.
         priorities: each peer has a higher priority than those before it; the last one leads in the end.
+        rests: where nothing happens, peers rest, and the network says that they live.
     """
 
     faults: tuple[str, ...] = ()
@@ -141,6 +142,7 @@ class Plan:
     sessions: int = 0
     session_seed: int = 0
     session_timeout: float = 3600.0
+    rests: bool = False
 
     @property
     def renews(self) -> bool:
@@ -155,7 +157,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
         rng: the dice.
         allowed: names of ``FAULTS`` that may be switched on.
     """
-    later, sessions, members, bootstrap = (_other_dice(rng, number) for number in (1, 2, 3, 4))
+    later, sessions, members, bootstrap, resting = (_other_dice(rng, number) for number in (1, 2, 3, 4, 5))
     share = rng.choice((0.2, 0.5, 0.8, 1.0))
     settings = _draw_settings(rng)
     needed = NEEDED_FOR_LEASES if settings.lease_reads else ()
@@ -181,6 +183,7 @@ def draw_plan(rng: Random, allowed: Collection[str]) -> Plan:
     if bootstrap.random() < share and "bootstrap" in allowed:
         plan.faults += ("bootstrap",)
         plan.bootstrap = True
+    plan.rests = resting.random() < 0.6
     return plan
 
 

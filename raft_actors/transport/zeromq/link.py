@@ -34,6 +34,7 @@ from raft_actors.transport.frames import (
     Answers,
     Ask,
     BadFrame,
+    Beat,
     Confirmed,
     Failed,
     Gone,
@@ -121,7 +122,7 @@ class Link:
         self.peer = self.peer or letter.to
         self._lanes.add(letter)
 
-    def news(self, body: Gone) -> None:
+    def news(self, body: Gone | Beat) -> None:
         """Take something short that need not be repeated; of no use to a node that is not connected."""
         if self.state == "ready":
             self._news.append(pack(body, self.version))

@@ -27,7 +27,7 @@ import zmq
 from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
-from raft_actors.transport.frames import Answer, Body, Failed, Gone, Letter, Operation
+from raft_actors.transport.frames import Answer, Beat, Body, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.ears import Bell, Ears
 from raft_actors.transport.zeromq.link import Link
@@ -84,6 +84,8 @@ class Wire:
         self._keys = keys
         self._take: Callable[[Incoming], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
+        self._beat: Callable[[float], float] = _never
+        self._beat_at = FOREVER
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._ears = Ears()
@@ -100,14 +102,21 @@ class Wire:
 
     # -- from other threads --------------------------------------------------------------------------------------------
 
-    def serve(self, take: Callable[[Incoming], None], lost: Callable[[str, str], None]) -> None:
-        """Say what becomes of what comes in, before ``listen``; both are called in the wire's thread.
+    def serve(
+        self,
+        take: Callable[[Incoming], None],
+        lost: Callable[[str, str], None],
+        beat: Callable[[float], float] | None = None,
+    ) -> None:
+        """Say what becomes of what comes in, before ``listen``; all are called in the wire's thread.
 
         Args:
             take: given every frame that was let in.
             lost: told ``(address, name)``: the connection to a node is lost (name ``""``), or a peer there has stopped.
+            beat: given the time, when it has come; says what is to be said (``tell``), and returns when to be called
+                again.
         """
-        self._take, self._lost = take, lost
+        self._take, self._lost, self._beat = take, lost, beat or _never
 
     def listen(self, host: str, port: int) -> int:
         """Open the door, before ``start``; returns its port.
@@ -129,6 +138,18 @@ class Wire:
     def gone(self, addresses: set[str], name: str) -> None:
         """Tell those nodes that a peer of ours has stopped."""
         self._put(lambda: self._tell_gone(addresses, name))
+
+    def beat_soon(self) -> None:
+        """There is something new to be said by the next beat."""
+        self._put(self._beat_now)
+
+    def tell(self, address: str, body: Beat) -> None:
+        """Say something short to the node at ``address``, if it is connected; in the wire's thread."""
+        if address in self._links:
+            self._links[address].news(body)
+
+    def _beat_now(self) -> None:
+        self._beat_at = 0.0
 
     def reply(self, route: bytes, body: Body, version: int, sent: Callable[[], None] = _nothing) -> None:
         """Answer whoever asked; ``sent`` is called in the wire's thread then."""
@@ -196,6 +217,9 @@ class Wire:
         due = self._expire(now)
         if self._door is not None:
             due = min(due, self._door.look(now) + LATE)
+        if now >= self._beat_at:
+            self._beat_at = self._beat(now)
+        due = min(due, self._beat_at)
         for link in list(self._links.values()):
             if link.busy:
                 due = min(due, link.turn(now))
@@ -274,3 +298,8 @@ def _closed(name: str) -> RaftError:
 
 def _nobody(*_: object) -> None:
     """Nobody wants to know."""
+
+
+def _never(_: float) -> float:
+    """Nothing is to be said."""
+    return FOREVER
