@@ -86,6 +86,8 @@ PATIENCE = 60.0
 ROOM = 1024
 """Bytes that an answer may take beside its value."""
 PEERS = ("peer", "insecure")
+FEW = 4
+"""With more open requests of a connection than these, their answers are likely to come together: they wait for it."""
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
 
 
@@ -270,7 +272,8 @@ class Server:
         """A request has its outcome; called in whatever thread gave it."""
         incoming = future.incoming
         body = _answer(future.number, future, future.codec)
-        self._wire.reply(incoming.route, body, incoming.version, lambda: self._open.leave(incoming))
+        alone = self._open.count(incoming.route) <= FEW
+        self._wire.reply(incoming.route, body, incoming.version, lambda: self._open.leave(incoming), alone=alone)
 
     # -- what takes a while --------------------------------------------------------------------------------------------
 

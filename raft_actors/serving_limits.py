@@ -35,7 +35,7 @@ WITHOUT_LIMIT = ("peer", "insecure")
 
 
 class OpenRequests:
-    """The writes and reads that are not answered; used by the wire's thread only."""
+    """The writes and reads that are not answered; used by whoever has the turn of the wire only."""
 
     def __init__(self) -> None:
         self._count: collections.Counter[object] = collections.Counter()
@@ -54,6 +54,10 @@ class OpenRequests:
         self._count[route] += 1
         self._bytes[route] += size
         return True
+
+    def count(self, route: bytes) -> int:
+        """How many of this connection there are; any thread may ask."""
+        return self._count.get(route, 0)
 
     def _room(self, whose: object, size: int, most: int, most_bytes: int) -> bool:
         count = self._count.get(whose, 0)

@@ -148,7 +148,7 @@ class Target:
         self.node.enter("s1", lambda: None)
         self.server = Server(self.node)
 
-    def _reply(self, route: bytes, body: object, version: int, sent=None) -> None:
+    def _reply(self, route: bytes, body: object, version: int, sent=None, *, alone: bool = False) -> None:
         unpack(pack(body, version))
         self.answers += 1
         if sent is not None:

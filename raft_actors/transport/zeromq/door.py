@@ -10,7 +10,7 @@ is there before the socket is bound, and the socket demands it (``ZAP_ENFORCE_DO
 domain, libzmq lets in everybody. Who sent a frame is told by the handshake (``User-Id``), never by the frame. Who is
 not on the list any more, or speaks another language, loses the connection.
 
-Everything here runs in the thread of the wire.
+Everything here runs in the thread of the wire, but for answers: whoever has its turn sends them (``turns``).
 """
 
 from __future__ import annotations

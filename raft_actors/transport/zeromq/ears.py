@@ -121,15 +121,11 @@ class Ears:
 
     def wait(self, seconds: float) -> list[Callable[[], None]]:
         """What is to be called now; waits so long for it."""
-        ready = self._ask_touched()
-        milliseconds = 0 if ready else int(seconds * 1000) + (1 if seconds > 0 else 0)
-        for descriptor, _ in self._poll.poll(milliseconds):
-            found = self._of.get(descriptor)
-            if found is not None:
-                ready[descriptor] = found[1]
-        return list(ready.values())
+        ready = self.ask()
+        return self.calls(ready, self.sleep(0.0 if ready else seconds))
 
-    def _ask_touched(self) -> dict[int, Callable[[], None]]:
+    def ask(self) -> dict[int, Callable[[], None]]:
+        """Ask the sockets that were touched; those of which something can be read, by their descriptors."""
         touched, self._touched = self._touched, {}
         ready = {}
         for socket in touched:
@@ -137,3 +133,25 @@ class Ears:
             if descriptor is not None and may_read(socket):
                 ready[descriptor] = self._of[descriptor][1]
         return ready
+
+    def sleep(self, seconds: float) -> list[tuple[int, int]]:
+        """Wait so long for something to happen, and return where. No socket is used: others may use them meanwhile."""
+        return self._poll.poll(int(seconds * 1000) + (1 if seconds > 0 else 0))
+
+    def calls(self, ready: dict[int, Callable[[], None]], happened: list[tuple[int, int]]) -> list[Callable[[], None]]:
+        """What is to be called, each once."""
+        for descriptor, _ in happened:
+            found = self._of.get(descriptor)
+            if found is not None:
+                ready[descriptor] = found[1]
+        return list(ready.values())
+
+    def restless(self) -> bool:
+        """After the sockets were used while their thread sleeps: whether it must be woken.
+
+        Whoever used a socket may have taken the only hint that something has come for it.
+        """
+        ready = self.ask()
+        for descriptor in ready:
+            self._touched[self._of[descriptor][0]] = None
+        return bool(ready)

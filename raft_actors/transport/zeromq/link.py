@@ -9,7 +9,7 @@
 Rule: a request that has not left when the connection fails certainly had no effect; of one that has, nobody knows. The
 socket is remade for each try: libzmq never tries again after a refused key, and resolves a name once per socket.
 
-Everything here runs in the thread of the wire.
+Everything here is done by whoever has the turn of the wire (``turns``); only its own thread makes and ends connections.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from raft_actors.errors import OutcomeUnknown, RaftError, Unauthorized, UnknownPeer
+from raft_actors.errors import OutcomeUnknown, RaftError, Unauthorized
 from raft_actors.transport.frames import (
     LARGEST,
     NEWEST,
@@ -46,8 +46,9 @@ from raft_actors.transport.frames import (
     pack,
     unpack,
 )
+from raft_actors.transport.zeromq import reasons
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, receive
-from raft_actors.transport.zeromq.lanes import Lanes, cut
+from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes, cut
 from raft_actors.transport.zeromq.pending import Pending, Requests
 from raft_actors.transport.zeromq.server_key import ServerKey
 
@@ -132,6 +133,21 @@ class Link:
         self.peer = self.peer or pending.to
         self._requests.add(pending)
 
+    def ask_now(self, pending: Pending) -> bool:
+        """Send a request alone, with one step that is done or not; False: it has to wait, and was not taken."""
+        body = self._made(pending)
+        if body is None:
+            return True  # it has its answer
+        frame = pack(body, self.version)
+        if len(frame) > TOGETHER:
+            return False
+        self._requests.left(pending)
+        self._ears.touch(self._socket)
+        if self._put(frame):
+            return True
+        self._requests.forget(pending)
+        return False
+
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
@@ -140,6 +156,16 @@ class Link:
         waiting = self._requests.waiting or self._lanes or self._news
         return bool(waiting) or self.state in ("connecting", "greeting")
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether it stands, and nothing has to wait: what is given now can leave now."""
+        return self.state == "ready" and not self._blocked and self._server.may_be(self.peer)
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests have no answer yet."""
+        return self._requests.count
+
     # -- turns ---------------------------------------------------------------------------------------------------------
 
     def turn(self, now: float) -> float:
@@ -147,12 +173,12 @@ class Link:
         if self.state == "ready" and not self._server.may_be(self.peer):
             self._fail(now, Unauthorized(f"the key of the node at {self.address} is not on our list any more"))
         if self.state == "ready":
-            self._flush()
+            self.send()
             return float("inf")
         if self.state == "idle":
             return self._turn_idle(now)
         if now >= self._since + CONNECTING_FOR:
-            self._fail(now, UnknownPeer(self.peer, f"no node answers at {self.address}", advice=_ADVICE))
+            self._fail(now, reasons.nobody(self.peer, f"no node answers at {self.address}"))
             return now
         return self._since + CONNECTING_FOR
 
@@ -175,7 +201,7 @@ class Link:
         try:
             self._open()
         except (zmq.ZMQError, ValueError) as error:  # no such address, no such key, no more files
-            self._fail(now, UnknownPeer(self.peer, f"there is no way to {self.address}: {error}", advice=_ADVICE))
+            self._fail(now, reasons.nobody(self.peer, f"there is no way to {self.address}: {error}"))
 
     def _open(self) -> None:
         self._attempt += 1
@@ -215,32 +241,18 @@ class Link:
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._fail(now, Unauthorized(f"the node at {self.address} does not let this key in"))
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            self._fail(now, self._no_handshake())
+            self._fail(now, reasons.no_handshake(self.address, self._keys))
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._fail(now, self._unheard())
+            self._fail(now, reasons.unheard(self.peer, self.address, self._keys))
         elif kind == zmq.EVENT_DISCONNECTED:
-            self._fail(now, self._unheard() if self.state == "connecting" else self._broken())
+            self._fail(
+                now,
+                reasons.unheard(self.peer, self.address, self._keys)
+                if self.state == "connecting"
+                else reasons.broken(self.peer, self.address),
+            )
         elif kind == zmq.EVENT_CLOSED and self.state == "connecting":
-            self._fail(now, UnknownPeer(self.peer, f"no node listens at {self.address}", advice=_ADVICE))
-
-    def _no_handshake(self) -> Unauthorized:
-        how = "with keys" if self._keys is not None else "without keys"
-        return Unauthorized(
-            f"the node at {self.address} and this process do not agree on their keys (this one came {how})",
-            advice="give both the keys of the cluster, or both none",
-        )
-
-    def _unheard(self) -> UnknownPeer:
-        """A node that dies in the middle looks the same as one that has other keys."""
-        advice = "check whether the node runs, and whether both have the keys of the same cluster"
-        if self._keys is None:
-            advice = "this process came without keys: give the folder of keys, to Client or to start_node"
-        elif not self._keys.knows_cluster:
-            advice += "; a guest needs the public keys of the cluster in cluster.key"
-        return UnknownPeer(self.peer, f"the node at {self.address} broke the handshake off", advice=advice)
-
-    def _broken(self) -> UnknownPeer:
-        return UnknownPeer(self.peer, f"the connection to {self.address} broke", advice=_ADVICE)
+            self._fail(now, reasons.nobody(self.peer, f"no node listens at {self.address}"))
 
     # -- the end of a connection ---------------------------------------------------------------------------------------
 
@@ -307,7 +319,7 @@ class Link:
         if self._socket is not None:
             self._ears.touch(self._socket)
         if self.state == "ready":
-            self._flush()
+            self.send()
 
     def _take(self, body: object) -> None:
         match body:
@@ -330,7 +342,7 @@ class Link:
         """Nobody waits for it any more; returns whether it has left."""
         return self._requests.forget(pending)
 
-    def _flush(self) -> None:
+    def send(self) -> None:
         """Send what there is and what there is room for; the urgent first."""
         self._blocked = False
         while self._news and self._put(self._news[0]):
@@ -378,6 +390,3 @@ class Link:
             self._blocked = True
             return False
         return True
-
-
-_ADVICE = "check the address, and whether the node runs"

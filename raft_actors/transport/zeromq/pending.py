@@ -1,4 +1,4 @@
-"""A request to another node, from when it is wanted until it is answered. Only the thread of the wire touches it."""
+"""A request to another node, from when it is wanted until it is answered; who has the turn of the wire touches it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pending:
         to: short name of the peer that is asked.
         make: makes it when it leaves; given whether a pickle is taken there.
         deadline: until when, on the monotonic clock.
-        done: called once, with the answer or the error, in the wire's thread.
+        done: called once, with the answer or the error, by whoever has the turn of the wire.
         spare: seconds before the deadline that the other side has to be done by.
     """
 
@@ -83,6 +83,11 @@ class Requests:
         """Whether some have not left."""
         return bool(self._unsent)
 
+    @property
+    def count(self) -> int:
+        """How many have no answer yet."""
+        return len(self._unsent) + len(self._sent)
+
     def all(self) -> list[Pending]:
         """Those that have no answer yet."""
         return [*self._unsent, *self._sent.values()]
@@ -113,6 +118,10 @@ class Requests:
             self._unsent.popleft()
             if ask is not None:
                 self._sent[pending.id] = pending
+
+    def left(self, pending: Pending) -> None:
+        """This one has left, past all others."""
+        self._sent[pending.id] = pending
 
     def answered(self, answer: Answer | Failed) -> None:
         """An answer has come; one that nobody waits for is passed over."""

@@ -3,12 +3,17 @@
 ::
 
     actors, callers --put--> [queue] --bell--> thread: doors, links, timers --> sockets
-                                                 |
-                                                 +--> letters to peers, requests to the server, answers to callers
+              |                                  |
+              |                                  +--> letters to peers, requests to the server, answers to callers
+              +--thread asleep: its turn is borrowed (``turns``), sent here and now--> sockets
 
-Rule: sockets are touched by this thread only (ZeroMQ's are not thread-safe), and nobody waits for it: what is to be
-sent is put into a queue, and the bell is rung only if the thread sleeps. What comes in is handed on at once, to code
-that never blocks.
+Rule: sockets are touched by whoever has the turn only (ZeroMQ's are not thread-safe), and nobody waits for it: what is
+to be sent is put into a queue, and the bell is rung only if the thread sleeps and there is more to do than to send.
+What comes in, connections and deadlines are the business of this thread alone. What comes in is handed on at once, to
+code that never blocks.
+
+What others are likely to add to leaves better together: of requests and answers of a connection on which some are open
+already, and of heartbeats, which the peers of a node send at the same time, the thread collects what there is.
 """
 
 from __future__ import annotations
@@ -27,11 +32,13 @@ import zmq
 from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
+from raft_actors.protocol.messages import AppendEntries
 from raft_actors.transport.frames import Answer, Beat, Body, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.ears import Bell, Ears
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
+from raft_actors.transport.zeromq.turns import Turns
 
 __all__ = ["Wire"]
 
@@ -44,6 +51,8 @@ PAUSE = 0.01
 MOST_LINKS = 64
 """Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
+FEW = 4
+"""With more open requests of a connection than these, others are likely to follow: they wait to leave together."""
 Result = Answer | Failed | RaftError
 
 
@@ -92,7 +101,8 @@ class Wire:
         self._door: Door | None = None
         self._links: dict[str, Link] = {}
         self._queue: collections.deque[Any] = collections.deque()
-        self._sleeping = False
+        self._turns = Turns()
+        self._wakes_at = 0.0
         self._bell = Bell()
         self._ears.add(self._bell, self._bell.hear)
         self._ids = itertools.count(1)
@@ -133,7 +143,8 @@ class Wire:
 
     def post(self, address: str, letter: Letter) -> None:
         """Send a letter to the node at ``address``, or lose it."""
-        self._put(Posted(address, letter))
+        message = letter.message
+        self._put(Posted(address, letter), alone=not (type(message) is AppendEntries and not message.entries))
 
     def gone(self, addresses: set[str], name: str) -> None:
         """Tell those nodes that a peer of ours has stopped."""
@@ -151,9 +162,19 @@ class Wire:
     def _beat_now(self) -> None:
         self._beat_at = 0.0
 
-    def reply(self, route: bytes, body: Body, version: int, sent: Callable[[], None] = _nothing) -> None:
-        """Answer whoever asked; ``sent`` is called in the wire's thread then."""
-        self._put(Reply(route, version, body, sent))
+    def reply(
+        self, route: bytes, body: Body, version: int, sent: Callable[[], None] = _nothing, *, alone: bool = True
+    ) -> None:
+        """Answer whoever asked.
+
+        Args:
+            route: where to.
+            body: the answer.
+            version: of the format.
+            sent: called when it has left or never will, by whoever has the turn.
+            alone: there are hardly more answers for him within a moment.
+        """
+        self._put(Reply(route, version, body, sent), alone=alone)
 
     def request(
         self,
@@ -171,10 +192,13 @@ class Wire:
             to: short name of the peer.
             make: makes what is asked, when it leaves; given whether a pickle is taken there.
             deadline: until when, on the monotonic clock.
-            done: called once, in the wire's thread, with the answer or the error; at ``deadline`` at the latest.
+            done: called once, by whoever has the turn, with the answer or the error; at ``deadline`` at the latest.
             spare: seconds before it that the other side has to be done by.
         """
         pending = Pending(next(self._ids), to, make, deadline, done, spare)
+        if not self._queue and self._turns.borrow(lambda: self._ask_now(address, pending)):
+            self._look_again()
+            return
         self._put(Asked(address, pending))
         if self._ended:  # whoever ended it may have looked into the queue before
             pending.end(_closed(to))
@@ -186,22 +210,71 @@ class Wire:
     def close(self) -> None:
         """Close everything; what waits is answered."""
         self._closing = True
-        self._put(_nothing)
+        self._wake()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5.0)
         elif self._thread.ident is None:  # it was never started: a node that could not listen
             self._end()
 
-    def _put(self, item: Callable[[], None] | Posted | Asked | Reply) -> None:
+    def _put(self, item: Callable[[], None] | Posted | Asked | Reply, *, alone: bool = False) -> None:
+        """Queue something; ``alone``: send it here if the thread sleeps, for there is hardly more to come."""
         self._queue.append(item)
-        if self._sleeping:
-            self._sleeping = False
+        if not self._turns.asleep:
+            return
+        if alone and threading.current_thread() is not threading.main_thread():  # that one may be interrupted
+            self._turns.borrow(self._send_queued)
+        self._look_again()
+
+    def _wake(self) -> None:
+        if self._turns.asleep:
+            self._turns.asleep = False
             self._bell.ring()
+
+    # -- in the thread of whoever has borrowed the turn ----------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        """The turn was returned, or was not to be had: what lies in the queue now is for the thread."""
+        if self._queue:
+            self._wake()
+
+    def _ask_now(self, address: str, pending: Pending) -> bool:
+        """Send a request, if nothing else waits; if this is interrupted, nothing of others is lost."""
+        link = self._links.get(address)
+        if link is None or link.open_requests > FEW or link.busy or not link.at_hand:
+            return False
+        more = True
+        try:
+            self._note_deadline(pending, link)
+            sent = link.ask_now(pending)
+            more = pending.deadline < self._wakes_at or self._ears.restless()
+        finally:
+            if more:
+                self._wake()
+        return sent
+
+    def _send_queued(self) -> bool:
+        """Send what is queued over connections that stand; what is more than that is left to the thread."""
+        more = True
+        try:
+            more = self._send_over(self._drain())
+        except Exception:
+            logger.exception("the transport goes on after an error")
+        if self._ears.restless() or more:
+            self._wake()
+        return True
+
+    def _send_over(self, links: set[Link]) -> bool:
+        for link in links:
+            if link.at_hand:
+                link.send()
+        due = min(self._beat_at, self._timers[0][0] if self._timers else FOREVER)
+        return due < self._wakes_at or any(link.busy for link in links)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         become_lender()
+        self._turns.take()
         while not self._closing:
             try:
                 self._turn()
@@ -209,6 +282,7 @@ class Wire:
                 logger.exception("the transport goes on after an error")
                 time.sleep(PAUSE)  # an error that comes again and again must not take the whole processor
         self._end()
+        self._turns.give()
 
     def _turn(self) -> None:
         lend_all()
@@ -225,22 +299,35 @@ class Wire:
                 due = min(due, link.turn(now))
         if len(self._links) > MOST_LINKS:
             self._links = {address: link for address, link in self._links.items() if not link.useless}
-        self._sleeping = True
-        wait = 0.0 if self._queue or self._closing else min(max(due - now, 0.0), LONGEST_SLEEP)
-        ready = self._ears.wait(wait)
-        self._sleeping = False
-        for call in ready:
+        self._wakes_at = min(due, now + LONGEST_SLEEP)
+        for call in self._wait(max(self._wakes_at - now, 0.0)):
             call()
 
-    def _drain(self) -> None:
+    def _wait(self, seconds: float) -> list[Callable[[], None]]:
+        ready = self._ears.ask()
+        if ready or self._queue or self._closing:
+            return self._ears.calls(ready, self._ears.sleep(0.0))
+        self._turns.asleep = True
+        self._turns.give()
+        try:
+            happened = self._ears.sleep(0.0 if self._queue or self._closing else seconds)
+        finally:
+            self._turns.asleep = False
+            self._turns.take()
+        return self._ears.calls(ready, happened)
+
+    def _drain(self) -> set[Link]:
+        """Take what is queued; returns the connections over which something is to be sent."""
         replies: dict[tuple[bytes, int], list[Reply]] = {}
+        links = set()
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
             kind = type(item)
             if kind is Posted:
-                self._link(item[0]).letter(item[1])
+                links.add(link := self._link(item[0]))
+                link.letter(item[1])
             elif kind is Asked:
-                self._request(*item)
+                links.add(self._request(*item))
             elif kind is Reply:
                 replies.setdefault((item.route, item.version), []).append(item)
             else:
@@ -248,6 +335,7 @@ class Wire:
         if self._door is not None:
             for (route, version), several in replies.items():
                 self._door.reply(route, version, several)
+        return links
 
     def _link(self, address: str) -> Link:
         link = self._links.get(address)
@@ -260,9 +348,13 @@ class Wire:
         for address in addresses & self._links.keys():
             self._links[address].news(Gone(self.address, name))
 
-    def _request(self, address: str, pending: Pending) -> None:
+    def _request(self, address: str, pending: Pending) -> Link:
         link = self._link(address)
         link.ask(pending)
+        self._note_deadline(pending, link)
+        return link
+
+    def _note_deadline(self, pending: Pending, link: Link) -> None:
         if pending.deadline < time.monotonic() + 1e8:
             heapq.heappush(self._timers, (pending.deadline, pending.id, pending, link))
 

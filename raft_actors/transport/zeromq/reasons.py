@@ -1,0 +1,41 @@
+"""Why there is no connection to a node, in words that help whoever asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raft_actors.errors import Unauthorized, UnknownPeer
+
+if TYPE_CHECKING:
+    from raft_actors.keys import Keyring
+
+__all__ = ["broken", "no_handshake", "nobody", "unheard"]
+
+
+def nobody(peer: str, text: str) -> UnknownPeer:
+    """Nobody is there."""
+    return UnknownPeer(peer, text, advice="check the address, and whether the node runs")
+
+
+def broken(peer: str, address: str) -> UnknownPeer:
+    """It was there."""
+    return nobody(peer, f"the connection to {address} broke")
+
+
+def no_handshake(address: str, keys: Keyring | None) -> Unauthorized:
+    """One side has keys, and the other has none."""
+    how = "with keys" if keys is not None else "without keys"
+    return Unauthorized(
+        f"the node at {address} and this process do not agree on their keys (this one came {how})",
+        advice="give both the keys of the cluster, or both none",
+    )
+
+
+def unheard(peer: str, address: str, keys: Keyring | None) -> UnknownPeer:
+    """A node that dies in the middle of a handshake looks the same as one that has other keys."""
+    advice = "check whether the node runs, and whether both have the keys of the same cluster"
+    if keys is None:
+        advice = "this process came without keys: give the folder of keys, to Client or to start_node"
+    elif not keys.knows_cluster:
+        advice += "; a guest needs the public keys of the cluster in cluster.key"
+    return UnknownPeer(peer, f"the node at {address} broke the handshake off", advice=advice)
