@@ -28,18 +28,18 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lmdb
 
-from storage_adapters import folder, lmdb_child, reading_child
+from storage_adapters import folder
 from storage_adapters.disk import ReadGuard
 from storage_adapters.group_commit import GroupCommit, Ticket
 from storage_adapters.interface import DamagedStore, StorageError, StoreInUse
-from storage_adapters.lmdb_env import FILE, Change, Environment, Transaction, exists
-from storage_adapters.lmdb_file import check_length
+from storage_adapters.lmdb_env import Change, Environment, Transaction, exists
+from storage_adapters.lmdb_left import note_left, read_if_changed
 from storage_adapters.lock import StoreLock
 
 ENGINE = "lmdb-stores"
@@ -108,7 +108,7 @@ class SharedFile:
         try:
             with env.errors():
                 env.commit(lambda txn: self._open_common(env, txn))
-            _note_left(place.folder)
+            note_left(place.folder)
         except BaseException:
             env.close()
             raise
@@ -227,7 +227,7 @@ class SharedFile:
             if not isinstance(error, Exception):
                 raise
             return []
-        _note_left(self.place.folder)
+        note_left(self.place.folder)
         return []
 
     def _refuse(self, tickets: Sequence[Ticket[Change]], what: str) -> None:
@@ -326,49 +326,3 @@ def is_open(path: Path) -> bool:
 
 def _said_of(file: SharedFile) -> tuple[Path, StorageError | None, int]:
     return file.place.folder, file.failure, len(file.users)
-
-
-# -- was the file left as it is? ---------------------------------------------------------------------------------------
-
-
-def read_if_changed(path: Path, *, anyway: bool = False) -> None:
-    """Let another process read the file first, unless it is exactly as the last commit left it.
-
-    Args:
-        path: the shared folder, locked by the caller.
-        anyway: read it in any case.
-
-    Raises:
-        DamagedStore: it is too short, or it kills its reader, or that found damage.
-        StorageError: it could not be read.
-    """
-    check_length(path / FILE)
-    if not exists(path) or (not anyway and _left(path) == _state(path)):
-        return
-    try:
-        problem = reading_child.ask(lmdb_child.__file__, path)["problem"]
-    except reading_child.ChildFailed as error:
-        raise StorageError(f"{path} was not closed in order and cannot be checked: {error}") from error
-    if problem is not None:
-        raise DamagedStore(f"the shared store at {path} is damaged: {problem}")
-
-
-def _state(path: Path) -> bytes:
-    state = os.stat(path / FILE)
-    return b"%20d %20d\n" % (state.st_size, state.st_mtime_ns)
-
-
-def _left(path: Path) -> bytes:
-    with suppress(OSError):
-        return (path / "LEFT").read_bytes()
-    return b""
-
-
-def _note_left(path: Path) -> None:
-    """Note how the file is; never synced: after a power cut it is read by a child, which is what is wanted."""
-    with suppress(OSError):  # then it is read by a child as well
-        descriptor = os.open(path / "LEFT", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.pwrite(descriptor, _state(path), 0)
-        finally:
-            os.close(descriptor)

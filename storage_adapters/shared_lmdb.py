@@ -33,6 +33,7 @@ from storage_adapters.disk import ReadGuard
 from storage_adapters.interface import DamagedStore, StorageAdapter, StorageError, StrPath
 from storage_adapters.lmdb import LMDBAdapter
 from storage_adapters.lmdb_env import FILE, Change, Environment, Transaction, exists
+from storage_adapters.lmdb_left import read_if_changed
 from storage_adapters.lmdb_trees import LMDBTrees
 from storage_adapters.lock import StoreLock
 
@@ -91,7 +92,7 @@ class SharedLMDB:
         if not shared_env.is_open(self._place.folder):
             lock = StoreLock(self._place.folder)
             try:
-                shared_env.read_if_changed(self._place.folder, anyway=True)
+                read_if_changed(self._place.folder, anyway=True)
             finally:
                 lock.release()
 
