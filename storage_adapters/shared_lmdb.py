@@ -134,6 +134,11 @@ class SharedStore(LMDBTrees):
         self._id = ""
         super().__init__(path)
 
+    def sharers(self) -> int:
+        """How many stores share the flush, this one included."""
+        file = self._file
+        return 1 if file is None else len(file.users)
+
     def _engine_exists(self) -> bool:
         return exists(self._place.folder)
 
