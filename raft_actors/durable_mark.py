@@ -155,8 +155,8 @@ class MarkFile:
         Args:
             store: its folder.
             incarnation: its identity.
-            sharers: tells how many stores share its flush. The more, the rarer are the syncs of each mark: one flush for
-                all would be worth nothing if every mark had one of its own.
+            sharers: tells how many stores share its flush. The more, the rarer is each mark synced: one flush for all
+                would be worth nothing if every mark had one of its own.
 
         Raises:
             OSError: it cannot be opened.
