@@ -138,7 +138,7 @@ class Config:
     Attributes:
         data_dir: the folder that holds a folder for each peer, by its name.
         storage: ``"lmdb"``, ``"rocksdb"`` (extra ``rocksdb``), ``"memory"`` (forgets), or a factory
-            ``path -> StorageAdapter``.
+            ``path -> StorageAdapter``; ``storage_adapters.SharedLMDB(folder)`` is one, for many peers of a process.
         min_election_timeout: seconds without news of a leader after which a peer may stand for election.
         max_election_timeout: the latest time for it; each wait is drawn anew between the two.
         heartbeat_interval: seconds between the heartbeats of a leader, at most half of ``min_election_timeout``.

@@ -9,7 +9,8 @@ Rule: **the mark may lag, it never leads.** ::
     truncate   mark is lowered and synced -> engine truncates -> mark says so    a crash in between: it lags
 
 It is rewritten in place after every commit without a sync (a crash of the process loses nothing; a power cut sets it
-back to what the system wrote last), and synced at most once a second and when the store is closed.
+back to what the system wrote last), and synced at most once a second and when the store is closed. Of stores that share
+one flush, at most ``MOST_SYNCS`` marks are synced a second.
 
 The file ``TAIL``, one block that no disk tears, little-endian::
 
@@ -37,6 +38,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -49,6 +51,8 @@ __all__ = ["SYNC_INTERVAL", "Mark", "MarkFile", "data_file_state", "mark_path", 
 
 SYNC_INTERVAL: Final = 1.0
 """Seconds between two syncs of the mark while the store is written to."""
+MOST_SYNCS: Final = 20
+"""How many marks of stores that share a flush are synced within ``SYNC_INTERVAL``."""
 
 _LAYOUT = struct.Struct("<8sHBx16sQQIQIQq")
 _CRC = struct.Struct("<I")
@@ -145,8 +149,14 @@ def read_mark(store: Path) -> Mark | None:
 class MarkFile:
     """The mark of an open store, written by one thread at a time, by whoever holds the store's lock."""
 
-    def __init__(self, store: Path, incarnation: str) -> None:
+    def __init__(self, store: Path, incarnation: str, sharers: Callable[[], int] = lambda: 1) -> None:
         """Open the file of a store that is open already, or make it; nothing is written yet.
+
+        Args:
+            store: its folder.
+            incarnation: its identity.
+            sharers: tells how many stores share its flush. The more, the rarer is each mark synced: one flush for all
+                would be worth nothing if every mark had one of its own.
 
         Raises:
             OSError: it cannot be opened.
@@ -154,6 +164,7 @@ class MarkFile:
         data = store / "data.mdb"
         self._data_file = str(data) if data.exists() else ""
         self._incarnation = incarnation
+        self._sharers = sharers
         path = mark_path(store)
         self._new_in: Path | None = None if path.exists() else path.parent
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -185,12 +196,12 @@ class MarkFile:
         self._dirty = False
 
     def sync_if_due(self) -> None:
-        """Sync if something was written and the last time is ``SYNC_INTERVAL`` ago.
+        """Sync if something was written and the last time is long enough ago.
 
         Raises:
             OSError: as for ``sync``.
         """
-        if self._dirty and time.monotonic() - self._synced_at >= SYNC_INTERVAL:
+        if self._dirty and time.monotonic() - self._synced_at >= SYNC_INTERVAL * max(1, self._sharers() / MOST_SYNCS):
             self.sync()
 
     def close(self) -> None:

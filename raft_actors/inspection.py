@@ -1,9 +1,10 @@
 """Look into a store without starting its peer, and without changing what is in it.
 
 An LMDB store is read by another process first, which may die of a mangled file, and then opened where it is: opening
-writes nothing. Opening a RocksDB store rewrites its newest part, so a private image is opened instead: sorted files are
-linked (they never change), the rest is copied. Both hold the store's lock meanwhile, so no peer can start in between,
-and the store of a running peer is refused.
+writes nothing. A store in a shared LMDB file is found by what its folder says, and read the same way; that file is
+locked as a whole, so that it is refused while any peer in it runs. Opening a RocksDB store rewrites its newest part, so
+a private image is opened instead: sorted files are linked (they never change), the rest is copied. All hold the store's
+lock meanwhile, so no peer can start in between, and the store of a running peer is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -30,11 +31,14 @@ from raft_actors.snapshot_inspection import Snapshots, check_snapshots
 from raft_actors.store_errors import translated_storage
 from raft_actors.store_meta import Meta, damage_in, read_meta
 from raft_actors.store_probe import ProbeFailed, probe
-from storage_adapters import LMDBAdapter, RocksDBAdapter, StorageAdapter, StorageError
+from storage_adapters import LMDBAdapter, RocksDBAdapter, SharedLMDB, StorageAdapter, StorageError
 from storage_adapters.folder import engine_of
 from storage_adapters.lock import StoreLock
+from storage_adapters.shared_env import ENGINE as SHARED_FILE
+from storage_adapters.shared_lmdb import ENGINE as SHARED
+from storage_adapters.shared_lmdb import shared_folder_of
 
-__all__ = ["InspectionFailed", "NotAStore", "Report", "engine_in", "entries", "reading", "verify"]
+__all__ = ["InspectionFailed", "NotAStore", "Report", "engine_in", "entries", "factory_of", "reading", "verify"]
 
 LEFT_OUT = shutil.ignore_patterns("LOCK", "RESERVE", "TAIL", "snapshots")
 MOST_PROBLEMS = 100
@@ -108,6 +112,11 @@ def reading(folder: Path) -> Iterator[StorageAdapter]:
             _probe(folder, where)
             with LMDBAdapter(folder) as adapter:
                 yield adapter
+        elif engine == SHARED:
+            shared = SharedLMDB(shared_folder_of(folder))
+            shared.check()
+            with shared(folder) as adapter:
+                yield adapter
         else:
             with _image(folder) as adapter:
                 yield adapter
@@ -140,7 +149,7 @@ def _entries(adapter: StorageAdapter, first: int, last: int) -> Iterator[Entry]:
 
 
 def engine_in(folder: Path) -> str:
-    """The name of the engine of the store in ``folder``: ``"lmdb"`` or ``"rocksdb"``.
+    """The name of the engine of the store in ``folder``: ``"lmdb"``, ``"rocksdb"`` or ``"shared-lmdb"``.
 
     Raises:
         NotAStore: there is none.
@@ -157,9 +166,21 @@ def engine_in(folder: Path) -> str:
         if mark_path(folder).exists():
             raise CorruptLog(f"the store {folder} is damaged: its mark TAIL is there, and its data is gone")
         raise NotAStore(f"{folder} holds no store")
-    if engine not in ("lmdb", "rocksdb"):
+    if engine == SHARED_FILE:
+        raise NotAStore(f"{folder} holds the logs of several peers, and none of them is its own")
+    if engine not in ("lmdb", "rocksdb", SHARED):
         raise NotAStore(f"{folder} was made by the storage adapter {engine!r}, which is not known here")
     return engine
+
+
+def factory_of(folder: Path) -> Callable[[str], StorageAdapter]:
+    """What opens a store of the kind of that in ``folder``, which was read before, and beside it."""
+    match engine_in(folder):
+        case "lmdb":
+            return LMDBAdapter
+        case "rocksdb":
+            return RocksDBAdapter
+    return SharedLMDB(shared_folder_of(folder))
 
 
 def _probe(folder: Path, where: str) -> None:

@@ -31,10 +31,9 @@ from msgspec import Struct
 from raft_actors.backups import write_open_image
 from raft_actors.durable_mark import read_mark
 from raft_actors.errors import Incompatible
-from raft_actors.inspection import NotAStore, engine_in, reading
+from raft_actors.inspection import NotAStore, engine_in, factory_of, reading
 from raft_actors.log_recovery import survey_log
-from raft_actors.log_store import LogStore
-from raft_actors.opening import ADAPTERS
+from raft_actors.log_store import AdapterFactory, LogStore
 from raft_actors.protocol.configuration import Configuration, Member, has_quorum
 from raft_actors.protocol.configuration import decode as decode_configuration
 from raft_actors.protocol.entry import EntryKind
@@ -55,6 +54,7 @@ class Store(Struct, frozen=True):
         name: whose it was.
         incarnation: whose exactly.
         engine: name of its engine.
+        factory: opens a store of its kind.
         cluster: id of its cluster.
         last: position of its newest entry.
         runs: ``(first index, term)`` of each run of equal terms in its log.
@@ -67,6 +67,7 @@ class Store(Struct, frozen=True):
     name: str
     incarnation: str
     engine: str
+    factory: AdapterFactory
     cluster: str
     last: LogPosition
     runs: tuple[tuple[int, int], ...]
@@ -194,7 +195,7 @@ def _is(member: Member | None, store: Store) -> bool:
 def _filled(path: Path, store: Store, cluster: str) -> Iterator[tuple[LogStore, LogPosition, float]]:
     with (
         path.open("rb") as stream,
-        LogStore.open(ADAPTERS[store.engine], _recovering(store.folder), name=store.name, codec="") as made,
+        LogStore.open(store.factory, _recovering(store.folder), name=store.name, codec="") as made,
     ):
         last, time = fill(Image(path, stream, ""), made, cluster)
         yield made, last, time
@@ -228,6 +229,7 @@ def _opened(folder: Path, adapter: StorageAdapter) -> Store:
         name=meta.identity.name,
         incarnation=meta.identity.incarnation,
         engine=engine_in(folder),
+        factory=factory_of(folder),
         cluster=meta.identity.cluster,
         last=survey.last,
         runs=tuple(survey.runs),

@@ -10,6 +10,8 @@ import storage_adapters
 from raft_actors.errors import CorruptLog, Incompatible, MissingExtra, RaftError, StorageFailed, StoreInUse
 from storage_adapters import interface
 from storage_adapters.folder import engine_of
+from storage_adapters.shared_lmdb import ENGINE as SHARED
+from storage_adapters.shared_lmdb import shared_folder_of
 
 __all__ = ["refuse_foreign_folder", "translated", "translated_storage"]
 
@@ -68,8 +70,17 @@ def refuse_foreign_folder(factory: Callable[[str], object], folder: Path, where:
             advice="give the peer another data_dir or name, or empty the folder",
         )
     found, wanted = engine_of(folder), getattr(factory, "engine", None)
-    if found is not None and isinstance(wanted, str) and found != wanted:
+    if found is not None and isinstance(wanted, str) and found not in getattr(factory, "engines", (wanted,)):
+        storage = f"SharedLMDB({_shared_folder(folder)})" if found == SHARED else repr(found)
         raise Incompatible(
             f"{where} was made with storage {found!r}, not {wanted!r}",
-            advice=f"start the peer with storage={found!r}, or give it another data_dir",
+            advice=f"start the peer with storage={storage}, or give it another data_dir",
         )
+
+
+def _shared_folder(folder: Path) -> str:
+    """The shared folder that a store names, as far as it can be found."""
+    try:
+        return repr(str(shared_folder_of(folder)))
+    except storage_adapters.StorageError:
+        return "..."

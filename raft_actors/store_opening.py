@@ -133,7 +133,7 @@ def _checked(
 
 def _marked(folder: Path, opened: OpenedStore) -> MarkFile:
     """Write and sync the mark of a store that was just checked."""
-    file = MarkFile(folder, opened.meta.identity.incarnation)
+    file = MarkFile(folder, opened.meta.identity.incarnation, getattr(opened.adapter, "sharers", lambda: 1))
     try:
         file.put(opened.last, opened.chain, opened.meta.ballot)
         file.sync()

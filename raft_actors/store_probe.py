@@ -11,11 +11,7 @@ and what it says is one JSON object on its standard output. It is spawned, never
 from __future__ import annotations
 
 import json
-import logging
-import os
-import signal
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,7 +19,6 @@ __all__ = ["ProbeFailed", "probe"]
 
 _KEYS = ("format", "name", "incarnation", "codec", "cluster", "ballot", "previous", "snapshot", "machine")
 _CHUNK = 4 << 20
-_DEADLY = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
 
 
 class ProbeFailed(Exception):
@@ -40,33 +35,14 @@ def probe(store: Path) -> str | None:
         storage_adapters.StoreInUse: somebody has it open.
         ProbeFailed: the child could not be started, was stopped from outside, or failed for another reason.
     """
-    if not sys.executable or getattr(sys, "frozen", False):
-        logging.getLogger("raft_actors").warning("%s is opened unread: there is no interpreter to read it with", store)
-        return None
+    from storage_adapters import StoreInUse
+    from storage_adapters.reading_child import ChildFailed, ask
+
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", __file__, os.fspath(store)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-        )
-    except OSError as error:
-        raise ProbeFailed(f"no process could be started to read the store: {error}") from error
-    return _verdict(store, child)
-
-
-def _verdict(store: Path, child: subprocess.CompletedProcess[str]) -> str | None:
-    if -child.returncode in _DEADLY:
-        return f"reading it killed a process with {signal.Signals(-child.returncode).name}"
-    if child.returncode != 0:
-        last_words = child.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ProbeFailed(f"the process that reads the store ended with status {child.returncode}: {last_words[0]}")
-    verdict = json.loads(child.stdout.splitlines()[-1])  # whatever else its start-up may have printed
+        verdict = ask(__file__, store)
+    except ChildFailed as error:
+        raise ProbeFailed(str(error)) from error
     if "in_use_by" in verdict:
-        from storage_adapters import StoreInUse
-
         raise StoreInUse(store, verdict["in_use_by"])
     problem: str | None = verdict["problem"]
     return problem

@@ -16,6 +16,7 @@ from storage_adapters.interface import Batch, DamagedStore, StorageAdapter, Stor
 from storage_adapters.lmdb import LMDBAdapter
 from storage_adapters.memory import MemoryAdapter
 from storage_adapters.rocksdb import RocksDBAdapter
+from storage_adapters.shared_lmdb import SharedLMDB
 
 __all__ = [
     "StorageAdapter",
@@ -23,6 +24,7 @@ __all__ = [
     "MemoryAdapter",
     "LMDBAdapter",
     "RocksDBAdapter",
+    "SharedLMDB",
     "StorageError",
     "StoreInUse",
     "DamagedStore",

@@ -73,6 +73,8 @@ class DiskAdapter(StorageAdapter):
 
     engine: ClassVar[str]
     """Name of the engine, as written in ``FORMAT``."""
+    image_engine: ClassVar[str] = ""
+    """Name of the engine whose store a backup is, if it is another one."""
 
     def __init__(self, path: StrPath) -> None:
         self._path = Path(path).absolute()
@@ -87,7 +89,7 @@ class DiskAdapter(StorageAdapter):
             try:
                 folder.check(self._path, self.engine, exists=self._engine_exists())
                 self._bounds = self._engine_open()
-                folder.seal(self._path, self.engine)
+                folder.seal(self._path, self.engine, self._engine_details())
             except BaseException:
                 self._closed = True
                 self._engine_close()
@@ -163,7 +165,7 @@ class DiskAdapter(StorageAdapter):
             self._require_open()
             target = folder.vacant(path)
             self._engine_copy(target)
-            folder.seal(target, self.engine)
+            folder.seal(target, self.image_engine or self.engine)
 
     def close(self) -> None:
         """Wait for readers and the writer to leave, close the engine, let go of the lock. Idempotent."""
@@ -234,6 +236,10 @@ class DiskAdapter(StorageAdapter):
             yield
         except OSError as error:
             raise StorageError(f"the store at {self._path} cannot be {done}: {error}", errno=error.errno) from error
+
+    def _engine_details(self) -> tuple[str, ...]:
+        """Return what an open engine wants to have in ``FORMAT``, a line each."""
+        return ()
 
     @abstractmethod
     def _engine_exists(self) -> bool:

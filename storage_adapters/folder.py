@@ -2,12 +2,14 @@
 
 The file ``FORMAT`` is written once a store is complete. It tells a store whose files are gone (damage: an empty log
 would forget votes) from one that was never made, and keeps one engine from starting an empty store beside another's.
+Its first line names engine and version; what an engine keeps in further lines is its own.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from storage_adapters.interface import DamagedStore, StorageError, StrPath
@@ -61,15 +63,27 @@ def check(folder: Path, engine: str, *, exists: bool) -> None:
         raise DamagedStore(f"the {engine} store at {folder} has lost its data files")
 
 
-def seal(folder: Path, engine: str) -> None:
-    """Mark a complete store, durably; nothing happens if it is marked already."""
-    if _mark(folder) is not None:
+def seal(folder: Path, engine: str, details: Sequence[str] = ()) -> None:
+    """Mark a complete store, durably; nothing happens if it is marked so already.
+
+    Args:
+        folder: the store.
+        engine: the name of its engine.
+        details: further lines.
+    """
+    lines = [f"{engine} {VERSION}", *details]
+    if _lines(folder) == lines:
         return
     draft = folder / (FORMAT + ".new")
-    draft.write_text(f"{engine} {VERSION}\n")
+    draft.write_text("\n".join(lines) + "\n")
     sync(draft)
     draft.replace(folder / FORMAT)
     sync(folder)
+
+
+def details(folder: Path) -> list[str]:
+    """Return the further lines of the mark of a store, none if there is no mark."""
+    return (_lines(folder) or [])[1:]
 
 
 def vacant(path: StrPath) -> Path:
@@ -99,7 +113,12 @@ def size(folder: Path) -> int:
 
 
 def _mark(folder: Path) -> str | None:
+    lines = _lines(folder)
+    return None if lines is None else lines[0].strip()
+
+
+def _lines(folder: Path) -> list[str] | None:
     try:
-        return (folder / FORMAT).read_bytes().decode(errors="replace").strip()
+        return (folder / FORMAT).read_bytes().decode(errors="replace").rstrip("\n").split("\n")
     except (FileNotFoundError, NotADirectoryError):
         return None

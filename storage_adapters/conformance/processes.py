@@ -110,7 +110,8 @@ def _killed_in_the_act(lab: Lab) -> None:
             _await(process, str(_BEFORE_THE_KILL))
             time.sleep(delay)
             told = max(_kill(process), _BEFORE_THE_KILL)
-        found = contents(lab.open(path.name), "number")
+        with lab.open(path.name) as store:
+            found = contents(store, "number")
         if found not in (_after(told), _after(told + 1)):
             raise Failed(
                 f"{told} writes had returned, and the store has {found.bounds}, number {found.meta['number']!r}"

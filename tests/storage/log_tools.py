@@ -11,9 +11,18 @@ from raft_actors.protocol.configuration import encode as encode_configuration
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.types import Ballot
-from storage_adapters import Batch, LMDBAdapter, RocksDBAdapter, StorageAdapter
+from storage_adapters import Batch, LMDBAdapter, RocksDBAdapter, SharedLMDB, StorageAdapter
+
+
+def shared_lmdb(path: str | Path) -> StorageAdapter:
+    """Open a store whose LMDB file all stores of the folder around it share."""
+    return SharedLMDB(Path(path).parent / "shared")(path)
+
+
+shared_lmdb.engine = "shared-lmdb"  # type: ignore[attr-defined]  # as every adapter class has one
 
 ENGINES = [LMDBAdapter, RocksDBAdapter]
+SHARING: list[Callable[[str], StorageAdapter]] = [*ENGINES, shared_lmdb]
 T0 = 1_700_000_000.0
 
 

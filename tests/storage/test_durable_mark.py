@@ -25,10 +25,10 @@ from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition
 from raft_actors.records import GENESIS, encode_entries
 from storage_adapters import Batch, LMDBAdapter, RocksDBAdapter, StorageAdapter
-from tests.storage.log_tools import ENGINES, append, command, commands, flipped
+from tests.storage.log_tools import SHARING, append, command, commands, flipped
 
 Factory = Callable[[str], StorageAdapter]
-every_engine = pytest.mark.parametrize("factory", ENGINES)
+every_engine = pytest.mark.parametrize("factory", SHARING)
 
 MARK = Mark("0123456789abcdef", LogPosition(7, 300), 0xDEADBEEF, 9, 0x11223344, (8192, 1_700_000_000_123_456_789), True)
 

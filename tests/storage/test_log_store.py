@@ -19,7 +19,7 @@ from raft_actors.store_meta import Base, base_value, seal
 from storage_adapters import Batch, LMDBAdapter, MemoryAdapter, RocksDBAdapter, StorageAdapter, StorageError
 from storage_adapters import interface as adapter_interface
 from tests.storage.log_tools import (
-    ENGINES,
+    SHARING,
     append,
     change,
     command,
@@ -32,8 +32,8 @@ from tests.storage.log_tools import (
 
 Factory = Callable[[str], StorageAdapter]
 
-every_engine = pytest.mark.parametrize("factory", ENGINES)
-every_adapter = pytest.mark.parametrize("factory", [*ENGINES, MemoryAdapter])
+every_engine = pytest.mark.parametrize("factory", SHARING)
+every_adapter = pytest.mark.parametrize("factory", [*SHARING, MemoryAdapter])
 
 
 class Recorder:

@@ -23,6 +23,7 @@ from raft_actors.store_meta import KEYS, ballot_value
 from storage_adapters import Batch, LMDBAdapter, StorageAdapter
 from tests.storage.log_tools import (
     ENGINES,
+    SHARING,
     append,
     command,
     commands,
@@ -34,7 +35,8 @@ from tests.storage.log_tools import (
 )
 
 Factory = Callable[[str], StorageAdapter]
-every_engine = pytest.mark.parametrize("factory", ENGINES)
+every_engine = pytest.mark.parametrize("factory", SHARING)
+every_own_file = pytest.mark.parametrize("factory", ENGINES)
 
 
 def reopened(factory: Factory, path: Path) -> LogStore:
@@ -122,7 +124,7 @@ def test_another_log_of_the_same_length_is_noticed(factory: Factory, tmp_path: P
         reopened(factory, tmp_path / "s1")
 
 
-@every_engine
+@every_own_file
 def test_an_older_copy_of_the_engines_files_is_noticed(factory: Factory, tmp_path: Path) -> None:
     path = tmp_path / "s1"
     filled(factory, path, last=5)
@@ -235,7 +237,7 @@ def test_a_mark_beside_lost_data_never_becomes_a_new_store(factory: Factory, tmp
         reopened(factory, path)
 
 
-@every_engine
+@every_own_file
 def test_lost_data_files_are_noticed(factory: Factory, tmp_path: Path) -> None:
     path = tmp_path / "s1"
     filled(factory, path)

@@ -43,3 +43,22 @@ def run_python(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -
     """Run a program in a process of its own; it may die of whatever it likes."""
     command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+
+
+THREE_SHARED = """
+import sys, threading
+from storage_adapters import Batch, SharedLMDB
+from tests.storage.adapters.support import entries
+
+shared, said = SharedLMDB(sys.argv[1] + "/shared"), threading.Lock()
+
+def keep_writing(name):
+    store = shared(sys.argv[1] + "/" + name)
+    for index in range(1, 1 << 40):
+        store.write(Batch({"last": b"%d" % index}, None, entries(index, index)))
+        with said:
+            print(name, index, flush=True)
+
+for name in ("a", "b", "c"):
+    threading.Thread(target=keep_writing, args=(name,)).start()
+"""

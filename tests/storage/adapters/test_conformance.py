@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter, StorageAdapter, conformance
+from storage_adapters import LMDBAdapter, MemoryAdapter, RocksDBAdapter, SharedLMDB, StorageAdapter, conformance
 from tests.storage.adapters.sqlite_adapter import SQLiteAdapter
 
 
@@ -15,7 +15,12 @@ def tiny_map(path: Any) -> StorageAdapter:
     return LMDBAdapter(path, map_size=1 << 16)
 
 
-@pytest.mark.parametrize("factory", [MemoryAdapter, LMDBAdapter, tiny_map, RocksDBAdapter, SQLiteAdapter])
+def beside(path: Any) -> StorageAdapter:
+    """Every store of one check shares a file with the others of that check."""
+    return SharedLMDB(Path(path).parent / ".shared", map_size=1 << 16)(path)
+
+
+@pytest.mark.parametrize("factory", [MemoryAdapter, LMDBAdapter, tiny_map, beside, RocksDBAdapter, SQLiteAdapter])
 def test_the_adapter_keeps_every_promise(factory: Any, tmp_path: Path) -> None:
     if factory is RocksDBAdapter:
         pytest.importorskip("rocksdict")
@@ -23,6 +28,15 @@ def test_the_adapter_keeps_every_promise(factory: Any, tmp_path: Path) -> None:
     assert [(result.name, result.detail) for result in results if not result.ok] == []
     assert len(results) >= (40 if factory is MemoryAdapter else 60)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shared_file_keeps_every_promise_also_for_all_stores_of_a_long_life(tmp_path: Path) -> None:
+    """One file for all stores of all checks; most of their folders are removed under it, as wiped disks are."""
+    factory = SharedLMDB(tmp_path / "shared")
+    results = conformance.run(factory, directory=tmp_path)
+    assert [(result.name, result.detail) for result in results if not result.ok] == []
+    assert len(results) >= 60
+    assert factory.sweep() > 30
 
 
 def test_a_store_that_is_not_durable_is_spared_the_checks_of_durability() -> None:

@@ -15,7 +15,7 @@ from storage_adapters.interface import MAX_INDEX, MissingExtra
 def test_the_package_exports_what_it_promises() -> None:
     assert set(storage_adapters.__all__) == {
         "StorageAdapter", "Batch", "MemoryAdapter", "LMDBAdapter", "RocksDBAdapter",
-        "StorageError", "StoreInUse", "DamagedStore", "conformance",
+        "SharedLMDB",        "StorageError", "StoreInUse", "DamagedStore", "conformance",
     }  # fmt: skip
     assert all(hasattr(storage_adapters, name) for name in storage_adapters.__all__)
 

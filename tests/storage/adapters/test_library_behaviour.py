@@ -53,6 +53,44 @@ def test_lmdb_its_own_codes_are_negative_and_those_of_the_system_positive(tmp_pa
     assert code.code < 0
 
 
+def test_lmdb_the_place_of_a_dropped_tree_is_used_again(tmp_path: Path) -> None:
+    """Or a long life of stores that come and go would run into ``max_dbs``."""
+    with lmdb.open(str(tmp_path), max_dbs=2) as env:
+        kept = env.open_db(b"kept")
+        for number in range(20):
+            with env.begin(write=True) as txn:
+                tree = env.open_db(b"tree %d" % number, txn=txn)
+                txn.put(b"k", b"v", db=tree)
+                txn.put(b"k", b"%d" % number, db=kept)
+            with pytest.raises(lmdb.DbsFullError):
+                env.open_db(b"one too many")
+            with env.begin(write=True) as txn:
+                txn.drop(env.open_db(b"tree %d" % number, txn=txn, create=False))
+        with env.begin() as txn:
+            assert (txn.get(b"k", db=kept), txn.stat()["entries"]) == (b"19", 1)
+
+
+def test_lmdb_a_tree_that_was_dropped_in_a_transaction_that_aborts_opens_again(tmp_path: Path) -> None:
+    """A drop closes the handle at once; whoever makes the change again has to open the tree again."""
+    with lmdb.open(str(tmp_path), max_dbs=2) as env:
+        with env.begin(write=True) as txn:
+            txn.put(b"k", b"v", db=env.open_db(b"tree", txn=txn))
+        txn = env.begin(write=True)
+        txn.drop(env.open_db(b"tree", txn=txn))
+        txn.abort()
+        with env.begin(write=True) as txn:
+            assert txn.get(b"k", db=env.open_db(b"tree", txn=txn, create=False)) == b"v"
+
+
+def test_lmdb_a_file_is_read_without_its_lock_and_leaves_no_trace(tmp_path: Path) -> None:
+    with lmdb.open(str(tmp_path), max_dbs=1) as env, env.begin(write=True) as txn:
+        txn.put(b"k", b"v", db=env.open_db(b"tree", txn=txn))
+    (tmp_path / "lock.mdb").unlink()
+    with lmdb.open(str(tmp_path), max_dbs=1, readonly=True, lock=False) as env, env.begin() as txn:
+        assert txn.get(b"k", db=env.open_db(b"tree", txn=txn, create=False)) == b"v"
+    assert [file.name for file in tmp_path.iterdir()] == ["data.mdb"]
+
+
 def test_lmdb_trees_opened_in_a_read_transaction_die_with_it(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path), max_dbs=1) as env:
         env.open_db(b"log")

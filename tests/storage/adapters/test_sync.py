@@ -15,11 +15,12 @@ pytest.importorskip("rocksdict")
 
 SYNCED = """
 import os, sys, lmdb
-from storage_adapters import Batch, LMDBAdapter, RocksDBAdapter
+from storage_adapters import Batch, LMDBAdapter, RocksDBAdapter, SharedLMDB
 if sys.argv[3] == "nosync":
     opened = lmdb.open
     lmdb.open = lambda *args, **more: opened(*args, sync=False, **more)
-store = {"lmdb": LMDBAdapter, "rocksdb": RocksDBAdapter}[sys.argv[1]](sys.argv[2])
+engines = {"lmdb": LMDBAdapter, "rocksdb": RocksDBAdapter, "shared-lmdb": SharedLMDB(sys.argv[2] + "hared")}
+store = engines[sys.argv[1]](sys.argv[2])
 for index in range(1, 4):
     os.write(2, b"BEGIN\\n")
     store.write(Batch({"a": b"%d" % index}, index, [(index, b"x" * 300)]))
@@ -54,15 +55,16 @@ def syncs_per_change(tmp_path: Path, *arguments: str) -> list[int]:
     return [sum("sync" in line and line.endswith("= 0") for line in span) for span in spans]
 
 
-@pytest.mark.parametrize("engine", ["lmdb", "rocksdb"])
+@pytest.mark.parametrize("engine", ["lmdb", "rocksdb", "shared-lmdb"])
 def test_every_change_is_synced_before_it_returns(engine: str, tmp_path: Path) -> None:
     counts = syncs_per_change(tmp_path, engine, "sync")
     assert len(counts) == 4
     assert min(counts) >= 1
 
 
-def test_the_test_above_sees_a_missing_sync(tmp_path: Path) -> None:
-    assert syncs_per_change(tmp_path, "lmdb", "nosync") == [0, 0, 0, 0]
+@pytest.mark.parametrize("engine", ["lmdb", "shared-lmdb"])
+def test_the_test_above_sees_a_missing_sync(engine: str, tmp_path: Path) -> None:
+    assert syncs_per_change(tmp_path, engine, "nosync") == [0, 0, 0, 0]
 
 
 FAILING = """

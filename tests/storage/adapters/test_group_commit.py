@@ -1,0 +1,192 @@
+"""Changes that come together are performed together, and nobody returns before his own is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from storage_adapters.group_commit import GroupCommit, Ticket
+from tests.storage.adapters.support import run_python
+
+PATIENCE = 30.0
+
+
+class Disk:
+    """Performs groups of names, each when it is let."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+        self.fail: Callable[[Sequence[Ticket[str]]], None] = lambda tickets: None
+
+    def perform(self, tickets: Sequence[Ticket[str]]) -> None:
+        self.begun.release()
+        assert self.go_on.acquire(timeout=PATIENCE)
+        self.groups.append([ticket.change for ticket in tickets])
+        self.fail(tickets)
+
+
+class Caller(threading.Thread):
+    """Runs one change in a thread."""
+
+    def __init__(self, group: GroupCommit[str], change: str) -> None:
+        super().__init__(daemon=True)
+        self.group, self.change = group, change
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.group.run(self.change)
+        except BaseException as error:
+            self.error = error
+
+    def ended(self) -> bool:
+        self.join(PATIENCE)
+        return not self.is_alive()
+
+
+def queued(group: GroupCommit[str], count: int) -> None:
+    """Wait until so many changes wait for their turn."""
+    pause = threading.Event()
+    while len(group._queue) < count:
+        pause.wait(0.001)
+
+
+def returned_too_early(kind: type[GroupCommit[Any]]) -> list[str]:
+    """Let four changes come while the disk works on a first one; say who returned before the disk had his."""
+    disk = Disk()
+    group: GroupCommit[str] = kind(disk.perform)
+    callers = [Caller(group, "first")]
+    assert disk.begun.acquire(timeout=PATIENCE)
+    for number, name in enumerate("abcd", 1):
+        callers.append(Caller(group, name))
+        queued(group, number)
+    early = [one.change for one in callers if one.join(0.05) or not one.is_alive()]
+    disk.go_on.release()
+    assert callers[0].ended()
+    assert disk.begun.acquire(timeout=PATIENCE)
+    early += [one.change for one in callers[1:] if one.join(0.05) or not one.is_alive()]
+    disk.go_on.release()
+    assert all(one.ended() for one in callers)
+    assert disk.groups == [["first"], ["a", "b", "c", "d"]]
+    return early
+
+
+def test_nobody_returns_before_the_disk_has_his_change_and_all_that_waited_are_one_group() -> None:
+    assert returned_too_early(GroupCommit) == []
+
+
+class AcknowledgesBeforeItCommits(GroupCommit[Any]):
+    """The planted bug: those who wait are told at once that all is done."""
+
+    def _lead(self) -> None:
+        with self._mutex:
+            group, self._queue = self._queue, []
+        for ticket in group:
+            ticket.done = True
+            ticket.turn.release()
+        try:
+            self._perform(group)
+        finally:
+            with self._mutex:
+                self._pass_on()
+
+
+def test_the_test_above_sees_a_write_that_returns_before_the_commit() -> None:
+    assert returned_too_early(AcknowledgesBeforeItCommits) == ["b", "c", "d"]
+
+
+def test_an_error_is_raised_to_him_whose_change_it_is_and_to_nobody_else() -> None:
+    disk = Disk()
+    group: GroupCommit[str] = GroupCommit(disk.perform)
+
+    def fail(tickets: Sequence[Ticket[str]]) -> None:
+        for ticket in tickets:
+            if ticket.change == "b":
+                ticket.error = ValueError("not b")
+
+    disk.fail = fail
+    callers = [Caller(group, "first")]
+    assert disk.begun.acquire(timeout=PATIENCE)
+    for number, name in enumerate("abc", 1):
+        callers.append(Caller(group, name))
+        queued(group, number)
+    disk.go_on.release(2)
+    assert all(one.ended() for one in callers)
+    assert [repr(one.error) for one in callers] == ["None", "None", "ValueError('not b')", "None"]
+
+
+def test_what_interrupts_the_one_that_leads_is_an_error_of_all_of_them_and_the_next_group_goes_on() -> None:
+    disk = Disk()
+    group: GroupCommit[str] = GroupCommit(disk.perform)
+
+    def interrupt(tickets: Sequence[Ticket[str]]) -> None:
+        if len(tickets) == 2:
+            raise KeyboardInterrupt
+
+    disk.fail = interrupt
+    callers = [Caller(group, "first")]
+    assert disk.begun.acquire(timeout=PATIENCE)
+    for number, name in enumerate("ab", 1):
+        callers.append(Caller(group, name))
+        queued(group, number)
+    disk.go_on.release(3)
+    assert all(one.ended() for one in callers)
+    assert [type(one.error) for one in callers] == [type(None), KeyboardInterrupt, KeyboardInterrupt]
+    group.run("later")
+    assert disk.groups == [["first"], ["a", "b"], ["later"]]
+
+
+@pytest.mark.parametrize("turn_has_come", [False, True])
+def test_a_caller_that_is_interrupted_while_it_waits_leaves_no_gap(turn_has_come: bool) -> None:
+    """With a real Ctrl-C, which reaches the main thread while it waits in a lock, or just when its turn has come."""
+    program = """
+import signal, sys, threading
+from storage_adapters.group_commit import GroupCommit
+
+begun, go_on, groups = threading.Event(), threading.Event(), []
+main = threading.main_thread().ident
+
+def perform(tickets):
+    begun.set()
+    go_on.wait(30)
+    groups.append([ticket.change for ticket in tickets])
+
+class Watched(GroupCommit):
+    def _wait(self, ticket):
+        if ticket.change == "main":
+            acquire = ticket.turn.acquire
+            class Turn:
+                def acquire(self):
+                    if sys.argv[1] == "True":
+                        go_on.set()
+                        acquire()
+                    else:
+                        threading.Thread(target=signal.pthread_kill, args=(main, signal.SIGINT)).start()
+                        acquire()
+                    raise KeyboardInterrupt
+                def release(self):
+                    lock.release()
+            lock, ticket.turn = ticket.turn, Turn()
+        super()._wait(ticket)
+
+group = Watched(perform)
+first = threading.Thread(target=group.run, args=("first",))
+first.start()
+begun.wait(30)
+try:
+    group.run("main")
+except KeyboardInterrupt:
+    print("interrupted")
+go_on.set()
+first.join()
+group.run("later")
+print(groups[0], groups[-1])
+"""
+    done = run_python(program, turn_has_come)
+    assert done.stdout.splitlines() == ["interrupted", "['first'] ['later']"], done.stderr
