@@ -91,6 +91,7 @@ class Wire:
         self.has_keys = keys is not None
         self.refused: collections.Counter[str] = collections.Counter()
         self._keys = keys
+        self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
         self._context: zmq.Context[Any] = zmq.Context()
@@ -269,6 +270,7 @@ class Wire:
         due = self._expire(now)
         if self._door is not None:
             due = min(due, self._door.look(now) + LATE)
+        self._check_keys(now)
         for link in list(self._links.values()):
             if link.busy:
                 due = min(due, link.turn(now))
@@ -277,6 +279,13 @@ class Wire:
         self._wakes_at = min(due, now + LONGEST_SLEEP)
         for call in self._wait(max(self._wakes_at - now, 0.0)):
             call()
+
+    def _check_keys(self, now: float) -> None:
+        """Let go of nodes that are not on our list any more, as soon as it is another list."""
+        if self._keys is not None and self._list != (version := self._keys.current()):
+            self._list = version
+            for link in list(self._links.values()):
+                link.check_key(now)
 
     def _wait(self, seconds: float) -> list[Callable[[], None]]:
         ready = self._ears.ask()
