@@ -88,10 +88,11 @@ class Keyring:
 
     def guest(self, key: str) -> Guest | None:
         """Who has this public key, by the list as it is now."""
-        self._refresh()
+        if time.monotonic() >= self._due:
+            self._refresh()
         found = self._guests.get(key)
         if found is None:  # it may just have been written down
-            self._refresh(at_once=True)
+            self._refresh()
             found = self._guests.get(key)
         return found
 
@@ -105,17 +106,15 @@ class Keyring:
 
     def servers(self, peer: str) -> list[str]:
         """Public keys that the node of ``peer`` may have, the likeliest first."""
-        self._refresh()
+        self.current()
         fixed = [key for key, guest in self._guests.items() if guest.may_speak_as(peer)]
         fixed.sort(key=lambda key: self._guests[key].name == EVERYBODY)
         found = [*fixed, self.public] if self._cluster is None else [*self._cluster, *fixed]
         return list(dict.fromkeys(found))
 
-    def _refresh(self, *, at_once: bool = False) -> None:
-        now = time.monotonic()
-        if now < self._due and not at_once:
-            return
-        self._due = now + LOOK_AGAIN
+    def _refresh(self) -> None:
+        """Look at the files; as long as ``LOOK_AGAIN`` is not over, only for who is not on the list."""
+        self._due = time.monotonic() + LOOK_AGAIN
         stamp = (_stamp(self._paths[0]), _stamp(self._paths[1]))
         if stamp == self._stamp and time.time() >= self._fresh_until:
             return
@@ -152,7 +151,8 @@ class Keyring:
 
     def current(self) -> int:
         """The version of the list as it is now."""
-        self._refresh()
+        if time.monotonic() >= self._due:
+            self._refresh()
         return self.version
 
 

@@ -30,7 +30,7 @@ from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
 from raft_actors.transport.frames import LARGEST, MOST_TOGETHER, Answer, Answers, BadFrame, Body, Failed, pack, unpack
 from raft_actors.transport.zeromq.crowd import TRACKED, Crowd, Held
-from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, has_more, may_read
+from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, rest_of, send
 from raft_actors.transport.zeromq.lanes import ALONE, PART, TOGETHER, cut
 
 if TYPE_CHECKING:
@@ -178,6 +178,9 @@ class Door:
 
     def reply(self, route: bytes, version: int, replies: list[Reply]) -> None:
         """Answer somebody, as few frames as there may be; what he is too slow to take, or gone, is lost."""
+        if len(replies) == 1:
+            self._send(route, version, replies)
+            return
         together: list[Reply] = []
         size = 0
         for reply in replies:
@@ -194,8 +197,10 @@ class Door:
             self._send(route, version, together)
 
     def _send(self, route: bytes, version: int, replies: list[Reply]) -> None:
-        answers = tuple(reply.body for reply in replies if isinstance(reply.body, Answer | Failed))
-        frame = pack(replies[0].body if len(replies) == 1 else Answers(answers), version)
+        body = replies[0].body
+        if len(replies) > 1:
+            body = Answers(tuple([reply.body for reply in replies if isinstance(reply.body, Answer | Failed)]))
+        frame = pack(body, version)
         if len(frame) >= TRACKED and not self._held.room(route, len(frame)):
             self._refused["an answer that nobody took"] += len(replies)
         else:
@@ -207,14 +212,14 @@ class Door:
         *pieces, last = cut(frame)
         try:
             self._ears.touch(self._socket)
-            self._socket.send(route, NOWAIT | MORE)
+            send(self._socket, route, NOWAIT | MORE)
             for piece in pieces:
-                self._socket.send(piece, NOWAIT | MORE)
+                send(self._socket, piece, NOWAIT | MORE)
             if len(frame) >= TRACKED:
                 tracked = zmq.Frame(last, track=True, copy_threshold=0)
                 self._held.add(route, self._socket.send(tracked, NOWAIT, copy=False, track=True), len(frame))
             else:
-                self._socket.send(last, NOWAIT)
+                send(self._socket, last, NOWAIT)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
@@ -246,21 +251,14 @@ class Door:
             frame = self._socket.recv(NOWAIT, copy=False)
             caller = self._callers.get(route) or self._new_caller(route, frame)
             data = frame.bytes if len(frame) <= SMALL else frame.buffer  # large ones are not copied
-            self._judge(route, caller, data, self._rest())
+            self._judge(route, caller, data, rest_of(frame, self._socket))
             if not may_read(self._socket):  # cheaper than an exception
                 return
         self._ears.touch(self._socket)
 
-    def _rest(self) -> list[bytes]:
-        """The other pieces of the frame whose first one was read."""
-        pieces = []
-        while has_more(self._socket):
-            pieces.append(self._socket.recv(NOWAIT))
-        return pieces
-
     def _judge(self, route: bytes, caller: Caller, frame: bytes | memoryview, rest: list[bytes]) -> None:
         """Who sent a frame, and may he? Then it is looked at."""
-        size = len(frame) + sum(map(len, rest))
+        size = len(frame) + sum(map(len, rest)) if rest else len(frame)
         self._crowd.handed(caller.descriptor, size)
         guest = ANYBODY if self._keys is None else self._keys.guest(caller.key)
         if guest is None:

@@ -17,11 +17,12 @@ from typing import Any
 
 import zmq
 
-__all__ = ["MORE", "NOWAIT", "Bell", "Ears", "has_more", "may_read", "receive"]
+__all__ = ["MORE", "NOWAIT", "Bell", "Ears", "may_read", "receive", "rest_of", "send"]
 
 NOWAIT, MORE, EVENTS, READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 """As plain numbers: the flags of pyzmq are enumerations, whose operators cost more than a small message."""
-RCVMORE = int(zmq.RCVMORE)
+send = zmq.backend.Socket.send
+"""``send(socket, data, flags)``, without what pyzmq does for other kinds of sockets before."""
 
 
 def may_read(socket: Any) -> bool:
@@ -29,9 +30,13 @@ def may_read(socket: Any) -> bool:
     return bool(int(socket.get(EVENTS)) & READABLE)
 
 
-def has_more(socket: Any) -> bool:
-    """Whether the message whose first part was read goes on."""
-    return bool(socket.get(RCVMORE))
+def rest_of(first: Any, socket: Any) -> list[bytes]:
+    """The other parts of the message that begins with ``first``."""
+    parts: list[bytes] = []
+    while first.more:
+        first = socket.recv(NOWAIT, copy=False)
+        parts.append(first.bytes)
+    return parts
 
 
 def receive(socket: Any) -> bytes:
@@ -40,13 +45,9 @@ def receive(socket: Any) -> bytes:
     Raises:
         zmq.Again: there is none.
     """
-    first: bytes = socket.recv(NOWAIT)
-    if not has_more(socket):
-        return first
-    parts = [first]
-    while has_more(socket):
-        parts.append(socket.recv(NOWAIT))
-    return b"".join(parts)
+    first = socket.recv(NOWAIT, copy=False)
+    data: bytes = first.bytes
+    return b"".join([data, *rest_of(first, socket)]) if first.more else data
 
 
 class Bell:

@@ -91,6 +91,9 @@ class Lanes:
     def add(self, letter: Letter) -> None:
         """Take a letter."""
         size, carries = _size(letter.message)
+        if size <= SMALL and not self._large and self._leaving is None:  # nothing to be passed
+            self._take(letter, size)
+            return
         if carries and any(_same(letter, one) for one in self._waiting()):
             return
         if size > SMALL or (carries and (self._large or self._leaving)):
@@ -99,7 +102,10 @@ class Lanes:
             while self._large_bytes > MOST_BYTES and len(self._large) > 1:
                 self._large_bytes -= self._large.popleft()[1]
             return
-        self._small.append((letter if carries else self._before_entries(letter), size))
+        self._take(letter if carries else self._before_entries(letter), size)
+
+    def _take(self, letter: Letter, size: int) -> None:
+        self._small.append((letter, size))
         if len(self._small) > MOST_LETTERS:
             self._small.popleft()
 
@@ -123,6 +129,8 @@ class Lanes:
 
     def small(self) -> list[Letter]:
         """The next letters that leave together; empty if there is none."""
+        if len(self._small) <= 1:
+            return [self._small[0][0]] if self._small else []
         letters: list[Letter] = []
         left = TOGETHER
         for letter, size in itertools.islice(self._small, MOST_LETTERS):
@@ -136,6 +144,11 @@ class Lanes:
         """So many of them have left."""
         for _ in range(count):
             self._small.popleft()
+
+    @property
+    def large(self) -> bool:
+        """Whether letters that leave in parts wait."""
+        return self._leaving is not None or bool(self._large)
 
     def part(self, frame_of: Callable[[Letter], bytes]) -> tuple[bytes, int, int] | None:
         """What of the large letters leaves next, if there is room: a part of a frame, its place, and all its bytes."""

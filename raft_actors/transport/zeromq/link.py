@@ -47,7 +47,7 @@ from raft_actors.transport.frames import (
     unpack,
 )
 from raft_actors.transport.zeromq import reasons
-from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, receive
+from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, receive, send
 from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes, cut
 from raft_actors.transport.zeromq.pending import Pending, Requests
 from raft_actors.transport.zeromq.server_key import ServerKey
@@ -151,10 +151,9 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
-        if self.state == "ready" and not self._server.may_be(self.peer):
-            return True  # its key was taken off our list, and it is to be let go
-        waiting = self._requests.waiting or self._lanes or self._news
-        return bool(waiting) or self.state in ("connecting", "greeting")
+        if self._requests.waiting or self._lanes or self._news:
+            return True
+        return self.state not in ("ready", "idle")
 
     @property
     def at_hand(self) -> bool:
@@ -170,8 +169,7 @@ class Link:
 
     def turn(self, now: float) -> float:
         """Do what can be done now; returns when to come again, on the monotonic clock."""
-        if self.state == "ready" and not self._server.may_be(self.peer):
-            self._fail(now, Unauthorized(f"the key of the node at {self.address} is not on our list any more"))
+        self.check_key(now)
         if self.state == "ready":
             self.send()
             return float("inf")
@@ -181,6 +179,11 @@ class Link:
             self._fail(now, reasons.nobody(self.peer, f"no node answers at {self.address}"))
             return now
         return self._since + CONNECTING_FOR
+
+    def check_key(self, now: float) -> None:
+        """Let go of a node whose key was taken off our list."""
+        if self.state == "ready" and not self._server.may_be(self.peer):
+            self._fail(now, Unauthorized(f"the key of the node at {self.address} is not on our list any more"))
 
     @property
     def useless(self) -> bool:
@@ -309,16 +312,17 @@ class Link:
                 break
             if not self._server.may_be(self.peer):
                 self._refused["key not allowed"] += 1
+                self._ears.touch(self._socket)
                 break
             try:
                 self._take(unpack(frame))
             except BadFrame as error:
                 self._refused[str(error)] += 1
-            if not may_read(self._socket):
+            if not may_read(self._socket):  # so it was asked
                 break
-        if self._socket is not None:
+        else:
             self._ears.touch(self._socket)
-        if self.state == "ready":
+        if self.state == "ready" and self.busy:
             self.send()
 
     def _take(self, body: object) -> None:
@@ -357,7 +361,7 @@ class Link:
             body = self._requests.batch(self._made)
             if body is None or self._put(pack(body, self.version)):
                 self._requests.batch_left()
-        while not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
+        while self._lanes.large and not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
             data, at, whole = part
             if self._put(pack(Part(self._own, at, whole, data), self.version)):
                 self._lanes.part_sent(time.monotonic())
@@ -382,8 +386,8 @@ class Link:
         try:
             *pieces, last = cut(frame)
             for piece in pieces:
-                self._socket.send(piece, NOWAIT | MORE)
-            self._socket.send(last, NOWAIT)
+                send(self._socket, piece, NOWAIT | MORE)
+            send(self._socket, last, NOWAIT)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise

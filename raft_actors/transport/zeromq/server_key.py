@@ -41,8 +41,12 @@ class ServerKey:
         if self._keys is None:
             return True
         version = self._keys.current()
+        known = self._may_be.get(peer) if version == self._version else None
+        return known if known is not None else self._look_up(peer, version)
+
+    def _look_up(self, peer: str, version: int) -> bool:
+        keys = self._keys
         if version != self._version or len(self._may_be) >= MOST_NAMES:
             self._version, self._may_be = version, {}
-        if peer not in self._may_be:
-            self._may_be[peer] = self._key in self._keys.servers(peer)
-        return self._may_be[peer]
+        found = self._may_be[peer] = keys is None or self._key in keys.servers(peer)
+        return found

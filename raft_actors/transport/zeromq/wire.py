@@ -91,9 +91,10 @@ class Wire:
         self.has_keys = keys is not None
         self.refused: collections.Counter[str] = collections.Counter()
         self._keys = keys
+        self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
-        self._beat: Callable[[float], float] = _never
+        self._beat: Callable[[float], float] = lambda _: FOREVER
         self._beat_at = FOREVER
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
@@ -123,10 +124,9 @@ class Wire:
         Args:
             take: given every frame that was let in.
             lost: told ``(address, name)``: the connection to a node is lost (name ``""``), or a peer there has stopped.
-            beat: given the time, when it has come; says what is to be said (``tell``), and returns when to be called
-                again.
+            beat: called when its time has come; says something (``tell``), and returns when to come again.
         """
-        self._take, self._lost, self._beat = take, lost, beat or _never
+        self._take, self._lost, self._beat = take, lost, beat or (lambda _: FOREVER)
 
     def listen(self, host: str, port: int) -> int:
         """Open the door, before ``start``; returns its port.
@@ -291,8 +291,8 @@ class Wire:
         due = self._expire(now)
         if self._door is not None:
             due = min(due, self._door.look(now) + LATE)
-        if now >= self._beat_at:
-            self._beat_at = self._beat(now)
+        self._check_keys(now)
+        self._beat_at = self._beat(now) if now >= self._beat_at else self._beat_at
         due = min(due, self._beat_at)
         for link in list(self._links.values()):
             if link.busy:
@@ -302,6 +302,13 @@ class Wire:
         self._wakes_at = min(due, now + LONGEST_SLEEP)
         for call in self._wait(max(self._wakes_at - now, 0.0)):
             call()
+
+    def _check_keys(self, now: float) -> None:
+        """Let go of nodes that are not on our list any more, as soon as it is another list."""
+        if self._keys is not None and self._list != (version := self._keys.current()):
+            self._list = version
+            for link in list(self._links.values()):
+                link.check_key(now)
 
     def _wait(self, seconds: float) -> list[Callable[[], None]]:
         ready = self._ears.ask()
@@ -390,8 +397,3 @@ def _closed(name: str) -> RaftError:
 
 def _nobody(*_: object) -> None:
     """Nobody wants to know."""
-
-
-def _never(_: float) -> float:
-    """Nothing is to be said."""
-    return FOREVER
