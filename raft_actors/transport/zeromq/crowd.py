@@ -41,8 +41,8 @@ MUCH = 64 << 20
 """Bytes that have come, and were not handed to us, from which on the large requests of guests are not looked at."""
 OVERHEAD, SLACK = 256, 4096
 """Bytes that a frame may take beside itself, and those that may come between two looks without one."""
-LOOK = 0.1
-"""Seconds between two looks at that."""
+LOOK, LOOK_WHERE_QUIET = 0.1, 0.25
+"""Seconds between two looks at that, and after one that has found next to nothing new."""
 _BYTES_RECEIVED = struct.Struct("<128xQ")
 _TCP_INFO = getattr(sockets, "TCP_INFO", None) if sys.platform == "linux" else None
 
@@ -132,13 +132,15 @@ class Crowd:
             return float("inf")
         if now < self._look_at:
             return self._look_at
-        self._look_at = now + LOOK
+        quiet = True
         for descriptor, connection in self.open.items():
             received = _received(descriptor)
             grown, connection.received = max(0, received - connection.received), received
             self._waiting += grown
+            quiet = quiet and grown < SLACK
             connection.unseen = max(0, connection.unseen + grown - connection.handed - SLACK)
             connection.handed = 0
+        self._look_at = now + (LOOK_WHERE_QUIET if quiet else LOOK)
         self._waiting = max(0, self._waiting - self._handed - SLACK * len(self.open))
         self._handed = 0
         waiting = sum(one.unseen for one in self.open.values())
