@@ -95,6 +95,31 @@ class Mailbox(LendingChannel):
         else:
             self._submit(self._writes_lane, data, len(data), future, watch=watch)
 
+    def write_all(self, commands: list[bytes], futures: list[RequestFuture[Any]], *, sessions: bool) -> None:
+        """As ``write_encoded`` or, with ``sessions``, ``submit_session`` for each, in their order, under one lock."""
+        longest = self._max_command_bytes + (ROOM if sessions else 0)
+        refused: list[tuple[RequestFuture[Any], int]] = []
+        with self._lock:
+            batch = self._writes
+            before = len(batch.futures)
+            for data, future in zip(commands, futures, strict=True):
+                size = len(data)
+                if size > longest or self._is_full(size):
+                    refused.append((future, size))
+                    continue
+                if sessions:
+                    batch.sessions.append(len(batch.commands))
+                batch.commands.append(data)
+                self._count(batch, future, size)
+            taken = len(batch.futures) > before
+            if taken and not self.holding and self._rings():
+                self._asleep = False
+                self._bell.release()
+        for future, size in refused:
+            future.try_fail(self._too_large(size) if size > longest else self._why_not_taken())
+        if taken:
+            self._watch()
+
     def check_size(self, size: int) -> None:
         """Refuse bytes that are too many for a request, before anybody decodes them.
 
@@ -191,25 +216,40 @@ class Mailbox(LendingChannel):
     ) -> bool:
         """Queue a request, or answer it if that cannot be; returns whether it was queued."""
         with self._lock:
-            refused = self._closed or self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
+            refused = self._is_full(size)
             if not refused:
                 batch, items = lane()
                 items.append(item)
-                batch.futures.append(future)
-                batch.size += size
-                self._pending += 1
-                self._pending_bytes += size
+                self._count(batch, future, size)
                 if not (self.holding and batch is self._writes) and self._rings():
                     self._asleep = False
                     self._bell.release()
-            elif not self._closed:
-                self.overloaded += 1
         if refused:
-            future.try_fail(self.refusal() if self._closed else self._overloaded())
-        elif watch and not self._watched:
+            future.try_fail(self._why_not_taken())
+        elif watch:
+            self._watch()
+        return not refused
+
+    def _is_full(self, size: int) -> bool:
+        """Whether a request must be turned away; the lock is held."""
+        full = self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
+        if full and not self._closed:
+            self.overloaded += 1
+        return full or self._closed
+
+    def _count(self, batch: WriteBatch | ReadBatch, future: RequestFuture[Any], size: int) -> None:
+        batch.futures.append(future)
+        batch.size += size
+        self._pending += 1
+        self._pending_bytes += size
+
+    def _watch(self) -> None:
+        if not self._watched:
             self._watched = True
             TIMEKEEPER.watch(self)
-        return not refused
+
+    def _why_not_taken(self) -> RaftError:
+        return self.refusal() if self._closed else self._overloaded()
 
     def _overloaded(self) -> Overloaded:
         return Overloaded(

@@ -12,16 +12,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
+from raft_actors.answering import AnsweringFuture, alike, answer_of, command_of, decoded
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
     Incompatible,
     InvalidCommand,
-    OutcomeUnknown,
     Overloaded,
     RaftError,
     Timeout,
@@ -30,13 +31,11 @@ from raft_actors.errors import (
 )
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.changes import AddMember, RemoveMember
-from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
 from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
-    LARGEST,
     NEWEST,
     OLDEST,
     Answer,
@@ -83,42 +82,10 @@ SMALL = 64 << 10
 for each other, so that heartbeats do not wait for them."""
 PATIENCE = 60.0
 """Seconds for which a read of somebody else waits for an index that is not applied yet, whatever its own patience."""
-ROOM = 1024
-"""Bytes that an answer may take beside its value."""
 PEERS = ("peer", "insecure")
 FEW = 4
 """With more open requests of a connection than these, their answers are likely to come together: they wait for it."""
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
-
-
-class AnsweringFuture(RequestFuture[Any]):
-    """A future whose outcome is sent to another process as soon as it is there; nobody here waits for it.
-
-    Attributes:
-        server: sends it.
-        incoming: the frame with the request.
-        number: of the request.
-        codec: of the reply; ``None``: it is a number or a name.
-    """
-
-    server: Server
-    incoming: Incoming
-    number: int
-    codec: CheckedCodec | None
-
-    def try_set(self, value: Any, index: int | None = None) -> bool:
-        """Answer with ``value``, there."""
-        given = super().try_set(value, index)
-        if given:
-            self.server.answer(self)
-        return given
-
-    def try_fail(self, error: BaseException, index: int | None = None) -> bool:
-        """Answer with ``error``, there."""
-        given = super().try_fail(error, index)
-        if given:
-            self.server.answer(self)
-        return given
 
 
 class Server:
@@ -150,8 +117,8 @@ class Server:
                 self._asked(incoming, body)
             case Asks():
                 each = incoming._replace(size=incoming.size // max(1, len(body.asks)))
-                for ask in body.asks:
-                    self._asked(each, ask)
+                for asks in alike(body.asks):
+                    self._asked_together(each, asks)
             case Hello():
                 self._welcome(incoming, body)
             case Beat() if guest.role in PEERS:
@@ -182,11 +149,51 @@ class Server:
         try:
             self._check_role(incoming.guest, ask)
             self._perform(incoming, ask)
-        except RaftError as error:
-            self._wire.reply(incoming.route, failed(ask.id, self._as_told(ask, error)), incoming.version)
-        except Exception as error:
-            logger.exception("a request of another process failed")
-            self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
+        except Exception as error:  # noqa: BLE001 - it is the answer
+            self._refuse(incoming, ask, error)
+
+    def _asked_together(self, incoming: Incoming, asks: list[Ask]) -> None:
+        """Requests that are ``alike``: what is the same for all of them is looked at once."""
+        if len(asks) == 1 or incoming.size > SMALL:
+            for ask in asks:
+                self._asked(incoming, ask)
+            return
+        first = asks[0]
+        try:
+            self._check_role(incoming.guest, first)
+            mailbox = running(first.to).open_mailbox()
+            codec = self._codec(getattr(first.operation, "codec", ""), incoming.guest, mailbox)
+        except Exception as error:  # noqa: BLE001 - it is told to all of them, and counted for each
+            self._refuse(incoming, first, error)
+            for ask in asks[1:]:
+                self._asked(incoming, ask)
+        else:
+            self._take_writes(incoming, asks, mailbox, codec)
+
+    def _take_writes(self, incoming: Incoming, asks: list[Ask], mailbox: Mailbox, codec: CheckedCodec) -> None:
+        """Hand writes to a peer, all at once; those that are refused have their answer before."""
+        commands: list[bytes] = []
+        futures: list[RequestFuture[Any]] = []
+        for ask in asks:
+            write: Any = ask.operation
+            try:
+                mailbox.check_size(len(write.command))
+                future = self._future(incoming, ask, codec)
+            except Exception as error:  # noqa: BLE001 - it is the answer
+                self._refuse(incoming, ask, error)
+                continue
+            data = command_of(mailbox, write, codec, future)
+            if data is not None:
+                commands.append(data)
+                futures.append(future)
+        mailbox.write_all(commands, futures, sessions=isinstance(asks[0].operation, SessionCommand))
+
+    def _refuse(self, incoming: Incoming, ask: Ask, error: Exception) -> None:
+        if isinstance(error, RaftError):
+            error = self._as_told(ask, error)
+        else:
+            logger.error("a request of another process failed", exc_info=error)
+        self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
 
     def _as_told(self, ask: Ask, error: RaftError) -> RaftError:
         """An error as it is told elsewhere, where "this process" is another one; a name for it would make a ring."""
@@ -263,17 +270,14 @@ class Server:
         if not self._open.enter(incoming):
             self._wire.refused["too many requests"] += 1
             raise Overloaded("too many requests of this connection, or of this key, are unanswered")
-        future: AnsweringFuture = AnsweringFuture()
-        future.server, future.incoming, future.number, future.codec = self, incoming, ask.id, codec
-        future.deadline = time.monotonic() + ask.patience
-        return future
+        return AnsweringFuture(self, incoming, ask, codec)
 
     def answer(self, future: AnsweringFuture) -> None:
         """A request has its outcome; called in whatever thread gave it."""
         incoming = future.incoming
-        body = _answer(future.number, future, future.codec)
         alone = self._open.count(incoming.route) <= FEW
-        self._wire.reply(incoming.route, body, incoming.version, lambda: self._open.leave(incoming), alone=alone)
+        leave = partial(self._open.leave, incoming)
+        self._wire.reply(incoming.route, answer_of(future), incoming.version, leave, alone=alone)
 
     # -- what takes a while --------------------------------------------------------------------------------------------
 
@@ -338,59 +342,22 @@ def _enter(
     mailbox: Mailbox, operation: Submit | SessionCommand | Query, codec: CheckedCodec, future: RequestFuture[Any]
 ) -> None:
     """Decode a request, and hand it to the peer; ``future`` is answered in any case."""
+    if isinstance(operation, Query):
+        _enter_query(mailbox, operation, codec, future)
+        return
+    data = command_of(mailbox, operation, codec, future)
+    if data is not None:
+        mailbox.write_all([data], [future], sessions=isinstance(operation, SessionCommand))
+
+
+def _enter_query(mailbox: Mailbox, query: Query, codec: CheckedCodec, future: RequestFuture[Any]) -> None:
     try:
         if future.deadline is not None and time.monotonic() >= future.deadline:
             raise Timeout("no answer before the deadline of the request")
-        if isinstance(operation, Query):
-            query = _decoded(codec, operation.query)
-            least = operation.min_index if operation.consistency == "stale" else None
-            mailbox.read(query, operation.consistency, future, watch=True, min_index=least)
-            return
-        data = _for_cluster(codec, mailbox.codec, operation.command)
-        if isinstance(operation, Submit):
-            mailbox.write_encoded(data, future, watch=True)
-            return
-        one = operation
-        write = SessionWrite(one.session, one.nonce, one.sequence, one.previous, one.settled, data)
-        mailbox.write_session(write, future, watch=True)
+        least = query.min_index if query.consistency == "stale" else None
+        mailbox.read(decoded(codec, query.query), query.consistency, future, watch=True, min_index=least)
     except RaftError as error:
         future.try_fail(error)
     except Exception as error:
         logger.exception("a request of another process failed")
         future.try_fail(error)
-
-
-def _decoded(codec: CheckedCodec, data: bytes) -> Any:
-    try:
-        return codec.decode(data)
-    except Incompatible as error:  # no cause: describing its traceback takes longer than all the rest
-        raise InvalidCommand(str(error)) from None
-    except MemoryError:  # bytes that say they are long; our own memory is well
-        raise InvalidCommand(f"codec {codec.name!r} cannot decode these {len(data)} bytes") from None
-
-
-def _for_cluster(codec: CheckedCodec, wanted: CheckedCodec, data: bytes) -> bytes:
-    """The bytes of a command as the cluster stores it, decoded once on the way."""
-    value = _decoded(codec, data)
-    return data if codec.name == wanted.name else wanted.encode_checked(value)
-
-
-def _answer(number: int, future: RequestFuture[Any], codec: CheckedCodec | None) -> Answer | Failed:
-    """What a request is answered whose future is done; there is something in any case."""
-    try:
-        error = future.failure
-        if error is not None:
-            return failed(number, error, future.index)
-        value = future.get()
-        data = to_bytes(value) if codec is None else codec.encode(value)
-    except RaftError as why:
-        unknown = OutcomeUnknown("it was done, but the reply cannot be sent to another process")
-        unknown.__cause__ = why
-        return failed(number, unknown, future.index)
-    except Exception as why:
-        logger.exception("an answer cannot be sent")
-        return failed(number, OutcomeUnknown(f"the answer cannot be sent: {type(why).__name__}"))
-    if len(data) <= LARGEST - ROOM:
-        return Answer(number, data, "" if codec is None else codec.name, future.index)
-    unknown = OutcomeUnknown(f"it was done, but {len(data)} bytes of an answer are too many for one frame")
-    return failed(number, unknown, future.index)

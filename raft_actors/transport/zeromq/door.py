@@ -94,8 +94,8 @@ class Reply(NamedTuple):
     sent: Callable[[], None]
 
 
-def _answers(reply: Reply) -> bool:
-    return isinstance(reply.body, Answer | Failed)
+_ANSWERS = (Answer, Failed)
+"""What may leave together. A tuple: a union would be made anew at every look."""
 
 
 class Door:
@@ -184,13 +184,15 @@ class Door:
         together: list[Reply] = []
         size = 0
         for reply in replies:
-            weight = len(reply.body.value) if isinstance(reply.body, Answer) else ALONE
-            if together and (size + weight > TOGETHER or len(together) >= MOST_TOGETHER or not _answers(reply)):
+            body = reply.body
+            weight = len(body.value) if type(body) is Answer else ALONE
+            fits = isinstance(body, _ANSWERS)
+            if together and (size + weight > TOGETHER or len(together) >= MOST_TOGETHER or not fits):
                 self._send(route, version, together)
                 together, size = [], 0
             together.append(reply)
             size += weight
-            if not _answers(reply):
+            if not fits:
                 self._send(route, version, together)
                 together, size = [], 0
         if together:
@@ -199,7 +201,7 @@ class Door:
     def _send(self, route: bytes, version: int, replies: list[Reply]) -> None:
         body = replies[0].body
         if len(replies) > 1:
-            body = Answers(tuple([reply.body for reply in replies if isinstance(reply.body, Answer | Failed)]))
+            body = Answers(tuple([reply.body for reply in replies if isinstance(reply.body, _ANSWERS)]))
         frame = pack(body, version)
         if len(frame) >= TRACKED and not self._held.room(route, len(frame)):
             self._refused["an answer that nobody took"] += len(replies)

@@ -135,7 +135,7 @@ class Link:
 
     def ask_now(self, pending: Pending) -> bool:
         """Send a request alone, with one step that is done or not; False: it has to wait, and was not taken."""
-        body = self._made(pending)
+        body = self._made(pending, time.monotonic())
         if body is None:
             return True  # it has its answer
         frame = pack(body, self.version)
@@ -370,12 +370,12 @@ class Link:
     def _frame_of(self, letter: Letter) -> bytes:
         return pack(Post(self._own, (letter,)), self.version)
 
-    def _made(self, pending: Pending) -> Ask | None:
+    def _made(self, pending: Pending, now: float) -> Ask | None:
         """The request as it leaves; ``None``: it has its answer already."""
         if pending.open and not self._server.may_be(pending.to):
             pending.end(Unauthorized(f"the key of the node at {self.address} is not one of {pending.to}'s node"))
         try:
-            return pending.ask(time.monotonic(), pickle=self.pickle) if pending.open else None
+            return pending.ask(now, pickle=self.pickle) if pending.open else None
         except RaftError as error:
             pending.end(error)
             return None

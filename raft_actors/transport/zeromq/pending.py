@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import time
 from collections.abc import Callable
 
 from raft_actors.errors import RaftError
@@ -21,6 +22,8 @@ from raft_actors.transport.frames import (
 from raft_actors.transport.zeromq.lanes import ALONE, TOGETHER
 
 __all__ = ["Pending", "Requests"]
+
+_WRITES = (Submit, SessionCommand)
 
 
 class Pending:
@@ -96,17 +99,17 @@ class Requests:
         """Take one."""
         self._unsent.append(pending)
 
-    def batch(self, make: Callable[[Pending], Ask | None]) -> Ask | Asks | None:
+    def batch(self, make: Callable[[Pending, float], Ask | None]) -> Ask | Asks | None:
         """The next ones, as many as go together; ``None``: those have been answered already.
 
         Args:
-            make: makes one as it leaves; ``None``: it has its answer.
+            make: makes one as it leaves, given what time it is; ``None``: it has its answer.
         """
-        self._batch, size = [], 0
+        self._batch, size, now = [], 0, time.monotonic()
         for pending in itertools.islice(self._unsent, MOST_TOGETHER):
             if size > TOGETHER:
                 break
-            ask = make(pending)
+            ask = make(pending, now)
             self._batch.append((pending, ask))
             size += 0 if ask is None else ALONE + _weight(ask.operation)
         asks = tuple(ask for _, ask in self._batch if ask is not None)
@@ -149,10 +152,6 @@ class Requests:
 
 def _weight(operation: Operation) -> int:
     """Bytes of what it carries."""
-    match operation:
-        case Submit() | SessionCommand():
-            return len(operation.command)
-        case Query():
-            return len(operation.query)
-        case _:
-            return 0
+    if isinstance(operation, _WRITES):
+        return len(operation.command)
+    return len(operation.query) if type(operation) is Query else 0

@@ -196,7 +196,7 @@ class Wire:
             spare: seconds before it that the other side has to be done by.
         """
         pending = Pending(next(self._ids), to, make, deadline, done, spare)
-        if not self._queue and self._turns.borrow(lambda: self._ask_now(address, pending)):
+        if self._turns.asleep and not self._queue and self._turns.borrow(lambda: self._ask_now(address, pending)):
             self._look_again()
             return
         self._put(Asked(address, pending))

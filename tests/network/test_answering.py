@@ -1,0 +1,165 @@
+"""Writes of one frame are handed to a peer together, and each of them is answered by itself."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+import raft_actors as raft
+from raft_actors.answering import alike
+from raft_actors.codec import resolve
+from raft_actors.futures import RequestFuture
+from raft_actors.intake import ROOM, Mailbox
+from raft_actors.keys import Guest
+from raft_actors.network import NodeTransport
+from raft_actors.serving import Server
+from raft_actors.transport.frames import Answer, Ask, Asks, Failed, FindLeader, Query, SessionCommand, Submit
+from raft_actors.transport.zeromq.door import Incoming
+from tests.threads.tools import Recorder, wait_until
+
+PLAIN = resolve("plain")
+
+
+def submit(number: int, value: object, to: str = "s1", codec: str = "plain", patience: float = 10.0) -> Ask:
+    return Ask(number, to, patience, Submit(PLAIN.encode(value), codec))
+
+
+class Served:
+    """A peer ``s1`` that remembers its writes, and a server whose answers are kept here."""
+
+    def __init__(self) -> None:
+        self.refused: collections.Counter[str] = collections.Counter()
+        self.answers: dict[int, Answer | Failed] = {}
+        self.open = 0
+        wire = SimpleNamespace(refused=self.refused, reply=self._reply, gone=lambda *_: None, has_keys=True)
+        node = NodeTransport(wire, "127.0.0.1:1")
+        self.server = Server(node)
+
+    def _reply(self, route, body, version, sent=None, *, alone=False) -> None:
+        assert body.id not in self.answers
+        self.answers[body.id] = body
+        if sent is not None:
+            sent()
+
+    def ask(self, *asks: Ask, role: str = "peer") -> list[str]:
+        """What each was answered: its value, or the name of the error."""
+        self.server.take(Incoming(b"r", Guest(role, "*"), Asks(asks), 1, 100 * len(asks), "k"))
+        wait_until(lambda: len(self.answers) == len(asks), 20.0)
+        assert self.server._open.count(b"r") == 0
+        return [_told(self.answers[ask.id]) for ask in asks]
+
+
+def _told(body: Answer | Failed) -> str:
+    return body.kind if isinstance(body, Failed) else str(PLAIN.decode(body.value))
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    raft.start_peer(Recorder, name="s1", config=raft.Config(storage="memory", codec="plain", max_command_bytes=1000))
+    raft.set_configuration("s1", ["s1"])
+    wait_until(lambda: raft.leader("s1") == "s1")
+    yield Served()
+    raft.stop_peer("s1")
+
+
+def test_only_writes_of_one_kind_codec_and_peer_that_follow_each_other_go_together() -> None:
+    one, two, other, read = (
+        submit(1, 1),
+        submit(2, 2),
+        submit(3, 3, to="s2"),
+        Ask(4, "s1", 1.0, Query(b"", "plain", "")),
+    )
+    pickled, session = submit(5, 5, codec="cloudpickle"), Ask(6, "s1", 1.0, SessionCommand(1, 1, 1, 0, 0, b"", "plain"))
+    leader = Ask(7, "s1", 1.0, FindLeader())
+    asks = [one, two, other, read, read, one, pickled, session, session, leader, leader]
+    assert list(alike(asks)) == [
+        [one, two],
+        [other],
+        [read],
+        [read],
+        [one],
+        [pickled],
+        [session, session],
+        *[[leader]] * 2,
+    ]
+
+
+def test_writes_of_one_frame_are_applied_in_their_order_and_wake_the_peer_once(served, monkeypatch) -> None:
+    calls: list[int] = []
+    write_all = Mailbox.write_all
+
+    def counted(self: Mailbox, commands: list[bytes], *more: object, **options: bool) -> None:
+        calls.append(len(commands))
+        write_all(self, commands, *more, **options)
+
+    monkeypatch.setattr(Mailbox, "write_all", counted)
+    told = served.ask(*[submit(number, number) for number in range(100)])
+    assert calls == [100]
+    assert all(isinstance(one, Answer) for one in served.answers.values())
+    assert raft.read("s1", "all") == list(range(100))
+    assert len(told) == 100
+
+
+def test_one_that_is_refused_takes_nothing_from_its_neighbours(served) -> None:
+    nonsense = Ask(4, "s1", 10.0, Submit(b"\xc1", "plain"))
+    told = served.ask(submit(1, 1), submit(2, "x" * 2000), submit(3, 3, patience=0.0), nonsense, submit(5, 5))
+    assert told[1:4] == ["InvalidCommand", "Timeout", "InvalidCommand"]
+    assert raft.read("s1", "all") == [1, 5]
+
+
+def pickles() -> list[Ask]:
+    return [submit(number, number, codec="cloudpickle") for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("asks", "role", "error", "counted"),
+    [
+        ([submit(1, 1), submit(2, 2)], "reader", "Unauthorized", {"role": 2}),
+        (
+            [submit(1, 1, codec="cloudpickle"), submit(2, 2, codec="cloudpickle")],
+            "writer",
+            "Unauthorized",
+            {"pickle": 2},
+        ),
+        (
+            [submit(1, 1, codec="cloudpickle"), submit(2, 2, codec="cloudpickle")],
+            "peer",
+            "InvalidCommand",
+            {"pickle": 2},
+        ),
+        ([submit(1, 1, to="nobody"), submit(2, 2, to="nobody")], "peer", "UnknownPeer", {}),
+        ([submit(1, 1, codec="none"), submit(2, 2, codec="none")], "peer", "Incompatible", {}),
+    ],
+)
+def test_what_is_refused_together_is_told_and_counted_for_each(served, asks, role, error, counted) -> None:
+    assert served.ask(*asks, role=role) == [error, error]
+    assert served.refused == counted
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+def test_a_mailbox_takes_as_many_of_several_writes_as_it_has_room_for(sessions) -> None:
+    mailbox = Mailbox("s1", raft.Config(max_pending_writes=3, max_command_bytes=10), PLAIN)
+    longest = 10 + (ROOM if sessions else 0)
+    sizes = [longest, longest + 1, 1, 1, 1]
+    futures = [RequestFuture() for _ in sizes]
+    mailbox.write_all([b"x" * size for size in sizes], futures, sessions=sessions)
+    told = [None if one.failure is None else type(one.failure) for one in futures]
+    assert told == [None, raft.InvalidCommand, None, None, raft.Overloaded]
+    assert (mailbox.pending, mailbox.pending_bytes, mailbox.overloaded) == (3, longest + 2, 1)
+    batch = mailbox.take_writes()
+    assert batch is not None
+    assert batch.futures == [futures[0], futures[2], futures[3]]
+    assert batch.sessions == ([0, 1, 2] if sessions else [])
+
+
+def test_a_closed_mailbox_answers_each_of_several_writes() -> None:
+    mailbox = Mailbox("s1", raft.Config(), PLAIN)
+    mailbox.refusal = lambda: raft.UnknownPeer("s1")
+    mailbox.turn_away(raft.UnknownPeer("s1"))
+    futures = [RequestFuture() for _ in range(3)]
+    mailbox.write_all([b"x"] * 3, futures, sessions=False)
+    assert [type(one.failure) for one in futures] == [raft.UnknownPeer] * 3
+    assert mailbox.overloaded == 0
