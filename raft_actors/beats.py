@@ -29,8 +29,8 @@ __all__ = ["Beats"]
 FOREVER = float("inf")
 MOST_NODES = 1024
 """Nodes whose words are remembered."""
-SOON = 0.5
-"""A beat is answered by ours if this share of the time between two beats has passed since the last one."""
+SOON = 0.6
+"""A beat is answered by ours if this share of the time until our next one has passed: both nodes are awake then."""
 
 
 class _Ours(NamedTuple):
@@ -65,9 +65,8 @@ class Beats:
         self._where, self._is_here, self._refused = where, is_here, refused
         self._ours: dict[str, _Ours] = {}
         self._changed = False
-        self._letters: dict[str, tuple[Rest, ...]] = {}
+        self._letters: dict[str, tuple[tuple[Rest, ...], float]] = {}
         self._sent: dict[str, float] = {}
-        self._every = FOREVER
         self._nodes: dict[tuple[Guest, str], _Theirs] = {}
         self._theirs: dict[Rest, _Theirs] = {}
 
@@ -99,26 +98,26 @@ class Beats:
         if self._changed:
             self._changed = False
             self._write_letters()
-        late, oldest = [], FOREVER
-        for letter in self._letters.items():
-            at = self._sent.get(letter[0], -FOREVER)
-            if now >= at + self._every:
-                self._sent[letter[0]] = at = now
-                late.append(letter)
-            oldest = min(oldest, at)
-        return late, oldest + self._every
+        late, again = [], FOREVER
+        for address, (said, every) in self._letters.items():
+            at = self._sent.get(address, -FOREVER)
+            if now >= at + every:
+                self._sent[address] = at = now
+                late.append((address, said))
+            again = min(again, at + every)
+        return late, again
 
     def _write_letters(self) -> None:
         letters: dict[str, list[Rest]] = {}
-        resting = list(self._ours.items())
-        for name, ours in resting:
+        every: dict[str, float] = {}
+        for name, ours in list(self._ours.items()):
             for other in ours.others:
                 address = self._where(name, other)
                 if address:
                     letters.setdefault(address, []).append(Rest(name, other, ours.term))
-        self._letters = {address: tuple(said) for address, said in letters.items()}
+                    every[address] = min(every.get(address, FOREVER), ours.every)
+        self._letters = {address: (tuple(said), every[address]) for address, said in letters.items()}
         self._sent = {address: at for address, at in self._sent.items() if address in letters}
-        self._every = min((ours.every for _, ours in resting), default=FOREVER)
 
     def take(self, guest: Guest, beat: Beat, now: float) -> bool:
         """Another node's word; whether it is to hear ours now, since it is listening anyway."""
@@ -128,8 +127,8 @@ class Beats:
             self._hear_anew(key, beat.rests, now)
         else:
             node.at = now
-        sent = self._sent.get(beat.address)
-        if sent is None or now < sent + SOON * self._every:
+        sent, ours = self._sent.get(beat.address), self._letters.get(beat.address)
+        if sent is None or ours is None or now < sent + SOON * ours[1]:
             return False
         self._sent[beat.address] = -FOREVER
         return True

@@ -154,7 +154,7 @@ class PeerPorts:
         """Let the transport vouch for this peer, or no more."""
         if self._vouching is not None:
             others = partners(state) if state.role.resting else ()
-            self._vouching.rest(self.name, others, state.term, beat_interval(state.settings))
+            self._vouching.rest(self.name, others, state.term, beat_interval(state))
 
     def vouched(self, names: Sequence[str], term: int) -> dict[str, float]:
         """When each of ``names`` was last said to rest with this peer."""

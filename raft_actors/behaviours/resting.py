@@ -37,20 +37,23 @@ __all__ = [
     "take_offer",
 ]
 
-BEATS = 3
-"""Beats within the shortest election timeout: as many chances has a beat to come through."""
-LOOK_SHARE = 2 / 3
-"""Share of the shortest election timeout after which a resting leader looks who was vouched for."""
+BEATS = 2.5
+"""Beats for a leader within the shortest election timeout, as who follows it waits no longer."""
+ANSWERS = 2
+"""Beats for a follower within the longest one, as its leader does not mind to wait so long."""
 
 
-def beat_interval(settings: Settings) -> float:
-    """Seconds between two beats of a peer's node for it."""
-    return settings.min_election_timeout / BEATS
+def beat_interval(state: PeerState) -> float:
+    """Seconds between two beats of its node for a peer that rests."""
+    settings = state.settings
+    if isinstance(state.role, Leader):
+        return settings.min_election_timeout / BEATS
+    return settings.max_election_timeout / ANSWERS
 
 
 def look_interval(settings: Settings) -> float:
-    """Seconds between two looks of a resting leader."""
-    return settings.min_election_timeout * LOOK_SHARE
+    """Seconds between two looks of a resting leader at who was vouched for."""
+    return settings.min_election_timeout
 
 
 def partners(state: PeerState) -> tuple[str, ...]:
@@ -104,7 +107,7 @@ def look(state: PeerState, role: Leader, moment: Moment) -> Leader:
     """A resting leader's look at who was vouched for: if anybody was not, heartbeats find out more, at once."""
     if moment.now < role.heartbeat_deadline:
         return role
-    horizon = moment.now - state.settings.min_election_timeout
+    horizon = moment.now - state.settings.max_election_timeout
     if all(one.heard_at > horizon for one in role.progress.values()):
         return _looked(state, role, moment)
     return _roused(role, moment.now)

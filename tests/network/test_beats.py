@@ -79,10 +79,11 @@ def test_a_beat_is_repeated_in_time_and_not_before(one: Side) -> None:
     assert one.says(again)
 
 
-def test_the_most_impatient_peer_decides_how_often(two: Side) -> None:
-    two.beats.rest("s2", ("s1",), 7, EVERY)
+def test_at_each_node_the_most_impatient_peer_decides_how_often(two: Side) -> None:
+    two.beats.rest("s2", ("s1", "s3"), 7, EVERY)
     two.beats.rest("t2", ("s1",), 9, EVERY / 4)
     assert two.beats.due(NOW)[1] == NOW + EVERY / 4
+    assert set(two.says(NOW + EVERY / 2)) == {"one:1"}
 
 
 def test_what_has_ended_is_not_said_any_more(one: Side) -> None:

@@ -20,6 +20,7 @@ class NodeRest:
 
     _rests_with: tuple[str, ...] = ()
     _rests_in = 0
+    _rests_every = 0.0
     _beating = False
     _vouched: dict[tuple[str, int], float]
 
@@ -34,14 +35,14 @@ class NodeRest:
     def rest(self, state: PeerState) -> None:
         """Vouch for this peer from now on, or no more."""
         self._rests_with = partners(state) if state.role.resting else ()
-        self._rests_in = state.term
+        self._rests_in, self._rests_every = state.term, beat_interval(state)
         if self._rests_with and not self._beating:
             self._beating = True
             self._plan_beat()
 
     def _plan_beat(self) -> None:
         node = self._resting_node
-        node.cluster.world.after(beat_interval(node.settings), self._beat, node.life)
+        node.cluster.world.after(self._rests_every, self._beat, node.life)
 
     def _beat(self, life: int) -> None:
         node = self._resting_node
