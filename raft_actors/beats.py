@@ -6,8 +6,8 @@
     the other node's Beat --take--> theirs: the same words as before? then only the time is noted
     a peer's deadline --vouched(name, others, term)--> when each of the others was last said to rest with it
 
-So a beat costs the same for one peer as for a thousand, and wakes none of them. What a beat does not repeat is not said
-any more. Who may speak as a peer (``Guest.may_speak_as``) may vouch for it, and nobody else.
+So a beat costs nearly the same for one peer as for a thousand, and wakes none of them. What a beat does not repeat is
+not said any more. Who may speak as a peer (``Guest.may_speak_as``) may vouch for it, and nobody else.
 
 ``rest`` and ``vouched`` are called by peers, in their threads; the rest by the one thread of the wire.
 """
@@ -15,8 +15,9 @@ any more. Who may speak as a peer (``Guest.may_speak_as``) may vouch for it, and
 from __future__ import annotations
 
 import collections
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from raft_actors.transport.frames import Beat, Rest
@@ -34,11 +35,11 @@ SOON = 0.6
 
 
 class _Ours(NamedTuple):
-    """A peer here that rests: with whom, in which term, and how many seconds its node may be silent."""
+    """A peer here that rests: with whom, in which term, and what is said of it at which addresses."""
 
     others: tuple[str, ...]
     term: int
-    every: float
+    said: tuple[tuple[str, Rest], ...]
 
 
 class _Theirs:
@@ -46,8 +47,9 @@ class _Theirs:
 
     __slots__ = ("at", "said")
 
-    def __init__(self, said: tuple[Rest, ...], at: float) -> None:
-        self.said, self.at = said, at
+    def __init__(self) -> None:
+        self.said: tuple[Rest, ...] = ()
+        self.at = 0.0
 
 
 class Beats:
@@ -63,21 +65,42 @@ class Beats:
         self, where: Callable[[str, str], str], is_here: Callable[[str], bool], refused: collections.Counter[str]
     ) -> None:
         self._where, self._is_here, self._refused = where, is_here, refused
+        self._lock = threading.Lock()  # of what is ours: peers change it, the wire says it
         self._ours: dict[str, _Ours] = {}
-        self._changed = False
-        self._letters: dict[str, tuple[tuple[Rest, ...], float]] = {}
+        self._said: dict[str, dict[Rest, float]] = {}
+        self._letters: dict[str, tuple[Rest, ...]] = {}
         self._sent: dict[str, float] = {}
+        self._again = FOREVER
         self._nodes: dict[tuple[Guest, str], _Theirs] = {}
         self._theirs: dict[Rest, _Theirs] = {}
 
     def rest(self, name: str, others: Sequence[str], term: int, every: float) -> bool:
-        """Vouch for ``name`` to each of ``others`` from now on; to none of them: no more. Whether this is any news."""
-        if others:
-            self._ours[name] = _Ours(tuple(others), term, every)
-        elif self._ours.pop(name, None) is None:
-            return False
-        self._changed = True
-        return True
+        """Vouch for ``name`` to each of ``others`` from now on; to none of them: no more.
+
+        Returns:
+            Whether ``due`` would come too late for it.
+        """
+        places = [(self._where(name, other), Rest(name, other, term)) for other in others]
+        with self._lock:
+            before = self._ours.pop(name, None)
+            if before is not None:
+                self._take_back(before.said)
+            if not others:
+                return False
+            said = tuple([one for one in places if one[0]])
+            self._ours[name] = _Ours(tuple(others), term, said)
+            for address, rest in said:
+                self._said.setdefault(address, {})[rest] = every
+                self._letters.pop(address, None)
+            return bool(said) and time.monotonic() + every < self._again
+
+    def _take_back(self, said: tuple[tuple[str, Rest], ...]) -> None:
+        for address, rest in said:
+            self._letters.pop(address, None)
+            del self._said[address][rest]
+            if not self._said[address]:
+                del self._said[address]
+                self._sent.pop(address, None)
 
     def vouched(self, name: str, others: Sequence[str], term: int) -> dict[str, float]:
         """When each of ``others`` was last said to rest with ``name`` in ``term``, on the monotonic clock."""
@@ -95,60 +118,56 @@ class Beats:
 
     def due(self, now: float) -> tuple[list[tuple[str, tuple[Rest, ...]]], float]:
         """What is to be said to which addresses now, and when to come again."""
-        if self._changed:
-            self._changed = False
-            self._write_letters()
         late, again = [], FOREVER
-        for address, (said, every) in self._letters.items():
-            at = self._sent.get(address, -FOREVER)
-            if now >= at + every:
-                self._sent[address] = at = now
-                late.append((address, said))
-            again = min(again, at + every)
+        with self._lock:
+            for address, said in self._said.items():
+                every, at = min(said.values()), self._sent.get(address, -FOREVER)
+                if now >= at + every:
+                    self._sent[address] = at = now
+                    late.append((address, self._letters.setdefault(address, tuple(said))))
+                again = min(again, at + every)
+            self._again = again
         return late, again
-
-    def _write_letters(self) -> None:
-        letters: dict[str, list[Rest]] = {}
-        every: dict[str, float] = {}
-        for name, ours in list(self._ours.items()):
-            for other in ours.others:
-                address = self._where(name, other)
-                if address:
-                    letters.setdefault(address, []).append(Rest(name, other, ours.term))
-                    every[address] = min(every.get(address, FOREVER), ours.every)
-        self._letters = {address: (tuple(said), every[address]) for address, said in letters.items()}
-        self._sent = {address: at for address, at in self._sent.items() if address in letters}
 
     def take(self, guest: Guest, beat: Beat, now: float) -> bool:
         """Another node's word; whether it is to hear ours now, since it is listening anyway."""
         key = (guest, beat.address)
-        node = self._nodes.get(key)
-        if node is None or node.said != beat.rests:
-            self._hear_anew(key, beat.rests, now)
-        else:
-            node.at = now
-        sent, ours = self._sent.get(beat.address), self._letters.get(beat.address)
-        if sent is None or ours is None or now < sent + SOON * ours[1]:
-            return False
-        self._sent[beat.address] = -FOREVER
+        node = self._nodes.get(key) or self._new_node(key)
+        if node.said != beat.rests:
+            self._hear_anew(guest, node, beat.rests)
+        node.at = now
+        with self._lock:
+            sent, ours = self._sent.get(beat.address), self._said.get(beat.address)
+            if sent is None or ours is None or now < sent + SOON * min(ours.values()):
+                return False
+            self._sent[beat.address] = -FOREVER
         return True
 
-    def _hear_anew(self, key: tuple[Guest, str], said: tuple[Rest, ...], now: float) -> None:
-        self._forget(key)
+    def _new_node(self, key: tuple[Guest, str]) -> _Theirs:
         if len(self._nodes) >= MOST_NODES:
             self._forget(next(iter(self._nodes)))
-        guest = key[0]
-        node = self._nodes[key] = _Theirs(said, now)
-        allowed = [one for one in said if guest.may_speak_as(one.name)]
-        self._refused["speaks as another"] += len(said) - len(allowed)
-        self._theirs |= {one: node for one in allowed if self._is_here(one.to)}
+        node = self._nodes[key] = _Theirs()
+        return node
+
+    def _hear_anew(self, guest: Guest, node: _Theirs, said: tuple[Rest, ...]) -> None:
+        """Mostly one peer of many has begun to rest, or was roused."""
+        before, after = set(node.said), set(said)
+        self._let_go(node, before - after)
+        for one in after - before:
+            if not guest.may_speak_as(one.name):
+                self._refused["speaks as another"] += 1
+            elif self._is_here(one.to):
+                self._theirs[one] = node
+        node.said = said
+
+    def _let_go(self, node: _Theirs, said: Iterable[Rest]) -> None:
+        for one in said:
+            if self._theirs.get(one) is node:
+                del self._theirs[one]
 
     def _forget(self, key: tuple[Guest, str]) -> None:
-        node = self._nodes.pop(key, None)
-        if node is not None:
-            for one in node.said:
-                if self._theirs.get(one) is node:
-                    del self._theirs[one]
+        node = self._nodes.pop(key)
+        self._let_go(node, node.said)
 
     def lost(self, address: str) -> None:
         """Nobody there is reached any more: what was said from there is old."""

@@ -89,9 +89,25 @@ def test_at_each_node_the_most_impatient_peer_decides_how_often(two: Side) -> No
 def test_what_has_ended_is_not_said_any_more(one: Side) -> None:
     one.beats.rest("s1", ("s2", "s3"), 7, EVERY)
     one.says(NOW)
-    assert one.beats.rest("s1", (), 7, EVERY)
+    one.beats.rest("s1", (), 7, EVERY)
     assert one.beats.due(NOW + 1) == ([], float("inf"))
-    assert not one.beats.rest("s1", (), 7, EVERY)
+
+
+def test_only_one_that_rests_where_nobody_does_or_less_patiently_asks_for_a_beat_soon(two: Side) -> None:
+    assert two.beats.rest("s2", ("s1",), 7, EVERY)
+    two.beats.due(time.monotonic())
+    assert not two.beats.rest("t2", ("s1",), 9, EVERY * 2)
+    assert two.beats.rest("t2", ("s1",), 9, EVERY / 4)
+    assert not two.beats.rest("t2", (), 9, EVERY / 4)
+
+
+def test_who_begins_to_rest_is_named_from_the_next_beat_on_and_who_is_roused_no_more(two: Side) -> None:
+    two.beats.rest("s2", ("s1",), 7, EVERY)
+    two.says(NOW)
+    two.beats.rest("t2", ("s1",), 9, EVERY)
+    assert two.says(NOW + EVERY) == {"one:1": (Rest("s2", "s1", 7), Rest("t2", "s1", 9))}
+    two.beats.rest("s2", (), 7, EVERY)
+    assert two.says(NOW + 2 * EVERY) == {"one:1": (Rest("t2", "s1", 9),)}
 
 
 def test_peers_of_one_node_need_no_beat(two: Side) -> None:
