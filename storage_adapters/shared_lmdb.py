@@ -23,14 +23,14 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from storage_adapters import folder, shared_env
 from storage_adapters.disk import ReadGuard
-from storage_adapters.interface import DamagedStore, StorageAdapter, StorageError, StrPath
+from storage_adapters.interface import DamagedStore, StorageAdapter, StorageError, StoreInUse, StrPath
 from storage_adapters.lmdb import LMDBAdapter
 from storage_adapters.lmdb_env import FILE, Change, Environment, Transaction, exists
 from storage_adapters.lmdb_left import read_if_changed
@@ -90,7 +90,8 @@ class SharedLMDB:
             StorageError: it could not be read.
         """
         if not shared_env.is_open(self._place.folder):
-            lock = StoreLock(self._place.folder)
+            with self._os_errors():
+                lock = StoreLock(self._place.folder)
             try:
                 read_if_changed(self._place.folder, anyway=True)
             finally:
@@ -108,18 +109,38 @@ class SharedLMDB:
             StorageError: as on opening a store, or the disk failed.
         """
         place = self._place.folder
-        file = shared_env.enter(self._place, "", place)
-        try:
+        with self._os_errors(), self._entered("") as file:
             gone = [
                 store
                 for store, path in file.folders().items()
                 if store not in file.users and not _has_home(store, place / path)
             ]
-            for store in gone:
+            return sum(map(self._drop, gone))
+
+    def _drop(self, store: str) -> bool:
+        """Drop a log whose folder seems to be gone, unless that is opened at this very moment, from elsewhere."""
+        with suppress(StoreInUse), self._entered(store) as file:
+            path = file.folder_of(store)
+            if path is not None and not _has_home(store, self._place.folder / path):
                 file.drop(store)
-            return len(gone)
+                return True
+        return False
+
+    @contextmanager
+    def _entered(self, store: str) -> Iterator[shared_env.SharedFile]:
+        file = shared_env.enter(self._place, store, self._place.folder)
+        try:
+            yield file
         finally:
-            shared_env.leave(file, "")
+            shared_env.leave(file, store)
+
+    @contextmanager
+    def _os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            text = f"the shared store at {self._place.folder} cannot be read: {error}"
+            raise StorageError(text, errno=error.errno) from error
 
 
 class SharedStore(LMDBTrees):
@@ -269,8 +290,10 @@ def _id_of(path: Path) -> str | None:
 
 
 def _has_home(store: str, path: Path) -> bool:
-    """Tell whether a store's folder is where it was, or beside that."""
-    beside = path.parent
-    return _id_of(path) == store or (
+    """Tell whether a store's folder is where it was, or beside that; what cannot be read there may be its own."""
+    beside, found = path.parent, _id_of(path)
+    if found is None and folder.engine_of(path) is not None:
+        return True
+    return found == store or (
         beside.is_dir() and any(_id_of(entry) == store for entry in beside.iterdir() if entry.is_dir())
     )
