@@ -77,7 +77,8 @@ class SharedLMDB:
             DamagedStore: its log is not in the shared file, or that is damaged.
             StorageError: it cannot be opened, is of another engine, or a copy of another one.
         """
-        if folder.engine_of(path) == LMDBAdapter.engine:
+        engine = folder.engine_of(path)
+        if engine == LMDBAdapter.engine or (engine is None and exists(Path(path))):
             return LMDBAdapter(path)
         return SharedStore(path, self._place)
 
@@ -165,6 +166,7 @@ class SharedStore(LMDBTrees):
 
     def _engine_open(self) -> tuple[int, int]:
         known = _id_in(self._path)
+        self._refuse_other_file()
         self._id = known or secrets.token_hex(8)
         self._first_key = self._id.encode()
         self._file = shared_env.enter(self._place, self._id, self._path)
@@ -173,6 +175,12 @@ class SharedStore(LMDBTrees):
         here = os.path.relpath(os.path.realpath(self._path), self._place.folder)
         self._log, self._meta, self._state = self._file.register(self._id, here, known=bool(known))
         return self._load_bounds()
+
+    def _refuse_other_file(self) -> None:
+        """What was written to one file is not known to a copy of it, and both would be taken for the log."""
+        places = _shared_folders(self._path)
+        if places and self._place.folder not in places:
+            raise StorageError(f"the log of {self._path} lies in {places[0]}, which is still there: move it away first")
 
     def _refuse_copy(self) -> None:
         """One log cannot belong to two folders: each would take the other's entries and votes for its own."""
@@ -251,11 +259,12 @@ class SharedStore(LMDBTrees):
             self._file = None
 
     def _engine_remove(self) -> None:
-        file = shared_env.enter(self._place, self._id, self._path)
+        store = _id_of(self._path) or self._id  # the folder may have been moved since this was closed, and made anew
+        file = shared_env.enter(self._place, store, self._path)
         try:
-            file.drop(self._id)
+            file.drop(store)
         finally:
-            shared_env.leave(file, self._id)
+            shared_env.leave(file, store)
 
 
 def shared_folder_of(path: Path) -> Path:
@@ -264,12 +273,18 @@ def shared_folder_of(path: Path) -> Path:
     Raises:
         DamagedStore: it is at neither of the two places.
     """
-    paths = [Path(os.path.realpath(path / os.fsdecode(unquote_to_bytes(line)))) for line in folder.details(path)[1:3]]
-    for place in paths:
-        if folder.engine_of(place) == shared_env.ENGINE:
-            return place
-    where = " or ".join(map(str, dict.fromkeys(paths))) or "FORMAT names no place"
+    for place in _shared_folders(path):
+        return place
+    where = " or ".join(map(str, dict.fromkeys(_named_folders(path)))) or "FORMAT names no place"
     raise DamagedStore(f"the log of {path} lies in a shared store, which is not there: {where}")
+
+
+def _shared_folders(path: Path) -> list[Path]:
+    return [place for place in _named_folders(path) if folder.engine_of(place) == shared_env.ENGINE]
+
+
+def _named_folders(path: Path) -> list[Path]:
+    return [Path(os.path.realpath(path / os.fsdecode(unquote_to_bytes(line)))) for line in folder.details(path)[1:3]]
 
 
 def _id_in(path: Path) -> str | None:

@@ -119,6 +119,28 @@ def test_everything_can_be_moved_or_copied_together(shared: SharedLMDB, tmp_path
         assert a.bounds() == (1, 10)
 
 
+def test_a_copy_of_the_shared_file_is_refused_as_long_as_the_original_is_there(
+    shared: SharedLMDB, tmp_path: Path
+) -> None:
+    """Else each of the two would forget what was promised in the other."""
+    with shared(tmp_path / "a") as a:
+        fill(a, 10)
+    shutil.copytree(tmp_path / "shared", tmp_path / "copy")
+    with pytest.raises(StorageError, match=f"lies in {tmp_path / 'shared'}"):
+        SharedLMDB(tmp_path / "copy")(tmp_path / "a")
+    shutil.rmtree(tmp_path / "shared")
+    with SharedLMDB(tmp_path / "copy")(tmp_path / "a") as a:
+        assert a.bounds() == (1, 10)
+
+
+def test_a_plain_lmdb_store_that_lost_its_mark_is_opened_as_that(shared: SharedLMDB, tmp_path: Path) -> None:
+    with LMDBAdapter(tmp_path / "a") as a:
+        fill(a, 10)
+    (tmp_path / "a" / "FORMAT").unlink()
+    with shared(tmp_path / "a") as opened:
+        assert (opened.bounds(), engine_of(tmp_path / "a")) == ((1, 10), "lmdb")
+
+
 @pytest.mark.parametrize("rest", ["nothing", "an older file", "a new file"])
 def test_a_folder_whose_log_is_gone_is_damaged_and_not_new(rest: str, shared: SharedLMDB, tmp_path: Path) -> None:
     shared(tmp_path / "other").close()
@@ -145,6 +167,19 @@ def test_a_destroyed_store_takes_its_log_with_it_and_no_other(pair: tuple[Any, A
     b.close()
     b.destroy()
     assert not (tmp_path / "b").exists()
+
+
+def test_what_is_destroyed_is_the_store_in_the_folder_and_not_one_that_was_moved_out_of_it(
+    shared: SharedLMDB, tmp_path: Path
+) -> None:
+    with shared(tmp_path / "a") as old:
+        fill(old, 10)
+    os.rename(tmp_path / "a", tmp_path / "moved")
+    shared(tmp_path / "a").close()
+    old.destroy()
+    assert not (tmp_path / "a").exists()
+    with shared(tmp_path / "moved") as moved:
+        assert (moved.bounds(), list(moved._file.folders().values())) == ((1, 10), ["../moved"])
 
 
 def test_the_shared_folder_is_no_store_and_a_store_is_no_shared_folder(shared: SharedLMDB, tmp_path: Path) -> None:
