@@ -53,11 +53,11 @@ class ReadGuard:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep new readers out and wait until the last one has left. Only the holder of the write lock may ask."""
-        with self._changed:
-            self._owned = True
-            while self._readers:
-                self._changed.wait()
         try:
+            with self._changed:
+                self._owned = True
+                while self._readers:
+                    self._changed.wait()
             yield
         finally:
             with self._changed:

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from storage_adapters.interface import StorageError
+
 Change = TypeVar("Change")
 
 
@@ -30,31 +32,39 @@ class Ticket(Generic[Change]):
         error: why it was not, None if it was; set by the ``perform`` of the ``GroupCommit``.
     """
 
-    __slots__ = ("change", "done", "error", "leads", "turn")
+    __slots__ = ("change", "done", "error", "group", "turn")
 
     def __init__(self, change: Change) -> None:
         self.change = change
         self.error: BaseException | None = None
         self.done = False
-        self.leads = False
+        self.group: list[Ticket[Change]] = []
         self.turn = threading.Lock()
         self.turn.acquire()
+
+    def wake(self) -> None:
+        """Let its thread go on. Asked for twice, it does so once."""
+        if self.turn.locked():
+            self.turn.release()
 
 
 class GroupCommit(Generic[Change]):
     """Gathers changes.
 
+    An interrupt (Ctrl-C) may come between any two steps of the main thread. Whoever leads is known by ``_leader`` and
+    its ``group``, so that ``_end`` can be asked for again and wakes whoever was not woken yet.
+
     Args:
         perform: makes the changes of some tickets durable, all in one transaction, and sets ``error`` of those that
             it could not. It runs in one thread at a time. What it raises is raised to the thread that leads, and the
-            others get it as their error.
+            others get a ``StorageError`` caused by it.
     """
 
     def __init__(self, perform: Callable[[Sequence[Ticket[Change]]], None]) -> None:
         self._perform = perform
         self._mutex = threading.Lock()
         self._queue: list[Ticket[Change]] = []
-        self._busy = False
+        self._leader: Ticket[Change] | None = None
 
     def run(self, change: Change) -> None:
         """Make a change durable, together with others.
@@ -63,49 +73,47 @@ class GroupCommit(Generic[Change]):
             BaseException: what ``perform`` says about this change.
         """
         ticket = Ticket(change)
-        with self._mutex:
-            self._queue.append(ticket)
-            ticket.leads, self._busy = not self._busy, True
-        if not ticket.leads:
-            self._wait(ticket)
-        if not ticket.done:
-            self._lead()
+        try:
+            self._join(ticket)
+            ticket.turn.acquire()
+            if not ticket.done:
+                self._lead(ticket)
+        except BaseException as error:
+            self._end(ticket, error)
+            raise
         if ticket.error is not None:
             raise ticket.error
 
-    def _wait(self, ticket: Ticket[Change]) -> None:
-        """Wait until the change is done, or its turn has come to lead; a Ctrl-C leaves no gap in the queue."""
-        try:
-            ticket.turn.acquire()
-        except BaseException:
-            with self._mutex:
-                if ticket in self._queue:
-                    self._queue.remove(ticket)
-                if ticket.leads:
-                    self._pass_on()
-            raise
-
-    def _lead(self) -> None:
-        """Perform everything that is queued, this thread's own change among it."""
-        group: list[Ticket[Change]] = []
-        try:
-            with self._mutex:
-                group, self._queue = self._queue, []
-            self._perform(group)
-        except BaseException as error:
-            for ticket in group:
-                ticket.error = ticket.error or error
-            raise
-        finally:
-            with self._mutex:
+    def _join(self, ticket: Ticket[Change]) -> None:
+        with self._mutex:
+            self._queue.append(ticket)
+            if self._leader is None:
                 self._pass_on()
-            for ticket in group:
-                ticket.done = True
-                ticket.turn.release()
+
+    def _lead(self, ticket: Ticket[Change]) -> None:
+        """Perform everything that is queued, this thread's own change among it."""
+        with self._mutex:
+            ticket.group, self._queue = self._queue, []
+        self._perform(ticket.group)
+        self._end(ticket)
+
+    def _end(self, ticket: Ticket[Change], error: BaseException | None = None) -> None:
+        """Leave the queue, or the lead; an error is one of all who are not known to be done."""
+        with self._mutex:
+            if error is not None and ticket in self._queue:
+                self._queue.remove(ticket)
+            if self._leader is ticket:
+                self._pass_on()
+        for one in ticket.group:
+            if error is not None and one.error is None and not one.done:
+                one.error = StorageError(f"a change was interrupted by {error!r}")
+                one.error.__cause__ = error
+            one.done = True
+            one.wake()
 
     def _pass_on(self) -> None:
         """Let the first one that waits lead; the disk need not wait until those who are done have gone."""
-        self._busy = bool(self._queue)
-        if self._queue:
-            self._queue[0].leads = True
-            self._queue[0].turn.release()
+        first = self._queue[0] if self._queue else None
+        if first is not None:
+            first.wake()
+        self._leader = first

@@ -218,6 +218,7 @@ class SharedFile:
         try:
             with self._env.errors():
                 self._env.commit(lambda txn: _run_all(tickets, txn))
+            note_left(self.place.folder)
         except _CannotBeMade as one:
             one.ticket.error = one.__cause__
             return [ticket for ticket in tickets if ticket is not one.ticket]
@@ -226,8 +227,6 @@ class SharedFile:
             self._refuse(tickets, "failed")
             if not isinstance(error, Exception):
                 raise
-            return []
-        note_left(self.place.folder)
         return []
 
     def _refuse(self, tickets: Sequence[Ticket[Change]], what: str) -> None:

@@ -23,14 +23,14 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from storage_adapters import folder, shared_env
 from storage_adapters.disk import ReadGuard
-from storage_adapters.interface import DamagedStore, StorageAdapter, StorageError, StrPath
+from storage_adapters.interface import DamagedStore, StorageAdapter, StorageError, StoreInUse, StrPath
 from storage_adapters.lmdb import LMDBAdapter
 from storage_adapters.lmdb_env import FILE, Change, Environment, Transaction, exists
 from storage_adapters.lmdb_left import read_if_changed
@@ -77,7 +77,8 @@ class SharedLMDB:
             DamagedStore: its log is not in the shared file, or that is damaged.
             StorageError: it cannot be opened, is of another engine, or a copy of another one.
         """
-        if folder.engine_of(path) == LMDBAdapter.engine:
+        engine = folder.engine_of(path)
+        if engine == LMDBAdapter.engine or (engine is None and exists(Path(path))):
             return LMDBAdapter(path)
         return SharedStore(path, self._place)
 
@@ -90,7 +91,8 @@ class SharedLMDB:
             StorageError: it could not be read.
         """
         if not shared_env.is_open(self._place.folder):
-            lock = StoreLock(self._place.folder)
+            with self._os_errors():
+                lock = StoreLock(self._place.folder)
             try:
                 read_if_changed(self._place.folder, anyway=True)
             finally:
@@ -108,18 +110,38 @@ class SharedLMDB:
             StorageError: as on opening a store, or the disk failed.
         """
         place = self._place.folder
-        file = shared_env.enter(self._place, "", place)
-        try:
+        with self._os_errors(), self._entered("") as file:
             gone = [
                 store
                 for store, path in file.folders().items()
                 if store not in file.users and not _has_home(store, place / path)
             ]
-            for store in gone:
+            return sum(map(self._drop, gone))
+
+    def _drop(self, store: str) -> bool:
+        """Drop a log whose folder seems to be gone, unless that is opened at this very moment, from elsewhere."""
+        with suppress(StoreInUse), self._entered(store) as file:
+            path = file.folder_of(store)
+            if path is not None and not _has_home(store, self._place.folder / path):
                 file.drop(store)
-            return len(gone)
+                return True
+        return False
+
+    @contextmanager
+    def _entered(self, store: str) -> Iterator[shared_env.SharedFile]:
+        file = shared_env.enter(self._place, store, self._place.folder)
+        try:
+            yield file
         finally:
-            shared_env.leave(file, "")
+            shared_env.leave(file, store)
+
+    @contextmanager
+    def _os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            text = f"the shared store at {self._place.folder} cannot be read: {error}"
+            raise StorageError(text, errno=error.errno) from error
 
 
 class SharedStore(LMDBTrees):
@@ -144,6 +166,7 @@ class SharedStore(LMDBTrees):
 
     def _engine_open(self) -> tuple[int, int]:
         known = _id_in(self._path)
+        self._refuse_other_file()
         self._id = known or secrets.token_hex(8)
         self._first_key = self._id.encode()
         self._file = shared_env.enter(self._place, self._id, self._path)
@@ -152,6 +175,12 @@ class SharedStore(LMDBTrees):
         here = os.path.relpath(os.path.realpath(self._path), self._place.folder)
         self._log, self._meta, self._state = self._file.register(self._id, here, known=bool(known))
         return self._load_bounds()
+
+    def _refuse_other_file(self) -> None:
+        """What was written to one file is not known to a copy of it, and both would be taken for the log."""
+        places = _shared_folders(self._path)
+        if places and self._place.folder not in places:
+            raise StorageError(f"the log of {self._path} lies in {places[0]}, which is still there: move it away first")
 
     def _refuse_copy(self) -> None:
         """One log cannot belong to two folders: each would take the other's entries and votes for its own."""
@@ -230,11 +259,12 @@ class SharedStore(LMDBTrees):
             self._file = None
 
     def _engine_remove(self) -> None:
-        file = shared_env.enter(self._place, self._id, self._path)
+        store = _id_of(self._path) or self._id  # the folder may have been moved since this was closed, and made anew
+        file = shared_env.enter(self._place, store, self._path)
         try:
-            file.drop(self._id)
+            file.drop(store)
         finally:
-            shared_env.leave(file, self._id)
+            shared_env.leave(file, store)
 
 
 def shared_folder_of(path: Path) -> Path:
@@ -243,12 +273,18 @@ def shared_folder_of(path: Path) -> Path:
     Raises:
         DamagedStore: it is at neither of the two places.
     """
-    paths = [Path(os.path.realpath(path / os.fsdecode(unquote_to_bytes(line)))) for line in folder.details(path)[1:3]]
-    for place in paths:
-        if folder.engine_of(place) == shared_env.ENGINE:
-            return place
-    where = " or ".join(map(str, dict.fromkeys(paths))) or "FORMAT names no place"
+    for place in _shared_folders(path):
+        return place
+    where = " or ".join(map(str, dict.fromkeys(_named_folders(path)))) or "FORMAT names no place"
     raise DamagedStore(f"the log of {path} lies in a shared store, which is not there: {where}")
+
+
+def _shared_folders(path: Path) -> list[Path]:
+    return [place for place in _named_folders(path) if folder.engine_of(place) == shared_env.ENGINE]
+
+
+def _named_folders(path: Path) -> list[Path]:
+    return [Path(os.path.realpath(path / os.fsdecode(unquote_to_bytes(line)))) for line in folder.details(path)[1:3]]
 
 
 def _id_in(path: Path) -> str | None:
@@ -269,8 +305,10 @@ def _id_of(path: Path) -> str | None:
 
 
 def _has_home(store: str, path: Path) -> bool:
-    """Tell whether a store's folder is where it was, or beside that."""
-    beside = path.parent
-    return _id_of(path) == store or (
+    """Tell whether a store's folder is where it was, or beside that; what cannot be read there may be its own."""
+    beside, found = path.parent, _id_of(path)
+    if found is None and folder.engine_of(path) is not None:
+        return True
+    return found == store or (
         beside.is_dir() and any(_id_of(entry) == store for entry in beside.iterdir() if entry.is_dir())
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from storage_adapters import StorageError
 from storage_adapters.group_commit import GroupCommit, Ticket
 from tests.storage.adapters.support import run_python
 
@@ -84,17 +85,16 @@ def test_nobody_returns_before_the_disk_has_his_change_and_all_that_waited_are_o
 class AcknowledgesBeforeItCommits(GroupCommit[Any]):
     """The planted bug: those who wait are told at once that all is done."""
 
-    def _lead(self) -> None:
+    def _lead(self, ticket: Ticket[Any]) -> None:
         with self._mutex:
-            group, self._queue = self._queue, []
-        for ticket in group:
-            ticket.done = True
-            ticket.turn.release()
+            ticket.group, self._queue = self._queue, []
+        for one in ticket.group:
+            one.done = True
+            one.wake()
         try:
-            self._perform(group)
+            self._perform(ticket.group)
         finally:
-            with self._mutex:
-                self._pass_on()
+            self._end(ticket)
 
 
 def test_the_test_above_sees_a_write_that_returns_before_the_commit() -> None:
@@ -137,9 +137,45 @@ def test_what_interrupts_the_one_that_leads_is_an_error_of_all_of_them_and_the_n
         queued(group, number)
     disk.go_on.release(3)
     assert all(one.ended() for one in callers)
-    assert [type(one.error) for one in callers] == [type(None), KeyboardInterrupt, KeyboardInterrupt]
+    assert [type(one.error) for one in callers] == [type(None), KeyboardInterrupt, StorageError]
+    assert callers[2].error is not None
+    assert callers[2].error.__cause__ is callers[1].error
     group.run("later")
     assert disk.groups == [["first"], ["a", "b"], ["later"]]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", ["_join", "_lead", "_perform", "_end", "_pass_on"])
+def test_an_interrupt_between_any_two_steps_leaves_nobody_waiting(step: str, moment: str) -> None:
+    disk = Disk()
+    group: GroupCommit[str] = GroupCommit(disk.perform)
+    whole, left = getattr(group, step), ["once"]
+
+    def interrupted(*arguments: Any) -> None:
+        hit = getattr(threading.current_thread(), "change", "") == "hit" and left and left.pop()
+        if hit and moment == "before":
+            raise KeyboardInterrupt
+        whole(*arguments)
+        if hit:
+            raise KeyboardInterrupt
+
+    callers = [Caller(group, "first")]
+    assert disk.begun.acquire(timeout=PATIENCE)
+    setattr(group, step, interrupted)
+    callers.append(Caller(group, "hit"))
+    if step == "_join":
+        assert callers[1].ended()
+    else:
+        queued(group, 1)
+    callers.append(Caller(group, "other"))
+    queued(group, 1 if step == "_join" else 2)
+    disk.go_on.release(9)
+    assert all(one.ended() for one in callers)
+    assert Caller(group, "later").ended()
+    assert [type(one.error) for one in callers[:2]] == [type(None), KeyboardInterrupt]
+    done = {name for names in disk.groups for name in names}
+    assert callers[2].error is not None or "other" in done
+    assert "later" in done
 
 
 @pytest.mark.parametrize("turn_has_come", [False, True])
@@ -158,22 +194,21 @@ def perform(tickets):
     groups.append([ticket.change for ticket in tickets])
 
 class Watched(GroupCommit):
-    def _wait(self, ticket):
+    def _join(self, ticket):
+        super()._join(ticket)
         if ticket.change == "main":
-            acquire = ticket.turn.acquire
+            lock = ticket.turn
             class Turn:
+                locked, release = lock.locked, lock.release
                 def acquire(self):
                     if sys.argv[1] == "True":
                         go_on.set()
-                        acquire()
+                        lock.acquire()
                     else:
                         threading.Thread(target=signal.pthread_kill, args=(main, signal.SIGINT)).start()
-                        acquire()
+                        lock.acquire()
                     raise KeyboardInterrupt
-                def release(self):
-                    lock.release()
-            lock, ticket.turn = ticket.turn, Turn()
-        super()._wait(ticket)
+            ticket.turn = Turn()
 
 group = Watched(perform)
 first = threading.Thread(target=group.run, args=("first",))

@@ -196,3 +196,26 @@ def test_a_store_that_lmdb_finds_open_by_other_means_is_a_storage_error(tmp_path
     os.mkdir(tmp_path / "s")
     with lmdb.open(str(tmp_path / "s")), pytest.raises(StorageError, match="already open in this process"):
         LMDBAdapter(tmp_path / "s")
+
+
+def test_an_owner_who_is_interrupted_while_he_waits_for_readers_keeps_nobody_out() -> None:
+    """With a real Ctrl-C, which reaches the main thread while it waits."""
+    program = """
+import signal, threading
+from storage_adapters.disk import ReadGuard
+
+guard, main = ReadGuard(), threading.main_thread().ident
+with guard:
+    threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    try:
+        with guard.exclusive():
+            print("never")
+    except KeyboardInterrupt:
+        print("interrupted")
+reader = threading.Thread(target=lambda: guard.__enter__(), daemon=True)
+reader.start()
+reader.join(10)
+print(reader.is_alive())
+"""
+    done = run_python(program)
+    assert done.stdout.split() == ["interrupted", "False"], done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -284,3 +285,13 @@ def test_an_opening_that_fails_leaves_nothing_open(shared: SharedLMDB, tmp_path:
     (tmp_path / "a" / "FORMAT").write_text("shared-lmdb 1\n")
     with pytest.raises(DamagedStore, match="does not say which log"):
         shared(tmp_path / "a")
+
+
+def test_what_the_system_refuses_to_a_check_or_a_sweep_is_an_error_of_the_storage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        SharedLMDB(tmp_path / "missing").check()
+    assert caught.value.errno == errno.ENOENT
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        SharedLMDB(tmp_path / "file").sweep()
+    assert caught.value.errno is not None

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from storage_adapters import DamagedStore, LMDBAdapter, SharedLMDB, StorageError, StoreInUse
+from storage_adapters import DamagedStore, LMDBAdapter, SharedLMDB, StorageError, StoreInUse, shared_lmdb
 from storage_adapters import lmdb_left as left
 from storage_adapters.folder import engine_of
-from tests.storage.adapters.support import THREE_SHARED, entries, fill, run_python
+from tests.storage.adapters.support import MIB, THREE_SHARED, entries, fill, run_python
 
 
 @pytest.fixture
@@ -52,6 +52,44 @@ def test_a_folder_that_was_emptied_is_a_new_store_and_the_old_log_is_swept_away(
         assert a.bounds() == (1, 5)
 
 
+def test_a_log_whose_folder_is_opened_far_away_while_a_sweep_looks_for_it_is_not_dropped(
+    shared: SharedLMDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its trees would be those of the next store that is made, which it would read and write."""
+    with shared(tmp_path / "a") as a, shared(tmp_path / "kept"):
+        fill(a, 10)
+        a.close()
+        (tmp_path / "far").mkdir()
+        os.rename(tmp_path / "a", tmp_path / "far" / "a")
+        looked, opened = shared_lmdb._has_home, []
+
+        def look(store: str, path: Path) -> bool:
+            found = looked(store, path)
+            if not found:
+                opened.append(shared(tmp_path / "far" / "a"))
+            return found
+
+        monkeypatch.setattr(shared_lmdb, "_has_home", look)
+        assert shared.sweep() == 0
+        with opened[0] as a, shared(tmp_path / "next") as following:
+            fill(a, 5)
+            assert (a.bounds(), a.read(1, 15, MIB)) == ((1, 15), entries(1, 15))
+            assert (following.bounds(), following.read(1, 15, MIB)) == ((1, 0), [])
+
+
+def test_a_log_is_not_swept_away_because_the_mark_of_its_folder_is_damaged(shared: SharedLMDB, tmp_path: Path) -> None:
+    with shared(tmp_path / "a") as a:
+        fill(a, 10)
+    mark = tmp_path / "a" / "FORMAT"
+    whole = mark.read_bytes()
+    for damaged in (b"shared-lmdb 1\n", b"shared-lmdb 1\n\xff\n", b"", whole[1:]):
+        mark.write_bytes(damaged)
+        assert shared.sweep() == 0
+    mark.write_bytes(whole)
+    with shared(tmp_path / "a") as a:
+        assert a.bounds() == (1, 10)
+
+
 def test_a_moved_folder_keeps_its_log_and_a_copy_is_refused_while_the_original_is_there(
     shared: SharedLMDB, tmp_path: Path
 ) -> None:
@@ -81,6 +119,28 @@ def test_everything_can_be_moved_or_copied_together(shared: SharedLMDB, tmp_path
         assert a.bounds() == (1, 10)
 
 
+def test_a_copy_of_the_shared_file_is_refused_as_long_as_the_original_is_there(
+    shared: SharedLMDB, tmp_path: Path
+) -> None:
+    """Else each of the two would forget what was promised in the other."""
+    with shared(tmp_path / "a") as a:
+        fill(a, 10)
+    shutil.copytree(tmp_path / "shared", tmp_path / "copy")
+    with pytest.raises(StorageError, match=f"lies in {tmp_path / 'shared'}"):
+        SharedLMDB(tmp_path / "copy")(tmp_path / "a")
+    shutil.rmtree(tmp_path / "shared")
+    with SharedLMDB(tmp_path / "copy")(tmp_path / "a") as a:
+        assert a.bounds() == (1, 10)
+
+
+def test_a_plain_lmdb_store_that_lost_its_mark_is_opened_as_that(shared: SharedLMDB, tmp_path: Path) -> None:
+    with LMDBAdapter(tmp_path / "a") as a:
+        fill(a, 10)
+    (tmp_path / "a" / "FORMAT").unlink()
+    with shared(tmp_path / "a") as opened:
+        assert (opened.bounds(), engine_of(tmp_path / "a")) == ((1, 10), "lmdb")
+
+
 @pytest.mark.parametrize("rest", ["nothing", "an older file", "a new file"])
 def test_a_folder_whose_log_is_gone_is_damaged_and_not_new(rest: str, shared: SharedLMDB, tmp_path: Path) -> None:
     shared(tmp_path / "other").close()
@@ -107,6 +167,19 @@ def test_a_destroyed_store_takes_its_log_with_it_and_no_other(pair: tuple[Any, A
     b.close()
     b.destroy()
     assert not (tmp_path / "b").exists()
+
+
+def test_what_is_destroyed_is_the_store_in_the_folder_and_not_one_that_was_moved_out_of_it(
+    shared: SharedLMDB, tmp_path: Path
+) -> None:
+    with shared(tmp_path / "a") as old:
+        fill(old, 10)
+    os.rename(tmp_path / "a", tmp_path / "moved")
+    shared(tmp_path / "a").close()
+    old.destroy()
+    assert not (tmp_path / "a").exists()
+    with shared(tmp_path / "moved") as moved:
+        assert (moved.bounds(), list(moved._file.folders().values())) == ((1, 10), ["../moved"])
 
 
 def test_the_shared_folder_is_no_store_and_a_store_is_no_shared_folder(shared: SharedLMDB, tmp_path: Path) -> None:
