@@ -91,7 +91,7 @@ def mark_promises(mark, put=setattr):
 
 def skip_syncs():
     """The planted bug, in both engines."""
-    storage_adapters.lmdb.lmdb.open = partial(lmdb.open, sync=False)
+    lmdb.open = partial(lmdb.open, sync=False)
 
     def commit(self, changes):
         if not changes.is_empty():
