@@ -23,7 +23,6 @@ from pathlib import Path
 import lmdb
 
 import raft_actors as raft
-import storage_adapters.lmdb
 from raft_actors import store_meta, supervisor
 from raft_actors.futures import RequestFuture
 from raft_actors.machines import KV
