@@ -158,10 +158,9 @@ class Target:
         """As the door does."""
         try:
             body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
-        except BadFrame as error:
+            self.server.take(Incoming(b"route", guest, body, frame[4], len(frame), guest.role))
+        except BadFrame as error:  # a part that does not follow is found by the server only
             self.refused[str(error)] += 1
-            return
-        self.server.take(Incoming(b"route", guest, body, frame[4], len(frame), guest.role))
 
     def heard(self, event: object) -> None:
         """The peer is given something."""
