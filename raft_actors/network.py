@@ -7,7 +7,6 @@ the sender may speak as the peer that the message names.
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import os
 import threading
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopback", "need_zmq"]
 
 
-_is_address = functools.lru_cache(1024)(is_address)
 BELIEVED = 0.5
 """Seconds for which the keys of a folder are believed to be those that they were."""
 LARGEST_COMMAND = 64 << 20
@@ -149,7 +147,7 @@ class NodeTransport:
 
     def deliver(self, guest: Guest, post: Post) -> None:
         """Hand letters on; each that is refused is counted."""
-        nowhere = "" if _is_address(post.address) else "an address that is none"
+        nowhere = "" if is_address(post.address) else "an address that is none"
         for letter in post.letters:
             why = nowhere or self._deliver(guest, post.address, letter)
             if why:

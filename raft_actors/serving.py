@@ -36,6 +36,7 @@ from raft_actors.requests import CONSISTENCIES
 from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
+    FEW,
     NEWEST,
     OLDEST,
     Answer,
@@ -83,8 +84,6 @@ for each other, so that heartbeats do not wait for them."""
 PATIENCE = 60.0
 """Seconds for which a read of somebody else waits for an index that is not applied yet, whatever its own patience."""
 PEERS = ("peer", "insecure")
-FEW = 4
-"""With more open requests of a connection than these, their answers are likely to come together: they wait for it."""
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
 
 

@@ -229,9 +229,8 @@ def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Tra
     """
     late = moment.now - role.election_deadline
     if late > state.settings.heartbeat_interval and state.leader is not None and not role.forgiven:
-        return Transition(
-            replace(state, role=replace(role, election_deadline=election_deadline(state, moment), forgiven=True))
-        )
+        role = replace(role, election_deadline=election_deadline(state, moment), forgiven=True)
+        return Transition(replace(state, role=role))
     return campaign(state, moment)
 
 

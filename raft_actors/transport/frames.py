@@ -27,6 +27,7 @@ from raft_actors.protocol.messages import Message
 from raft_actors.protocol.types import Address, Name, Number
 
 __all__ = [
+    "FEW",
     "LARGEST",
     "NEWEST",
     "OLDEST",
@@ -69,6 +70,8 @@ OLDEST, NEWEST = 1, 1
 """The versions that this release speaks."""
 MOST_TOGETHER = 256
 """Requests or answers in one frame."""
+FEW = 4
+"""With more requests of a connection open than these, others are likely to follow: they wait to leave together."""
 LARGEST = 72 << 20
 """Bytes of a frame: a command may have 64 MiB."""
 

@@ -29,7 +29,8 @@ def waited(ears: Ears, seconds: float = 5.0) -> bool:
     """Whether somebody is called within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        calls = ears.wait(end - time.monotonic())
+        ready = ears.ask()
+        calls = ears.calls(ready, ears.sleep(0.0 if ready else end - time.monotonic()))
         for call in calls:
             call()
         if calls:

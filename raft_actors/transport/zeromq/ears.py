@@ -120,11 +120,6 @@ class Ears:
         """It was used, or not read to its end: ask it before the next sleep."""
         self._touched[socket] = None
 
-    def wait(self, seconds: float) -> list[Callable[[], None]]:
-        """What is to be called now; waits so long for it."""
-        ready = self.ask()
-        return self.calls(ready, self.sleep(0.0 if ready else seconds))
-
     def ask(self) -> dict[int, Callable[[], None]]:
         """Ask the sockets that were touched; those of which something can be read, by their descriptors."""
         touched, self._touched = self._touched, {}

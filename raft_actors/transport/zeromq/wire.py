@@ -33,7 +33,7 @@ from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
 from raft_actors.protocol.messages import AppendEntries
-from raft_actors.transport.frames import Answer, Beat, Body, Failed, Gone, Letter, Operation
+from raft_actors.transport.frames import FEW, Answer, Beat, Body, Failed, Gone, Letter, Operation
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.ears import Bell, Ears
 from raft_actors.transport.zeromq.link import Link
@@ -51,8 +51,6 @@ PAUSE = 0.01
 MOST_LINKS = 64
 """Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
-FEW = 4
-"""With more open requests of a connection than these, others are likely to follow: they wait to leave together."""
 Result = Answer | Failed | RaftError
 
 

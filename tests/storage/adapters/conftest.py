@@ -1,4 +1,4 @@
-"""A small disk that really runs full, and the engines that live on disks."""
+"""A small disk that really runs full, the engines that live on disks, and stores that share a file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from storage_adapters import LMDBAdapter, RocksDBAdapter, StorageAdapter
+from storage_adapters import LMDBAdapter, RocksDBAdapter, SharedLMDB, StorageAdapter
 
 
 @pytest.fixture
@@ -45,3 +46,16 @@ def disk_adapter(request: pytest.FixtureRequest) -> type[StorageAdapter]:
         pytest.importorskip("rocksdict")
     adapter: type[StorageAdapter] = request.param
     return adapter
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> SharedLMDB:
+    """Return what opens stores that share a file."""
+    return SharedLMDB(tmp_path / "shared")
+
+
+@pytest.fixture
+def pair(shared: SharedLMDB, tmp_path: Path) -> Iterator[tuple[Any, Any]]:
+    """Return two of them."""
+    with shared(tmp_path / "a") as a, shared(tmp_path / "b") as b:
+        yield a, b

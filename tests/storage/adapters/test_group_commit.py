@@ -58,15 +58,21 @@ def queued(group: GroupCommit[str], count: int) -> None:
         pause.wait(0.001)
 
 
+def callers_behind_a_first_one(group: GroupCommit[str], disk: Disk, names: str) -> list[Caller]:
+    """The first caller, whose change the disk has begun with, and others whose changes wait, in this order."""
+    callers = [Caller(group, "first")]
+    assert disk.begun.acquire(timeout=PATIENCE)
+    for number, name in enumerate(names, 1):
+        callers.append(Caller(group, name))
+        queued(group, number)
+    return callers
+
+
 def returned_too_early(kind: type[GroupCommit[Any]]) -> list[str]:
     """Let four changes come while the disk works on a first one; say who returned before the disk had his."""
     disk = Disk()
     group: GroupCommit[str] = kind(disk.perform)
-    callers = [Caller(group, "first")]
-    assert disk.begun.acquire(timeout=PATIENCE)
-    for number, name in enumerate("abcd", 1):
-        callers.append(Caller(group, name))
-        queued(group, number)
+    callers = callers_behind_a_first_one(group, disk, "abcd")
     early = [one.change for one in callers if one.join(0.05) or not one.is_alive()]
     disk.go_on.release()
     assert callers[0].ended()
@@ -111,11 +117,7 @@ def test_an_error_is_raised_to_him_whose_change_it_is_and_to_nobody_else() -> No
                 ticket.error = ValueError("not b")
 
     disk.fail = fail
-    callers = [Caller(group, "first")]
-    assert disk.begun.acquire(timeout=PATIENCE)
-    for number, name in enumerate("abc", 1):
-        callers.append(Caller(group, name))
-        queued(group, number)
+    callers = callers_behind_a_first_one(group, disk, "abc")
     disk.go_on.release(2)
     assert all(one.ended() for one in callers)
     assert [repr(one.error) for one in callers] == ["None", "None", "ValueError('not b')", "None"]
@@ -130,11 +132,7 @@ def test_what_interrupts_the_one_that_leads_is_an_error_of_all_of_them_and_the_n
             raise KeyboardInterrupt
 
     disk.fail = interrupt
-    callers = [Caller(group, "first")]
-    assert disk.begun.acquire(timeout=PATIENCE)
-    for number, name in enumerate("ab", 1):
-        callers.append(Caller(group, name))
-        queued(group, number)
+    callers = callers_behind_a_first_one(group, disk, "ab")
     disk.go_on.release(3)
     assert all(one.ended() for one in callers)
     assert [type(one.error) for one in callers] == [type(None), KeyboardInterrupt, StorageError]

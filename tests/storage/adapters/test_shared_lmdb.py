@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,6 @@ from storage_adapters.group_commit import Ticket
 from tests.storage.adapters.support import MIB, ROOT, THREE_SHARED, entries, fill, run_python
 
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> SharedLMDB:
-    return SharedLMDB(tmp_path / "shared")
-
-
-@pytest.fixture
-def pair(shared: SharedLMDB, tmp_path: Path) -> Iterator[tuple[Any, Any]]:
-    with shared(tmp_path / "a") as a, shared(tmp_path / "b") as b:
-        yield a, b
 
 
 def written(store: StorageAdapter, index: int) -> threading.Thread:

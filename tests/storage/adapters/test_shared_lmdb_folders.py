@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,6 @@ from storage_adapters import DamagedStore, LMDBAdapter, SharedLMDB, StorageError
 from storage_adapters import lmdb_left as left
 from storage_adapters.folder import engine_of
 from tests.storage.adapters.support import MIB, THREE_SHARED, entries, fill, run_python
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> SharedLMDB:
-    return SharedLMDB(tmp_path / "shared")
-
-
-@pytest.fixture
-def pair(shared: SharedLMDB, tmp_path: Path) -> Iterator[tuple[Any, Any]]:
-    with shared(tmp_path / "a") as a, shared(tmp_path / "b") as b:
-        yield a, b
-
 
 # -- whose log it is ---------------------------------------------------------------------------------------------------
 
