@@ -7,6 +7,9 @@
 
 Requests that came in one frame and are of one kind are checked and handed over together: what is the same for all of
 them is looked at once. Each has its own answer all the same.
+
+An answer is bytes as soon as it is there, and from then on nothing else of it is kept: the requests of a batch are
+remembered until the last of them is done, and the replies to all of them would be too much.
 """
 
 from __future__ import annotations
@@ -18,22 +21,28 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.codec import CheckedCodec
-from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, RaftError, Timeout
+from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, Overloaded, RaftError, Timeout
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
-from raft_actors.transport.frames import LARGEST, Answer, Ask, Failed, SessionCommand, Submit
+from raft_actors.transport.frames import LARGEST, Answer, Ask, Description, Failed, Query, SessionCommand, Submit
+from raft_actors.transport.zeromq.held import COUNTED
 
 if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.transport.zeromq.door import Incoming
 
-__all__ = ["AnsweringFuture", "alike", "answer_of", "command_of", "decoded"]
+__all__ = ["AnsweringFuture", "alike", "answer_of", "command_of", "counted", "decoded", "small_instead"]
 
 logger = logging.getLogger("raft_actors")
 
 ROOM = 1024
 """Bytes that an answer may take beside its value."""
+ANSWERED = (None, None, None, None)
+"""The outcome of a future whose answer is on its way."""
+CUT = 500
+"""Characters of each text of an error for which there is no room."""
+NO_ROOM = "too many bytes of answers wait to leave this node"
 
 
 class Sender(Protocol):
@@ -44,7 +53,7 @@ class Sender(Protocol):
 
 
 class AnsweringFuture(RequestFuture[Any]):
-    """A future whose outcome is sent to another process as soon as it is there; nobody here waits for it.
+    """A future whose outcome is sent to another process as soon as it is there; nobody here waits for it, or looks.
 
     Args:
         sender: sends it.
@@ -57,6 +66,7 @@ class AnsweringFuture(RequestFuture[Any]):
         self.sender = sender
         self.incoming = incoming
         self.number = ask.id
+        self.reads = type(ask.operation) is Query
         self.codec = codec
         self.deadline = time.monotonic() + ask.patience
 
@@ -65,6 +75,7 @@ class AnsweringFuture(RequestFuture[Any]):
         given = super().try_set(value, index)
         if given:
             self.sender.answer(self)
+            self.__dict__["_outcome"] = ANSWERED
         return given
 
     def try_fail(self, error: BaseException, index: int | None = None) -> bool:
@@ -72,6 +83,7 @@ class AnsweringFuture(RequestFuture[Any]):
         given = super().try_fail(error, index)
         if given:
             self.sender.answer(self)
+            self.__dict__["_outcome"] = ANSWERED
         return given
 
 
@@ -149,3 +161,27 @@ def answer_of(future: AnsweringFuture) -> Answer | Failed:
         return Answer(number, data, "" if codec is None else codec.name, future.index)
     unknown = OutcomeUnknown(f"it was done, but {len(data)} bytes of an answer are too many for one frame")
     return failed(number, unknown, future.index)
+
+
+def counted(body: Answer | Failed) -> int:
+    """About how many bytes an answer takes; of a small one 0, for it is not counted."""
+    if isinstance(body, Answer):
+        size = len(body.value)
+    else:
+        size = len(body.text)
+        if body.cause is not None:
+            size += len(body.cause.message) + len(body.cause.traceback)
+    return size if size >= COUNTED else 0
+
+
+def small_instead(future: AnsweringFuture, body: Answer | Failed) -> Failed:
+    """What a request is answered whose answer finds no room on its way: an error is cut short, a reply is missing."""
+    if isinstance(body, Failed):
+        cause = body.cause
+        if cause is not None:
+            cause = Description(cause.type_name[:CUT], cause.message[:CUT])
+        return Failed(body.id, body.kind, body.text[:CUT], body.attributes, cause, body.index)
+    error: RaftError = OutcomeUnknown(f"it was done, but {NO_ROOM}")
+    if future.reads:
+        error = Overloaded(NO_ROOM, advice="read again when other answers have come, and read less at a time")
+    return failed(future.number, error, future.index)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
-from raft_actors.answering import AnsweringFuture, alike, answer_of, command_of, decoded
+from raft_actors.answering import AnsweringFuture, alike, answer_of, command_of, counted, decoded, small_instead
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
@@ -273,10 +273,13 @@ class Server:
 
     def answer(self, future: AnsweringFuture) -> None:
         """A request has its outcome; called in whatever thread gave it."""
-        incoming = future.incoming
+        incoming, body = future.incoming, answer_of(future)
+        size = counted(body)
+        if size and not self._wire.held.enter(incoming.route, size):
+            body, size = small_instead(future, body), 0
         alone = self._open.count(incoming.route) <= FEW
         leave = partial(self._open.leave, incoming)
-        self._wire.reply(incoming.route, answer_of(future), incoming.version, leave, alone=alone)
+        self._wire.reply(incoming.route, body, incoming.version, leave, size=size, alone=alone)
 
     # -- what takes a while --------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from raft_actors.serving import Server
 from raft_actors.transport.frames import MAGIC, BadFrame, Hello, Submit, Welcome, pack, unpack
 from raft_actors.transport.local import LOCAL
 from raft_actors.transport.zeromq.door import MAY_SAY_ALL, Incoming
+from raft_actors.transport.zeromq.held import Held
 from tests.network.sound_frames import all_bodies
 
 __all__ = ["Fuzzer", "Target", "campaign"]
@@ -143,13 +144,17 @@ class Target:
         self.refused: collections.Counter[str] = collections.Counter()
         self.answers = 0
         self.given: list[object] = []
-        wire = SimpleNamespace(refused=self.refused, reply=self._reply, gone=lambda *_: None, has_keys=True)
+        self.held = Held(self.refused)
+        wire = SimpleNamespace(
+            refused=self.refused, held=self.held, reply=self._reply, gone=lambda *_: None, has_keys=True
+        )
         self.node = NodeTransport(wire, "127.0.0.1:1")
         self.node.enter("s1", lambda: None)
         self.server = Server(self.node)
 
-    def _reply(self, route: bytes, body: object, version: int, sent=None, *, alone: bool = False) -> None:
+    def _reply(self, route: bytes, body: object, version: int, sent=None, *, size=0, alone: bool = False) -> None:
         unpack(pack(body, version))
+        self.held.leave(route, size)
         self.answers += 1
         if sent is not None:
             sent()

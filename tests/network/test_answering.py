@@ -18,6 +18,7 @@ from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
 from raft_actors.transport.frames import Answer, Ask, Asks, Failed, FindLeader, Query, SessionCommand, Submit
 from raft_actors.transport.zeromq.door import Incoming
+from raft_actors.transport.zeromq.held import Held
 from tests.threads.tools import Recorder, wait_until
 
 PLAIN = resolve("plain")
@@ -34,12 +35,16 @@ class Served:
         self.refused: collections.Counter[str] = collections.Counter()
         self.answers: dict[int, Answer | Failed] = {}
         self.open = 0
-        wire = SimpleNamespace(refused=self.refused, reply=self._reply, gone=lambda *_: None, has_keys=True)
+        self.held = Held(self.refused)
+        wire = SimpleNamespace(
+            refused=self.refused, held=self.held, reply=self._reply, gone=lambda *_: None, has_keys=True
+        )
         node = NodeTransport(wire, "127.0.0.1:1")
         self.server = Server(node)
 
-    def _reply(self, route, body, version, sent=None, *, alone=False) -> None:
+    def _reply(self, route, body, version, sent=None, *, size=0, alone=False) -> None:
         assert body.id not in self.answers
+        self.held.leave(route, size)
         self.answers[body.id] = body
         if sent is not None:
             sent()

@@ -137,7 +137,13 @@ def test_answers_that_nobody_takes_are_let_go(node, good) -> None:
             greedy.send(Ask(number, "s1", 60.0, Query(PLAIN.encode(("get", "large")), "plain", "stale")))
         counts(node, "an answer that nobody took", 100)
         works(node, good)
-        assert grown(node, begun["rss"]) < 256
+        assert (node.seen()["peak"] - begun["rss"]) // MIB < 256
+        refused = 0
+        for _ in range(400):
+            one = greedy.hears()
+            refused += is_refused(one, "Overloaded")
+            assert isinstance(one, Answer) or is_refused(one, "Overloaded")
+        assert refused == node.refused("an answer that nobody took")
     works(node, good)
 
 

@@ -26,7 +26,6 @@ from raft_actors.serving_limits import (
     WaitingRoom,
 )
 from raft_actors.transport.frames import BadFrame, Letter, Post, pack, unpack
-from raft_actors.transport.zeromq.crowd import MOST_HELD, MOST_HELD_OF_ONE, Held
 from tests.network.sound_frames import all_messages
 
 
@@ -70,16 +69,6 @@ def test_one_key_does_not_make_a_cluster_forget_the_sessions_of_others() -> None
     assert sum(opened.enter(incoming(number), 5.0) for number in range(10_000)) == MOST_SESSIONS_OF_A_KEY
     assert opened.enter(incoming(1, key="other"), 5.0)
     assert opened.enter(incoming(1), 4000.0)
-
-
-def test_answers_that_wait_are_bounded_by_their_bytes() -> None:
-    held, done = Held(), SimpleNamespace(done=False)
-    for route in range(MOST_HELD // MOST_HELD_OF_ONE):
-        assert held.room(b"%d" % route, 2 * MOST_HELD_OF_ONE)
-        held.add(b"%d" % route, done, MOST_HELD_OF_ONE)
-        assert not held.room(b"%d" % route, 1)
-    done.done = True
-    assert held.room(b"0", MOST_HELD_OF_ONE)
 
 
 def test_a_book_lets_go_of_strangers_and_never_of_members() -> None:

@@ -29,13 +29,15 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from raft_actors.errors import RaftError, Timeout, UnknownPeer
+from raft_actors.errors import RaftError
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
 from raft_actors.protocol.messages import AppendEntries
 from raft_actors.transport.frames import FEW, Answer, Beat, Body, Failed, Gone, Letter, Operation
+from raft_actors.transport.zeromq import reasons
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.ears import Bell, Ears
+from raft_actors.transport.zeromq.held import Held
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
 from raft_actors.transport.zeromq.turns import Turns
@@ -80,6 +82,7 @@ class Wire:
 
     Attributes:
         refused: what was refused, by reason: how often.
+        held: what is on its way to whom; a large answer enters it before it is given to ``reply``.
         address: where this process is reached, ``""`` if nowhere.
         has_keys: whether others are known by their keys.
     """
@@ -88,6 +91,7 @@ class Wire:
         self.address = ""
         self.has_keys = keys is not None
         self.refused: collections.Counter[str] = collections.Counter()
+        self.held = Held(self.refused)
         self._keys = keys
         self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
@@ -132,7 +136,7 @@ class Wire:
         Raises:
             InvalidConfig: the address cannot be bound.
         """
-        self._door = Door(self._context, host, port, self._keys, self._ears, self._take, self.refused)
+        self._door = Door(self._context, host, port, self._keys, self._ears, self._take, self.refused, self.held)
         return self._door.port
 
     def start(self) -> None:
@@ -161,7 +165,14 @@ class Wire:
         self._beat_at = 0.0
 
     def reply(
-        self, route: bytes, body: Body, version: int, sent: Callable[[], None] = _nothing, *, alone: bool = True
+        self,
+        route: bytes,
+        body: Body,
+        version: int,
+        sent: Callable[[], None] = _nothing,
+        *,
+        size: int = 0,
+        alone: bool = True,
     ) -> None:
         """Answer whoever asked.
 
@@ -170,9 +181,10 @@ class Wire:
             body: the answer.
             version: of the format.
             sent: called when it has left or never will, by whoever has the turn.
+            size: bytes of it that have entered ``held``.
             alone: there are hardly more answers for him within a moment.
         """
-        self._put(Reply(route, version, body, sent), alone=alone)
+        self._put(Reply(route, version, body, sent, size), alone=alone)
 
     def request(
         self,
@@ -199,7 +211,7 @@ class Wire:
             return
         self._put(Asked(address, pending))
         if self._ended:  # whoever ended it may have looked into the queue before
-            pending.end(_closed(to))
+            pending.end(reasons.closed(to))
 
     def link(self, address: str) -> Link | None:
         """What is known of the connection to ``address``; only to be looked at."""
@@ -368,11 +380,11 @@ class Wire:
         while self._timers and (self._timers[0][0] <= now or not self._timers[0][2].open):
             _, _, pending, link = heapq.heappop(self._timers)
             if pending.open:
-                pending.end(_too_late(link, sent=link.forget(pending)))
+                pending.end(reasons.too_late(link.peer, link.address, sent=link.forget(pending)))
         return self._timers[0][0] if self._timers else FOREVER
 
     def _end(self) -> None:
-        error = _closed("")
+        error = reasons.closed("")
         self._ended = True  # before the last look into the queue: what comes after it is answered by who brings it
         self._drain()
         for link in self._links.values():
@@ -381,16 +393,6 @@ class Wire:
             self._door.close()
         self._ears.remove(self._bell)
         self._context.destroy(0)
-
-
-def _too_late(link: Link, *, sent: bool) -> RaftError:
-    if sent:
-        return Timeout("no answer before the deadline of the request")
-    return UnknownPeer(link.peer, f"no node answered at {link.address} in time")
-
-
-def _closed(name: str) -> RaftError:
-    return UnknownPeer(name, "the node of this process is closed", advice="start it with start_node")
 
 
 def _nobody(*_: object) -> None:
