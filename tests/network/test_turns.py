@@ -14,11 +14,12 @@ import pytest
 from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.protocol.messages import RequestVote
 from raft_actors.protocol.types import NOWHERE
-from raft_actors.transport.frames import Answer, Ask, Asks, GetStatus, Hello, Letter, Post, Welcome
+from raft_actors.transport.frames import Answer, Ask, Asks, Hello, Letter, Post, Welcome
 from raft_actors.transport.zeromq import link, wire
 from raft_actors.transport.zeromq.ears import Ears
 from raft_actors.transport.zeromq.turns import Turns
 from raft_actors.transport.zeromq.wire import FEW, Wire
+from tests.network.asking import request
 
 PATIENCE = 10.0
 
@@ -110,7 +111,7 @@ class Asker:
     def ask(self, to: str = "s1", patience: float = PATIENCE) -> queue.SimpleQueue:
         results: queue.SimpleQueue[object] = queue.SimpleQueue()
         deadline = time.monotonic() + patience
-        self.wire.request(self.echo.address, to, lambda _: GetStatus(), deadline, results.put)
+        request(self.wire, self.echo.address, to, deadline, results.put)
         return results
 
 
@@ -269,13 +270,13 @@ def test_what_is_asked_for_in_the_answer_to_a_request_is_answered(asker) -> None
     done: queue.SimpleQueue[object] = queue.SimpleQueue()
     deadline = time.monotonic() + PATIENCE
 
-    def refused(_: bool):
+    def refused():
         raise UnknownPeer("s1")
 
     def again(_: object) -> None:
-        asker.wire.request(asker.echo.address, "s1", lambda _: GetStatus(), deadline, done.put)
+        request(asker.wire, asker.echo.address, "s1", deadline, done.put)
 
-    asker.wire.request(asker.echo.address, "s1", refused, deadline, again)  # it fails where it is made
+    request(asker.wire, asker.echo.address, "s1", deadline, again, make=refused)  # it fails where it is made
     assert isinstance(done.get(timeout=PATIENCE), Answer)
 
 

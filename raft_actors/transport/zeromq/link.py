@@ -145,7 +145,7 @@ class Link:
         self._ears.touch(self._socket)
         if self._put(frame):
             return True
-        self._requests.forget(pending)
+        self._requests.not_left(pending)
         return False
 
     @property
@@ -164,6 +164,18 @@ class Link:
     def open_requests(self) -> int:
         """How many requests have no answer yet."""
         return self._requests.count
+
+    @property
+    def due(self) -> float:
+        """When to look next whose time is over, on the monotonic clock."""
+        return self._requests.due
+
+    def expire(self, now: float) -> float:
+        """Answer those whose time is over; returns when to look again."""
+        if now >= self._requests.due:
+            for pending, sent in self._requests.expired(now):
+                pending.end(reasons.too_late(self.peer, self.address, sent=sent))
+        return self._requests.due
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -328,10 +340,9 @@ class Link:
     def _take(self, body: object) -> None:
         match body:
             case Answer() | Failed():
-                self._requests.answered(body)
+                self._requests.answered((body,))
             case Answers():
-                for answer in body.answers:
-                    self._requests.answered(answer)
+                self._requests.answered(body.answers)
             case Confirmed():
                 self._lanes.window.confirmed(time.monotonic())
             case Welcome() if not OLDEST <= body.version <= NEWEST:
@@ -341,10 +352,6 @@ class Link:
                 self.state, self._failures = "ready", 0
             case _:
                 self._refused["not for a client"] += 1
-
-    def forget(self, pending: Pending) -> bool:
-        """Nobody waits for it any more; returns whether it has left."""
-        return self._requests.forget(pending)
 
     def send(self) -> None:
         """Send what there is and what there is room for; the urgent first."""
