@@ -11,6 +11,7 @@ import raft_actors as raft
 from raft_actors.beats import MOST_NODES, Beats
 from raft_actors.keys import Guest
 from raft_actors.machines import KV
+from raft_actors.network import NETWORK
 from raft_actors.supervisor import Handle, handle_of
 from raft_actors.transport.frames import Beat, Rest
 from tests.network.servers import Servers, eventually
@@ -200,3 +201,17 @@ def test_peers_on_three_nodes_rest_until_somebody_writes_and_rest_again(tmp_path
 
 def rests(peer: Handle) -> bool:
     return peer.state is not None and peer.state.role.resting
+
+
+def test_what_answers_a_beat_is_said_by_the_timer_of_the_wire_which_is_set_anew(monkeypatch) -> None:
+    """An answer that left past that timer would have it wake the thread for nothing, beat after beat."""
+    with raft.start_node("127.0.0.1:0", insecure=True):
+        transport = NETWORK.node
+        assert transport is not None
+        said: list[float] = []
+        monkeypatch.setattr(transport.wire, "_beat", lambda now: said.append(now) or float("inf"))
+        monkeypatch.setattr(transport._beats, "take", lambda *_: True)
+        transport.take_beat(EVERYBODY, Beat("127.0.0.1:1", ()))
+        assert not said
+        transport.wire._wake()
+        eventually(lambda: said)

@@ -226,7 +226,7 @@ class Link:
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.RECONNECT_IVL, -1)
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
         socket.setsockopt(zmq.HEARTBEAT_TTL, 5000)
         socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
