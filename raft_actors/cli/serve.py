@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raft.start_node(place.address, keys=args.keys, insecure=args.insecure) as node,
     ):
         raft.start_peer(machine, name=place.name, config=config, **beginning)
+        gc.freeze()  # what is there now stays: the collector need not look through it again and again
         print(f"{place.name}@{node.address} is ready", flush=True)
         _tell_systemd("READY=1")
         handle = handle_of(place.name)

@@ -17,7 +17,7 @@ from raft_actors.keys import Guest
 from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
 from raft_actors.transport.frames import Answer, Ask, Asks, Failed, FindLeader, Query, SessionCommand, Submit
-from raft_actors.transport.zeromq.door import Incoming
+from raft_actors.transport.zeromq.door import Incoming, Reply
 from raft_actors.transport.zeromq.held import Held
 from tests.threads.tools import Recorder, wait_until
 
@@ -36,18 +36,16 @@ class Served:
         self.answers: dict[int, Answer | Failed] = {}
         self.open = 0
         self.held = Held(self.refused)
-        wire = SimpleNamespace(
-            refused=self.refused, held=self.held, reply=self._reply, gone=lambda *_: None, has_keys=True
-        )
+        wire = SimpleNamespace(refused=self.refused, reply=self._reply, has_keys=True, held=self.held)
         node = NodeTransport(wire, "127.0.0.1:1")
         self.server = Server(node)
 
-    def _reply(self, route, body, version, sent=None, *, size=0, alone=False) -> None:
+    def _reply(self, reply: Reply, *, alone: bool = False) -> None:
+        body = reply.body
         assert body.id not in self.answers
-        self.held.leave(route, size)
         self.answers[body.id] = body
-        if sent is not None:
-            sent()
+        self.held.leave(reply.route, reply.size)
+        self.server.left([reply])
 
     def ask(self, *asks: Ask, role: str = "peer") -> list[str]:
         """What each was answered: its value, or the name of the error."""

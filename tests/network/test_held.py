@@ -138,18 +138,19 @@ def test_a_future_keeps_nothing_of_what_it_has_answered() -> None:
 
     codec = SimpleNamespace(encode=lambda value: b"x", name="plain")
     sent: list[object] = []
-    sender = SimpleNamespace(answer=lambda future: sent.append(type(future.get())))
-    future = AnsweringFuture(sender, SimpleNamespace(), Ask(1, "s1", 1.0, reads(1)), codec)
+    sender = SimpleNamespace(answer=lambda future, body: sent.append(body))
+    future = AnsweringFuture(sender, SimpleNamespace(), 1, codec, 0.0)
     value = Value()
     kept = weakref.ref(value)
     assert future.try_set(value, 7)
     del value
-    assert sent == [Value]
+    assert sent == [Answer(1, b"x", "plain", 7)]
     assert kept() is None
     assert future.done()
+    assert future.index == 7
     assert not future.try_set(Value())
     assert not future.try_fail(ValueError())
-    assert sent == [Value]
+    assert len(sent) == 1
 
 
 def test_a_client_that_asks_for_more_at_once_than_may_be_on_its_way_is_given_all_of_it(tmp_path) -> None:

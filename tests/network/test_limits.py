@@ -45,6 +45,18 @@ def test_one_connection_and_one_key_have_so_many_requests_open_and_no_more() -> 
     assert taken(requests, *[incoming(number, role="peer") for number in range(20_000, 30_000)]) == 10_000
 
 
+def test_requests_of_one_frame_are_taken_in_together_as_many_as_there_is_room_for() -> None:
+    requests = OpenRequests()
+    assert requests.enter(incoming(1), MOST_OPEN - 10) == MOST_OPEN - 10
+    assert requests.enter(incoming(1), 256) == 10
+    assert requests.enter(incoming(1), 256) == 0
+    requests.leave(incoming(1), 300)
+    assert requests.count(b"1") == MOST_OPEN - 300
+    assert requests.enter(incoming(1), 256) == 256
+    large = incoming(2, MOST_BYTES_OF_A_KEY // 4, key="other")
+    assert requests.enter(large, 10) == 4
+
+
 def test_the_bytes_of_one_key_are_bounded_and_one_request_is_always_taken() -> None:
     requests = OpenRequests()
     large = incoming(1, 2 * MOST_BYTES_OF_A_KEY)

@@ -93,15 +93,15 @@ class Reply(NamedTuple):
         route: where to.
         version: of the format.
         body: the answer.
-        sent: called when it has left, or never will.
         size: bytes of it that have entered ``Held``.
+        asked: what it was asked with, if that counts as open until now.
     """
 
     route: bytes
     version: int
     body: Body
-    sent: Callable[[], None]
-    size: int
+    size: int = 0
+    asked: Incoming | None = None
 
 
 _ANSWERS = (Answer, Failed)
@@ -119,6 +119,7 @@ class Door:
         ears: of the wire.
         take: given every frame that is let in.
         refused: counts what is refused, by reason.
+        left: told the answers that have left, or never will.
         held: counts the answers on their way.
 
     Attributes:
@@ -136,10 +137,12 @@ class Door:
         keys: Keyring | None,
         ears: Ears,
         take: Callable[[Incoming], None],
+        left: Callable[[list[Reply]], None],
         refused: collections.Counter[str],
         held: Held,
     ) -> None:
-        self._keys, self._ears, self._take, self._refused, self._held = keys, ears, take, refused, held
+        self._keys, self._ears, self._take, self._left = keys, ears, take, left
+        self._refused, self._held = refused, held
         self._zap: zmq.Socket[Any] | None = None
         self._callers: dict[bytes, Caller] = {}
         if keys is not None:
@@ -226,8 +229,7 @@ class Door:
         leaves = not large or self._held.pass_on(route, len(frame), entered)
         if not leaves or not self._put(route, frame, large=large):
             self._held.let_go(len(replies))
-        for reply in replies:
-            reply.sent()
+        self._left(replies)
 
     def _put(self, route: bytes, frame: bytes, *, large: bool) -> bool:
         """Hand a frame to libzmq; False: it does not take it. A ``large`` one was counted."""

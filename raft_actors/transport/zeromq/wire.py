@@ -31,7 +31,7 @@ import zmq
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
 from raft_actors.protocol.messages import AppendEntries
-from raft_actors.transport.frames import FEW, Beat, Body, Gone, Letter
+from raft_actors.transport.frames import FEW, Beat, Gone, Letter
 from raft_actors.transport.zeromq import reasons
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.ears import Bell, Ears
@@ -60,10 +60,6 @@ class Posted(NamedTuple):
     letter: Letter
 
 
-def _nothing() -> None:
-    """Wakes the thread."""
-
-
 class Wire:
     """All connections of one process that use the same keys.
 
@@ -85,6 +81,7 @@ class Wire:
         self._keys = keys
         self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
+        self._left: Callable[[list[Reply]], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
         self._beat: Callable[[float], float] = lambda _: FOREVER
         self._beat_at = FOREVER
@@ -109,6 +106,7 @@ class Wire:
         take: Callable[[Incoming], None],
         lost: Callable[[str, str], None],
         beat: Callable[[float], float] | None = None,
+        left: Callable[[list[Reply]], None] | None = None,
     ) -> None:
         """Say what becomes of what comes in, before ``listen``; all are called in the wire's thread.
 
@@ -116,8 +114,9 @@ class Wire:
             take: given every frame that was let in.
             lost: told ``(address, name)``: the connection to a node is lost (name ``""``), or a peer there has stopped.
             beat: called when its time has come; says something (``tell``), and returns when to come again.
+            left: told the answers that have left or never will, by whoever has the turn.
         """
-        self._take, self._lost, self._beat = take, lost, beat or (lambda _: FOREVER)
+        self._take, self._lost, self._beat, self._left = take, lost, beat or (lambda _: FOREVER), left or _nobody
 
     def listen(self, host: str, port: int) -> int:
         """Open the door, before ``start``; returns its port.
@@ -125,7 +124,8 @@ class Wire:
         Raises:
             InvalidConfig: the address cannot be bound.
         """
-        self._door = Door(self._context, host, port, self._keys, self._ears, self._take, self.refused, self.held)
+        told = (self._take, self._left, self.refused, self.held)
+        self._door = Door(self._context, host, port, self._keys, self._ears, *told)
         return self._door.port
 
     def start(self) -> None:
@@ -154,27 +154,9 @@ class Wire:
         """The same, in the wire's thread."""
         self._beat_at = 0.0
 
-    def reply(
-        self,
-        route: bytes,
-        body: Body,
-        version: int,
-        sent: Callable[[], None] = _nothing,
-        *,
-        size: int = 0,
-        alone: bool = True,
-    ) -> None:
-        """Answer whoever asked.
-
-        Args:
-            route: where to.
-            body: the answer.
-            version: of the format.
-            sent: called when it has left or never will, by whoever has the turn.
-            size: bytes of it that have entered ``held``.
-            alone: there are hardly more answers for him within a moment.
-        """
-        self._put(Reply(route, version, body, sent, size), alone=alone)
+    def reply(self, reply: Reply, *, alone: bool = True) -> None:
+        """Answer whoever asked; ``alone``: there are hardly more answers for him within a moment."""
+        self._put(reply, alone=alone)
 
     def request(self, pending: Pending) -> None:
         """Ask a peer elsewhere; it is answered in any case, a few milliseconds after its deadline at the latest."""
@@ -223,7 +205,7 @@ class Wire:
     def _ask_now(self, pending: Pending) -> bool:
         """Send a request, if nothing else waits; if this is interrupted, nothing of others is lost."""
         link = self._links.get(pending.address)
-        if link is None or link.open_requests > FEW or link.busy or not link.at_hand:
+        if link is None or link.requests.count > FEW or link.busy or not link.at_hand:
             return False
         more = True
         try:
@@ -249,7 +231,7 @@ class Wire:
         for link in links:
             if link.at_hand:
                 link.send()
-        return self._beat_at < self._wakes_at or any(link.busy or link.due < self._wakes_at for link in links)
+        return self._beat_at < self._wakes_at or any(link.busy or link.requests.due < self._wakes_at for link in links)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
