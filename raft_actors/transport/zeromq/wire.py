@@ -248,13 +248,11 @@ class Wire:
         self._turns.give()
 
     def _turn(self) -> None:
+        """What time asks for; then the peers, and at once what they send, since somebody may wait for that."""
+        due = self._look_round(time.monotonic())
         lend_all()
         self._drain()
         now = time.monotonic()
-        due = FOREVER if self._door is None else self._door.look(now) + LATE
-        self._check_keys(now)
-        self._beat_at = self._beat(now) if now >= self._beat_at else self._beat_at
-        due = min(due, self._beat_at)
         for link in list(self._links.values()):
             due = min(due, link.expire(now), link.turn(now) if link.busy else FOREVER)
         if len(self._links) > MOST_LINKS:
@@ -262,6 +260,13 @@ class Wire:
         self._wakes_at = min(due, now + LONGEST_SLEEP)
         for call in self._wait(max(self._wakes_at - now, 0.0)):
             call()
+
+    def _look_round(self, now: float) -> float:
+        """See who is connected, and who may be; say what is to be said. Returns when to come again."""
+        due = FOREVER if self._door is None else self._door.look(now) + LATE
+        self._check_keys(now)
+        self._beat_at = self._beat(now) if now >= self._beat_at else self._beat_at
+        return min(due, self._beat_at)
 
     def _check_keys(self, now: float) -> None:
         """Let go of nodes that are not on our list any more, as soon as it is another list."""
