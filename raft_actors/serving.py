@@ -32,7 +32,7 @@ from raft_actors.futures import RequestFuture
 from raft_actors.protocol.changes import AddMember, RemoveMember
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
-from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, check_sense
+from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, bounded_key, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
     FEW,
@@ -283,7 +283,7 @@ class Server:
     def answer(self, future: AnsweringFuture, body: Answer | Failed) -> None:
         """A request has its answer; called in whatever thread gave it."""
         incoming, size = future.incoming, counted(body)
-        if size and not self._wire.held.enter(incoming.route, size):
+        if size and not self._wire.held.enter(incoming.route, size, bounded_key(incoming)):
             body, size = small_instead(future, body), 0
         alone = self._open.count(incoming.route) <= FEW
         self._wire.reply(Reply(incoming.route, incoming.version, body, size, incoming), alone=alone)

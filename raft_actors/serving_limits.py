@@ -21,7 +21,7 @@ from raft_actors.transport.frames import ChangeMembers, Operation, SetConfigurat
 if TYPE_CHECKING:
     from raft_actors.transport.zeromq.door import Incoming
 
-__all__ = ["OpenRequests", "OpenedSessions", "SlowLane", "WaitingRoom", "check_sense"]
+__all__ = ["OpenRequests", "OpenedSessions", "SlowLane", "WaitingRoom", "bounded_key", "check_sense"]
 
 MOST_OPEN, MOST_OPEN_BYTES = 4096, 64 << 20
 """Writes and reads of one connection that may be unanswered, and bytes of them."""
@@ -32,6 +32,11 @@ MOST_WAITING, MOST_GUESTS_WAITING, MOST_WAITING_OF_A_KEY = 64, 32, 8
 MOST_SESSIONS_OF_A_KEY, AN_HOUR = 4096, 3600.0
 """Sessions that one key may open in an hour: of too many, a cluster forgets those of others."""
 WITHOUT_LIMIT = ("peer", "insecure")
+
+
+def bounded_key(incoming: Incoming) -> str:
+    """Whose what is under way is bounded, however many connections he has; ``""``: nobody's."""
+    return "" if incoming.guest.role in WITHOUT_LIMIT else incoming.key
 
 
 class OpenRequests:
@@ -45,11 +50,11 @@ class OpenRequests:
         """Take so many requests in, each of the size of ``incoming``, or as many as there is room for; returns that."""
         size, route = incoming.size, incoming.route
         taken = self._room(route, size, count, MOST_OPEN, MOST_OPEN_BYTES)
-        limited = incoming.guest.role not in WITHOUT_LIMIT
-        if limited:
-            taken = self._room(incoming.key, size, taken, MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY)
+        key = bounded_key(incoming)
+        if key:
+            taken = self._room(key, size, taken, MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY)
         if taken:
-            for whose in (route, incoming.key) if limited else (route,):
+            for whose in (route, key) if key else (route,):
                 self._count[whose] += taken
                 self._bytes[whose] += taken * size
         return taken
@@ -67,8 +72,9 @@ class OpenRequests:
     def leave(self, incoming: Incoming, count: int = 1) -> None:
         """So many of them were answered."""
         self._leave(incoming.route, count, incoming.size)
-        if incoming.guest.role not in WITHOUT_LIMIT:
-            self._leave(incoming.key, count, incoming.size)
+        key = bounded_key(incoming)
+        if key:
+            self._leave(key, count, incoming.size)
 
     def _leave(self, whose: object, count: int, size: int) -> None:
         self._count[whose] -= count

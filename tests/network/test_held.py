@@ -18,7 +18,7 @@ from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
 from raft_actors.transport.frames import LARGEST, Answer, Ask, Failed, Operation, Query, Submit
 from raft_actors.transport.zeromq.door import Door, Incoming
-from raft_actors.transport.zeromq.held import ALWAYS, COUNTED, MOST_HELD, MOST_HELD_OF_ONE, Held
+from raft_actors.transport.zeromq.held import ALWAYS, COUNTED, MOST_HELD, MOST_HELD_OF_A_KEY, MOST_HELD_OF_ONE, Held
 from raft_actors.transport.zeromq.wire import Wire
 from tests.network.guarded import Guarded
 from tests.threads.tools import wait_until
@@ -205,6 +205,23 @@ def test_all_connections_together_have_a_bound_that_leaves_each_of_them_a_little
     assert not held.enter(b"late", 1)
     done.done = True
     assert held.enter(b"late", MOST_HELD_OF_ONE - ALWAYS)
+
+
+def test_one_key_does_not_take_the_room_of_others_however_many_connections_it_has(held) -> None:
+    taken = [b"%d" % number for number in range(100) if held.enter(b"%d" % number, 8 * MIB, "greedy")]
+    assert len(taken) == MOST_HELD_OF_A_KEY // (8 * MIB)
+    assert held.enter(b"other", 8 * MIB, "modest")
+    assert held.enter(b"peer", 8 * MIB)
+    held.leave(taken[0], 8 * MIB)
+    assert held.enter(b"new", 8 * MIB, "greedy")
+    assert not held.enter(b"newer", 8 * MIB, "greedy")
+
+
+def test_nothing_is_remembered_of_keys_whose_answers_have_left(held) -> None:
+    assert held.enter(b"one", MIB, "key")
+    assert held.pass_on(b"one", MIB + 100, MIB)
+    held.leave(b"one", MIB + 100)
+    assert [held._bytes, held._key_of, dict(held._of_key)] == [{}, {}, {}]
 
 
 def test_many_threads_count_as_one(held) -> None:

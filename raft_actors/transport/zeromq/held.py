@@ -9,6 +9,8 @@
 Nobody waits for room: a peer has other work, and the wire has other connections. So what finds none is let go, and
 counted as refused. That is seen where the answer is made, since whoever asked can be told there, in a few bytes.
 
+What one key may have on its way is less than what a node has room for, however many connections it has.
+
 Small answers do not enter, they are bounded by their number (``serving_limits``); they are counted as soon as several
 of them are one large frame. The lock is held for a few additions, and only for what is large.
 """
@@ -19,12 +21,12 @@ import collections
 import threading
 from typing import Any
 
-__all__ = ["MOST_HELD", "MOST_HELD_OF_ONE", "COUNTED", "Held"]
+__all__ = ["COUNTED", "MOST_HELD", "MOST_HELD_OF_A_KEY", "MOST_HELD_OF_ONE", "Held"]
 
 COUNTED = 2048
 """Bytes from which an answer is counted: smaller ones are bounded by their number."""
-MOST_HELD, MOST_HELD_OF_ONE = 256 << 20, 32 << 20
-"""Bytes of answers on their way: of all connections, of one."""
+MOST_HELD, MOST_HELD_OF_A_KEY, MOST_HELD_OF_ONE = 256 << 20, 64 << 20, 32 << 20
+"""Bytes of answers on their way: of all connections, of those of one key, of one."""
 ALWAYS = 128 << 10
 """Bytes that each connection may have on their way whatever others have: two frames of small answers, and more."""
 
@@ -41,13 +43,24 @@ class Held:
         self._lock = threading.Lock()
         self._in_libzmq: dict[bytes, collections.deque[tuple[Any, int]]] = {}
         self._bytes: dict[bytes, int] = {}
+        self._key_of: dict[bytes, str] = {}
+        self._of_key: collections.Counter[str] = collections.Counter()
         self._all = 0
 
-    def enter(self, route: bytes, size: int) -> bool:
-        """Count the bytes of an answer that was made; False: there is no room, let it go."""
+    def enter(self, route: bytes, size: int, key: str = "") -> bool:
+        """Count the bytes of an answer that was made; False: there is no room, let it go.
+
+        Args:
+            route: whose it is.
+            size: bytes of it.
+            key: whose connection it is, if what that key has is bounded.
+        """
         with self._lock:
-            fits = self._room(route, size)
+            key = self._key_of.get(route, key)
+            fits = self._room(route, size, key)
             if fits:
+                if key:
+                    self._key_of[route] = key
                 self._add(route, size)
         if not fits:
             self.let_go(1)
@@ -62,7 +75,7 @@ class Held:
             entered: bytes of those answers; they were promised to leave, so with any there is room.
         """
         with self._lock:
-            fits = entered > 0 or self._room(route, size)
+            fits = entered > 0 or self._room(route, size, self._key_of.get(route, ""))
             if fits:
                 self._add(route, size - entered)
         return fits
@@ -82,16 +95,23 @@ class Held:
         with self._lock:  # several threads count
             self._refused["an answer that nobody took"] += answers
 
-    def _room(self, route: bytes, size: int) -> bool:
+    def _room(self, route: bytes, size: int, key: str) -> bool:
         """Whether there is room for so much; one may be larger than what is for a connection, if it is the only one."""
         self._look(route)
         held = self._bytes.get(route, 0)
         if held + size <= ALWAYS:
             return True
-        if self._all + size > MOST_HELD:
+        if self._all + size > MOST_HELD or self._is_too_much(key, size):
             for one in list(self._in_libzmq):
                 self._look(one)
-        return self._all + size <= MOST_HELD and (not held or held + size <= MOST_HELD_OF_ONE)
+        if self._all + size > MOST_HELD or self._is_too_much(key, size):
+            return False
+        return not held or held + size <= MOST_HELD_OF_ONE
+
+    def _is_too_much(self, key: str, size: int) -> bool:
+        """Whether so much more is too much for a key; one answer is not, if it is the only one."""
+        held = self._of_key.get(key, 0)
+        return held > 0 and held + size > MOST_HELD_OF_A_KEY
 
     def _look(self, route: bytes) -> None:
         """Forget what libzmq has let go of."""
@@ -103,8 +123,12 @@ class Held:
 
     def _add(self, route: bytes, size: int) -> None:
         self._all += size
-        held = self._bytes.get(route, 0) + size
-        if held:
-            self._bytes[route] = held
-        else:
-            self._bytes.pop(route, None)
+        held = self._bytes[route] = self._bytes.get(route, 0) + size
+        key = self._key_of.get(route)
+        if key is not None:
+            self._of_key[key] += size
+        if not held:
+            del self._bytes[route]
+            self._key_of.pop(route, None)
+        if key is not None and not self._of_key[key]:
+            del self._of_key[key]
