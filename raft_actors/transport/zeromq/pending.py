@@ -19,13 +19,15 @@ from raft_actors.transport.frames import (
     SessionCommand,
     Submit,
 )
-from raft_actors.transport.zeromq.lanes import ALONE, TOGETHER
+from raft_actors.transport.zeromq.lanes import TOGETHER
 
 __all__ = ["Pending", "Requests"]
 
 _WRITES = (Submit, SessionCommand)
 SHORTEST, LONGEST = 0.001, 1e9
 """Bounds of the seconds that the other side is given."""
+BESIDE = 40
+"""About how many bytes a request takes beside its command."""
 LOOKS = 0.005
 """Seconds between two looks for requests whose time is over: of many, it is not over for each at another moment."""
 FOREVER = float("inf")
@@ -129,7 +131,7 @@ class Requests:
                 break
             ask = make(pending, now)
             self._batch.append((pending, ask))
-            size += 0 if ask is None else ALONE + _weight(ask.operation)
+            size += 0 if ask is None else BESIDE + _weight(ask.operation)
         asks = tuple(ask for _, ask in self._batch if ask is not None)
         return (asks[0] if len(asks) == 1 else Asks(asks)) if asks else None
 
