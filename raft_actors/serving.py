@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
-from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, small_instead
+from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, size_of, small_instead
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
@@ -155,9 +155,9 @@ class Server:
 
     def _asked_together(self, incoming: Incoming, asks: Sequence[Ask]) -> None:
         """Requests that are ``alike``: what is the same for all of them is looked at once."""
-        if len(asks) == 1 or incoming.size > SMALL:
+        if len(asks) == 1 or max(size_of(ask) for ask in asks) > SMALL:
             for ask in asks:
-                self._asked(incoming, ask)
+                self._asked(incoming._replace(size=max(incoming.size, size_of(ask))), ask)
             return
         first = asks[0]
         try:
@@ -179,6 +179,11 @@ class Server:
         for ask in asks[:room]:
             write: Any = ask.operation
             future = AnsweringFuture(self, incoming, ask.id, codec, now + ask.patience)
+            try:
+                mailbox.check_size(len(write.command))
+            except RaftError as error:
+                future.try_fail(error)
+                continue
             if not ask.patience:
                 _too_late(future)
             elif (data := command_of(mailbox, write, codec, future)) is not None:

@@ -106,6 +106,15 @@ def test_writes_of_one_frame_are_applied_in_their_order_and_wake_the_peer_once(s
     assert len(told) == 100
 
 
+@pytest.mark.parametrize("size", [2_000, 100_000])
+def test_what_is_too_large_is_refused_before_it_is_decoded(served, size: int) -> None:
+    large = Ask(0, "s1", 10.0, Submit(b"\xc1" * size, "plain"))
+    told = served.ask(large, *[submit(number, number) for number in range(1, 200)])
+    assert told[0] == "InvalidCommand"
+    assert "max_command_bytes" in served.answers[0].text
+    assert "Failed" not in told[1:]
+
+
 def test_one_that_is_refused_takes_nothing_from_its_neighbours(served) -> None:
     nonsense = Ask(4, "s1", 10.0, Submit(b"\xc1", "plain"))
     told = served.ask(submit(1, 1), submit(2, "x" * 2000), submit(3, 3, patience=0.0), nonsense, submit(5, 5))

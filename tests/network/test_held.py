@@ -17,7 +17,7 @@ from raft_actors.keys import Guest
 from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
 from raft_actors.transport.frames import LARGEST, Answer, Ask, Failed, Operation, Query, Submit
-from raft_actors.transport.zeromq.door import Door, Incoming
+from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.held import ALWAYS, COUNTED, MOST_HELD, MOST_HELD_OF_A_KEY, MOST_HELD_OF_ONE, Held
 from raft_actors.transport.zeromq.wire import Wire
 from tests.network.guarded import Guarded
@@ -215,6 +215,27 @@ def test_one_key_does_not_take_the_room_of_others_however_many_connections_it_ha
     held.leave(taken[0], 8 * MIB)
     assert held.enter(b"new", 8 * MIB, "greedy")
     assert not held.enter(b"newer", 8 * MIB, "greedy")
+
+
+def test_small_answers_that_left_before_count_for_the_key_as_soon_as_it_is_known(held) -> None:
+    before = SimpleNamespace(done=False)
+    assert held.pass_on(b"one", 60_000, 0)
+    held.sent(b"one", before, 60_000)
+    assert held.enter(b"one", 10_000, "key")
+    assert held._of_key == {"key": 70_000}
+    held.leave(b"one", 10_000)
+    before.done = True
+    held.enter(b"one", 1, "key")
+    assert held._of_key == {"key": 1}
+
+
+def test_answers_that_no_frame_can_carry_make_room_and_take_no_others_with_them(silent) -> None:
+    left: list[int] = []
+    silent.wire._door._left = lambda replies: left.extend(reply.body.id for reply in replies)
+    silent.wire.reply(Reply(b"bad", 1, Failed(1, "RaftError", "half of a character: \udc80")))
+    silent.wire.reply(Reply(b"good", 1, Answer(2)))
+    silent.turn()
+    assert left == [1, 2]
 
 
 def test_nothing_is_remembered_of_keys_whose_answers_have_left(held) -> None:

@@ -328,3 +328,15 @@ def test_a_close_in_the_middle_leaves_nobody_without_an_answer(asker, echo, whos
     timer.join(PATIENCE)
     assert len(got) == 8 * 60
     assert all(isinstance(one, Answer | RaftError) for one in got)
+
+
+def test_a_beat_that_a_peer_asks_for_in_its_turn_is_said_at_once(monkeypatch) -> None:
+    said: queue.SimpleQueue[float] = queue.SimpleQueue()
+    beating = Wire(None)
+    beating.serve(lambda _: None, lambda *_: None, lambda now: said.put(now) or float("inf"))
+    turns = [beating.beat_soon]
+    monkeypatch.setattr(wire, "lend_all", lambda: [turns.pop()() for _ in turns])
+    begin = time.monotonic()
+    beating.start()
+    assert said.get(timeout=PATIENCE) - begin < wire.LONGEST_SLEEP / 2
+    beating.close()

@@ -221,10 +221,17 @@ class Door:
         body = replies[0].body
         if len(replies) > 1:
             body = Answers(tuple([reply.body for reply in replies if isinstance(reply.body, _ANSWERS)]))
-        frame = pack(body, version)
         entered = 0
         for reply in replies:
             entered += reply.size
+        try:
+            frame = pack(body, version)
+        except Exception:
+            logger.exception("answers that no frame can carry")
+            self._held.leave(route, entered)
+            self._held.let_go(len(replies))
+            self._left(replies)
+            return
         large = entered > 0 or len(frame) >= COUNTED
         leaves = not large or self._held.pass_on(route, len(frame), entered)
         if not leaves or not self._put(route, frame, large=large):

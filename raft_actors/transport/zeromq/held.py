@@ -59,8 +59,9 @@ class Held:
             key = self._key_of.get(route, key)
             fits = self._room(route, size, key)
             if fits:
-                if key:
+                if key and route not in self._key_of:  # frames of small answers may be on their way already
                     self._key_of[route] = key
+                    self._of_key[key] += self._bytes.get(route, 0)
                 self._add(route, size)
         if not fits:
             self.let_go(1)

@@ -144,9 +144,9 @@ class Requests:
 
     def left(self, pending: Pending) -> None:
         """This one has left, past all others."""
-        self._sent[pending.id] = pending
-        if pending.deadline < self.due:
+        if pending.deadline < self.due:  # first: whoever sends may be interrupted
             self.due = pending.deadline
+        self._sent[pending.id] = pending
 
     def answered(self, answers: Iterable[Answer | Failed]) -> None:
         """Answers have come; one that nobody waits for is passed over."""

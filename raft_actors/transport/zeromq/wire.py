@@ -257,7 +257,7 @@ class Wire:
             due = min(due, link.expire(now), link.turn(now) if link.busy else FOREVER)
         if len(self._links) > MOST_LINKS:
             self._links = {address: link for address, link in self._links.items() if not link.useless}
-        self._wakes_at = min(due, now + LONGEST_SLEEP)
+        self._wakes_at = min(due, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
         for call in self._wait(max(self._wakes_at - now, 0.0)):
             call()
 
