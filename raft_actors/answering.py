@@ -23,7 +23,7 @@ from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, Ove
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
-from raft_actors.transport.frames import LARGEST, Answer, Ask, Description, Failed, Query, SessionCommand, Submit
+from raft_actors.transport.frames import LARGEST, Answer, Ask, Description, Failed, SessionCommand, Submit
 from raft_actors.transport.zeromq.held import COUNTED
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ __all__ = [
     "counted",
     "decoded",
     "failure_of",
-    "size_of",
     "small_instead",
 ]
 
@@ -127,14 +126,6 @@ def _end_of_alike(asks: Sequence[Ask], begin: int) -> int:
         if type(other) is not kind or other.codec != codec or ask.to != to:
             return place
     return len(asks)
-
-
-def size_of(ask: Ask) -> int:
-    """Bytes of the command or the query that a request brings."""
-    operation = ask.operation
-    if isinstance(operation, Submit | SessionCommand):
-        return len(operation.command)
-    return len(operation.query) if isinstance(operation, Query) else 0
 
 
 def command_of(

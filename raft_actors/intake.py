@@ -111,8 +111,7 @@ class Mailbox(LendingChannel):
         if not count or max(sizes) > self._max_command_bytes + (ROOM if sessions else 0):
             return False
         with self._lock:
-            full = self._pending + count > self._max_pending or self._pending_bytes + size > self._max_bytes
-            if full or self._closed:
+            if not self._has_room(count, size):
                 return False
             batch = self._writes
             if sessions:
@@ -239,10 +238,15 @@ class Mailbox(LendingChannel):
 
     def _is_full(self, size: int) -> bool:
         """Whether a request must be turned away; the lock is held."""
-        full = self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
-        if full and not self._closed:
+        room = self._has_room(1, size)
+        if not room and not self._closed:
             self.overloaded += 1
-        return full or self._closed
+        return not room
+
+    def _has_room(self, count: int, size: int) -> bool:
+        """Whether so many requests of so many bytes in all may be queued; the lock is held."""
+        fits = self._pending + count <= self._max_pending and self._pending_bytes + size <= self._max_bytes
+        return fits and not self._closed
 
     def _count(self, batch: WriteBatch | ReadBatch, future: RequestFuture[Any], size: int) -> None:
         batch.futures.append(future)

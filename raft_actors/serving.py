@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
-from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, size_of, small_instead
+from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, small_instead
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
@@ -62,6 +62,7 @@ from raft_actors.transport.frames import (
     TakeSnapshot,
     Transfer,
     Welcome,
+    carried,
     unpack,
 )
 from raft_actors.transport.zeromq.door import Incoming, Reply
@@ -155,9 +156,10 @@ class Server:
 
     def _asked_together(self, incoming: Incoming, asks: Sequence[Ask]) -> None:
         """Requests that are ``alike``: what is the same for all of them is looked at once."""
-        if len(asks) == 1 or max(size_of(ask) for ask in asks) > SMALL:
-            for ask in asks:
-                self._asked(incoming._replace(size=max(incoming.size, size_of(ask))), ask)
+        sizes = [carried(ask.operation) for ask in asks]
+        if len(asks) == 1 or max(sizes) > SMALL:
+            for ask, size in zip(asks, sizes, strict=True):  # ``incoming`` has what they take in the mean
+                self._asked(incoming if size <= incoming.size else incoming._replace(size=size), ask)
             return
         first = asks[0]
         try:

@@ -61,6 +61,7 @@ __all__ = [
     "TakeSnapshot",
     "Transfer",
     "Welcome",
+    "carried",
     "pack",
     "unpack",
 ]
@@ -249,6 +250,17 @@ Operation = (
     | Transfer
     | TakeSnapshot
 )
+
+
+_WRITES = (Submit, SessionCommand)
+"""A tuple: a union would be made anew at every look."""
+
+
+def carried(operation: Operation) -> int:
+    """Bytes of the command or the query in it."""
+    if isinstance(operation, _WRITES):
+        return len(operation.command)
+    return len(operation.query) if isinstance(operation, Query) else 0
 
 
 class Ask(Struct, frozen=True, gc=False, array_like=True, tag=6):

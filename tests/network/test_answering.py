@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import raft_actors as raft
+from raft_actors import serving
 from raft_actors.answering import alike
 from raft_actors.codec import resolve
 from raft_actors.futures import RequestFuture
@@ -111,8 +112,17 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(served, size: int) ->
     large = Ask(0, "s1", 10.0, Submit(b"\xc1" * size, "plain"))
     told = served.ask(large, *[submit(number, number) for number in range(1, 200)])
     assert told[0] == "InvalidCommand"
-    assert "max_command_bytes" in served.answers[0].text
-    assert "Failed" not in told[1:]
+    assert served.answers[0].text.startswith(f"the request takes {size} bytes")
+    assert all(one.isdigit() for one in told[1:]), told
+
+
+def test_a_large_write_of_a_guest_waits_for_others_also_if_small_ones_came_with_it(served, monkeypatch) -> None:
+    slow: list[object] = []
+    put = served.server._slow.put
+    monkeypatch.setattr(served.server._slow, "put", lambda job: slow.append(job) or put(job))
+    monkeypatch.setattr(serving, "SMALL", 300)
+    served.ask(submit(0, "x" * 500), *[submit(number, number) for number in range(1, 50)], role="writer")
+    assert len(slow) == 1
 
 
 def test_one_that_is_refused_takes_nothing_from_its_neighbours(served) -> None:

@@ -15,15 +15,12 @@ from raft_actors.transport.frames import (
     Asks,
     Failed,
     Operation,
-    Query,
-    SessionCommand,
-    Submit,
+    carried,
 )
 from raft_actors.transport.zeromq.lanes import TOGETHER
 
 __all__ = ["Pending", "Requests"]
 
-_WRITES = (Submit, SessionCommand)
 SHORTEST, LONGEST = 0.001, 1e9
 """Bounds of the seconds that the other side is given."""
 BESIDE = 40
@@ -131,7 +128,7 @@ class Requests:
                 break
             ask = make(pending, now)
             self._batch.append((pending, ask))
-            size += 0 if ask is None else BESIDE + _weight(ask.operation)
+            size += 0 if ask is None else BESIDE + carried(ask.operation)
         asks = tuple(ask for _, ask in self._batch if ask is not None)
         return (asks[0] if len(asks) == 1 else Asks(asks)) if asks else None
 
@@ -178,10 +175,3 @@ class Requests:
             pending.end(unsent)
         for pending in gone.values():
             pending.end(sent)
-
-
-def _weight(operation: Operation) -> int:
-    """Bytes of what it carries."""
-    if isinstance(operation, _WRITES):
-        return len(operation.command)
-    return len(operation.query) if type(operation) is Query else 0
