@@ -28,7 +28,7 @@ from raft_actors.transport.zeromq.held import COUNTED
 
 if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
-    from raft_actors.transport.zeromq.door import Incoming
+    from raft_actors.transport.zeromq.replies import Returns
 
 __all__ = [
     "AnsweringFuture",
@@ -62,7 +62,7 @@ class AnsweringFuture(RequestFuture[Any]):
 
     Args:
         sender: sends it.
-        incoming: the frame with the request.
+        returns: the answers to the requests of that frame.
         number: of the request.
         codec: of the reply; ``None``: it is a number or a name.
         deadline: until when, on the monotonic clock.
@@ -74,10 +74,10 @@ class AnsweringFuture(RequestFuture[Any]):
     reads = False
 
     def __init__(
-        self, sender: Sender, incoming: Incoming, number: int, codec: CheckedCodec | None, deadline: float
+        self, sender: Sender, returns: Returns, number: int, codec: CheckedCodec | None, deadline: float
     ) -> None:
         self.sender = sender
-        self.incoming = incoming
+        self.returns = returns
         self.number = number
         self.codec = codec
         self.deadline = deadline

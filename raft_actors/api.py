@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import pykka
 
 from raft_actors import names, supervisor
-from raft_actors.addresses import shown
+from raft_actors.addresses import full_name, shown
 from raft_actors.arguments import PeerRef, name_of, patience_of, seconds_of
 from raft_actors.beginnings import beginning_of
 from raft_actors.config import Config
@@ -307,10 +307,15 @@ def mailbox_of(peer: PeerRef) -> Mailbox | RemoteMailbox:
     Raises:
         RaftError: it does not run in this process; or there is no way to the other one.
     """
+    found: RemoteMailbox | None = NETWORK.found(peer) if isinstance(peer, str) else None
+    if found is not None:
+        return found
     there = elsewhere(peer)
     if there is None:
         return running(peer).open_mailbox()
-    return RemoteMailbox(there, NETWORK.wire_to(there.address))
+    found = RemoteMailbox(there, NETWORK.wire_to(there.address))
+    NETWORK.remember(full_name(*there), found)
+    return found
 
 
 def _request(timeout: float | None, *, block: bool) -> RequestFuture[Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from raft_actors.mailbox import NEVER, Channel
 
-__all__ = ["LendingChannel", "become_lender", "lend_all"]
+__all__ = ["LendingChannel", "become_lender", "has_brought", "lend_all"]
 
 
 class _Thread(threading.local):
@@ -46,6 +46,11 @@ def lend_all() -> None:
         brought, _thread.brought = _thread.brought, {}
         for channel in brought:
             channel.help()
+
+
+def has_brought() -> bool:
+    """Whether this thread, a lender, has brought something for anybody since."""
+    return bool(_thread.brought)
 
 
 class LendingChannel(Channel):

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raft_actors.addresses import AddressBook, Place, place_of, split_address
 from raft_actors.beats import Beats
@@ -37,6 +37,8 @@ __all__ = ["NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopba
 
 BELIEVED = 0.5
 """Seconds for which the keys of a folder are believed to be those that they were."""
+MOST_FOUND = 1024
+"""Full names that are remembered (``Network.remember``)."""
 LARGEST_COMMAND = 64 << 20
 """Bytes of a command that a frame has room for (``frames.LARGEST``)."""
 
@@ -209,6 +211,20 @@ class Network:
         self._lock = threading.Lock()
         self._wires: dict[object, Wire] = {}
         self._believed: dict[object, tuple[float, Wire]] = {}
+        self._found: dict[str, tuple[NodeTransport | None, object, float, Any]] = {}
+
+    def found(self, name: str) -> Any:
+        """What was found (``remember``) under a full name a moment ago; ``None``: look again."""
+        known = self._found.get(name)
+        if known is None or known[0] is not self.node or known[1] is not self.keys or time.monotonic() >= known[2]:
+            return None
+        return known[3]
+
+    def remember(self, name: str, found: Any) -> None:
+        """Remember for a moment what takes requests for the peer of this full name."""
+        if len(self._found) >= MOST_FOUND:
+            self._found.clear()
+        self._found[name] = (self.node, self.keys, time.monotonic() + BELIEVED, found)
 
     def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
         """What reaches the node at ``address``.

@@ -60,38 +60,39 @@ class RemoteMailbox:
     def write(self, command: Any, future: RequestFuture[Any], *, watch: bool) -> None:
         """As ``Mailbox.write``."""
         del watch
-        self._send(Submit, command, future)
+        self._ask(Submit, command, future)
 
     def read(
         self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
     ) -> None:
         """As ``Mailbox.read``."""
         del watch
-        self._send(lambda data, codec: Query(data, codec, consistency, min_index), query, future)
+        self._ask(lambda data, codec: Query(data, codec, consistency, min_index), query, future)
 
     def write_session(self, write: SessionWrite, future: RequestFuture[Any], *, watch: bool) -> None:
         """As ``Mailbox.write_session``; its command is encoded by our ``codec``."""
         del watch
-        self._request(lambda data, codec: SessionCommand(*write[:-1], data, codec), write.command, self.codec, future)
+        self._ask_encoded(
+            lambda data, codec: SessionCommand(*write[:-1], data, codec), write.command, self.codec, future
+        )
 
     def open_session(self, nonce: int, future: RequestFuture[Any]) -> None:
         """As ``Mailbox.open_session``."""
         ask(self.place, self._wire, OpenSession(nonce), future, number_from, deadline=_deadline(future))
 
-    def _send(self, kind: Callable[[bytes, str], Operation], value: Any, future: RequestFuture[Any]) -> None:
+    def _ask(self, kind: Callable[[bytes, str], Operation], value: Any, future: RequestFuture[Any]) -> None:
         try:
             codec = self.codec
             data = codec.encode_checked(value)
         except RaftError as error:
             future.try_fail(error)
             return
-        self._request(kind, data, codec, future)
+        self._ask_encoded(kind, data, codec, future)
 
-    def _request(
+    def _ask_encoded(
         self, kind: Callable[[bytes, str], Operation], data: bytes, codec: CheckedCodec, future: RequestFuture[Any]
     ) -> None:
-        wire = self._wire
-        wire.request(_Encoded(self.place, _deadline(future), future, kind, data, codec, trusted=wire.has_keys))
+        self._wire.request(_Encoded(self.place, future, kind, data, codec, trusted=self._wire.has_keys))
 
 
 def _deadline(future: RequestFuture[Any]) -> float:
@@ -111,22 +112,23 @@ class _Question(Pending):
 
     def done(self, result: Answer | Failed | RaftError) -> None:
         """As of every request."""
-        if type(result) is Answer:
-            self._answer(result)
-        elif isinstance(result, Failed):
-            self.future.try_fail(error_from(result), result.index)
-        elif isinstance(result, RaftError):
-            self.future.try_fail(result)
-
-    def _answer(self, answer: Answer) -> None:
+        if type(result) is not Answer:
+            self._fail(result)
+            return
         try:
-            self.future.try_set(self.value(answer), answer.index)
+            self.future.try_set(self.value(result), result.index)
         except RaftError as error:
-            self.future.try_fail(error, answer.index)
+            self.future.try_fail(error, result.index)
         except Exception as error:  # noqa: BLE001 - whoever waits is answered, whatever the other side sent
             unknown = OutcomeUnknown("the answer of the other process cannot be read")
             unknown.__cause__ = error
-            self.future.try_fail(unknown, answer.index)
+            self.future.try_fail(unknown, result.index)
+
+    def _fail(self, result: Answer | Failed | RaftError) -> None:
+        if isinstance(result, Failed):
+            self.future.try_fail(error_from(result), result.index)
+        elif isinstance(result, RaftError):
+            self.future.try_fail(result)
 
 
 class _Encoded(_Question):
@@ -134,7 +136,6 @@ class _Encoded(_Question):
 
     Args:
         place: the peer.
-        deadline: until when, on the monotonic clock.
         future: to be answered.
         kind: makes what is asked of bytes and the name of their codec.
         data: the command or the query.
@@ -147,7 +148,6 @@ class _Encoded(_Question):
     def __init__(
         self,
         place: Place,
-        deadline: float,
         future: RequestFuture[Any],
         kind: Callable[[bytes, str], Operation],
         data: bytes,
@@ -155,7 +155,7 @@ class _Encoded(_Question):
         *,
         trusted: bool,
     ) -> None:
-        super().__init__(place.address, place.name, deadline)
+        super().__init__(place.address, place.name, _deadline(future), size=len(data))
         self.future = future
         self.kind = kind
         self.data = data

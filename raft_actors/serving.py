@@ -9,15 +9,13 @@ and never where there are no keys. Every command is decoded here once, before it
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from raft_actors import administration, api, leadership, saving
-from raft_actors.addresses import full_name
 from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, small_instead
-from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
     Incompatible,
@@ -29,7 +27,7 @@ from raft_actors.errors import (
     UnknownPeer,
 )
 from raft_actors.futures import RequestFuture
-from raft_actors.protocol.changes import AddMember, RemoveMember
+from raft_actors.on_behalf import done
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
 from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, bounded_key, check_sense
@@ -46,12 +44,10 @@ from raft_actors.transport.frames import (
     ChangeMembers,
     Confirmed,
     Failed,
-    FindLeader,
     GetStatus,
     Gone,
     Hello,
     OpenSession,
-    Operation,
     Part,
     Parts,
     Post,
@@ -65,7 +61,8 @@ from raft_actors.transport.frames import (
     carried,
     unpack,
 )
-from raft_actors.transport.zeromq.door import Incoming, Reply
+from raft_actors.transport.zeromq.door import Incoming
+from raft_actors.transport.zeromq.replies import Reply, Returns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,10 +174,10 @@ class Server:
         """Hand writes to a peer, all at once; those that are refused have their answer before."""
         commands: list[bytes] = []
         futures: list[RequestFuture[Any]] = []
-        room, now = self._open.enter(incoming, len(asks)), time.monotonic()
+        room, now, returns = self._open.enter(incoming, len(asks)), time.monotonic(), Returns(incoming)
         for ask in asks[:room]:
             write: Any = ask.operation
-            future = AnsweringFuture(self, incoming, ask.id, codec, now + ask.patience)
+            future = AnsweringFuture(self, returns, ask.id, codec, now + ask.patience)
             try:
                 mailbox.check_size(len(write.command))
             except RaftError as error:
@@ -196,7 +193,7 @@ class Server:
         mailbox.write_all(commands, futures, sessions=isinstance(asks[0].operation, SessionCommand))
 
     def _reply(self, incoming: Incoming, body: Body) -> None:
-        self._wire.reply(Reply(incoming.route, incoming.version, body))
+        self._wire.reply(Reply(incoming.route, incoming.version, (body,)))
 
     def _refuse(self, incoming: Incoming, ask: Ask, error: Exception) -> None:
         if isinstance(error, RaftError):
@@ -279,7 +276,7 @@ class Server:
         """A future that answers over the wire, from whichever thread it is answered in."""
         if not self._open.enter(incoming):
             raise self._too_many()
-        future = AnsweringFuture(self, incoming, ask.id, codec, time.monotonic() + ask.patience)
+        future = AnsweringFuture(self, Returns(incoming), ask.id, codec, time.monotonic() + ask.patience)
         future.reads = type(ask.operation) is Query
         return future
 
@@ -289,27 +286,31 @@ class Server:
 
     def answer(self, future: AnsweringFuture, body: Answer | Failed) -> None:
         """A request has its answer; called in whatever thread gave it."""
-        incoming, size = future.incoming, counted(body)
-        if size and not self._wire.held.enter(incoming.route, size, bounded_key(incoming)):
-            body, size = small_instead(future, body), 0
-        alone = self._open.count(incoming.route) <= FEW
-        self._wire.reply(Reply(incoming.route, incoming.version, body, size, incoming), alone=alone)
+        size = counted(body)
+        if size:
+            self._answer_large(future, body, size)
+        elif future.returns.add(body):
+            self._leave(future.returns)
 
-    def left(self, replies: Sequence[Reply]) -> None:
+    def _answer_large(self, future: AnsweringFuture, body: Answer | Failed, size: int) -> None:
+        returns = future.returns
+        asked = returns.asked
+        if self._wire.held.enter(asked.route, size, bounded_key(asked)):
+            self._leave(Reply(asked.route, asked.version, (body,), size, asked))
+        elif returns.add(small_instead(future, body)):
+            self._leave(returns)
+
+    def _leave(self, answers: Reply | Returns) -> None:
+        asked = answers.asked
+        alone = asked is not None and self._open.count(asked.route) <= FEW
+        self._wire.reply(answers, alone=alone)
+
+    def left(self, asked: Sequence[Incoming | None]) -> None:
         """Answers to one connection have left, or never will; called by whoever has the turn of the wire."""
-        count, last = 0, None
-        for reply in replies:
-            asked = reply.asked
-            if asked is not last:
-                self._close(last, count)
-                count, last = 0, asked
-            count += 1
-        self._close(last, count)
-
-    def _close(self, asked: Incoming | None, count: int) -> None:
-        """So many requests of one frame count as open no more."""
-        if asked is not None:
-            self._open.leave(asked, count)
+        for _, together in itertools.groupby(asked, id):
+            frame, *others = together
+            if frame is not None:
+                self._open.leave(frame, 1 + len(others))
 
     # -- what takes a while --------------------------------------------------------------------------------------------
 
@@ -330,7 +331,7 @@ class Server:
     def _wait_for(self, incoming: Incoming, ask: Ask, reserved: bool) -> None:  # noqa: FBT001
         body: Answer | Failed
         try:
-            body = Answer(ask.id, to_bytes(_done(ask.to, ask.operation, ask.patience)))
+            body = Answer(ask.id, to_bytes(done(ask.to, ask.operation, ask.patience)))
         except RaftError as error:
             body = failed(ask.id, self._as_told(ask, error))
         except Exception as error:
@@ -339,31 +340,6 @@ class Server:
         finally:
             self._places.leave(incoming.key, reserved=reserved)
         self._reply(incoming, body)
-
-
-def _done(to: str, operation: Operation, patience: float) -> Any:
-    """Do what was asked, by the same functions that callers of this process use."""
-    match operation:
-        case FindLeader():
-            return api.leader(to, timeout=patience)
-        case SetConfiguration():
-            names = [full_name(*place) for place in operation.members]
-            return administration.set_configuration(to, names, expected=operation.expected, timeout=patience)
-        case ChangeMembers(here=True):
-            return change_here(to, operation.change, operation.places, operation.expected, patience)
-        case ChangeMembers(change=AddMember() as change):
-            name = full_name(change.name, dict(operation.places).get(change.name, ""))
-            return administration.add_peer(to, name, learner=change.learner, timeout=patience)
-        case ChangeMembers(change=RemoveMember() as change):
-            return administration.remove_peer(to, change.name, timeout=patience)
-        case Transfer(here=True):
-            return leadership.transfer_here(to, operation.target, patience)
-        case Transfer():
-            return leadership.transfer_leadership(to, operation.target, timeout=patience)
-        case TakeSnapshot():
-            return saving.snapshot(to, timeout=patience)
-        case _:
-            raise Incompatible(f"{type(operation).__name__} is not known here")
 
 
 _word = None

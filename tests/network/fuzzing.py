@@ -34,8 +34,9 @@ from raft_actors.protocol.validity import why_malformed
 from raft_actors.serving import Server
 from raft_actors.transport.frames import MAGIC, BadFrame, Hello, Submit, Welcome, pack, unpack
 from raft_actors.transport.local import LOCAL
-from raft_actors.transport.zeromq.door import MAY_SAY_ALL, Incoming, Reply
+from raft_actors.transport.zeromq.door import MAY_SAY_ALL, Incoming
 from raft_actors.transport.zeromq.held import Held
+from raft_actors.transport.zeromq.replies import Reply, Returns
 from tests.network.sound_frames import all_bodies
 
 __all__ = ["Fuzzer", "Target", "campaign"]
@@ -151,11 +152,13 @@ class Target:
         self.node.enter("s1", lambda: None)
         self.server = Server(self.node)
 
-    def _reply(self, reply: Reply, *, alone: bool = False) -> None:
-        unpack(pack(reply.body, reply.version))
-        self.answers += 1
+    def _reply(self, answers: Reply | Returns, *, alone: bool = False) -> None:
+        reply = answers.take() if isinstance(answers, Returns) else answers
+        for body in reply.bodies:
+            unpack(pack(body, reply.version))
+        self.answers += len(reply.bodies)
         self.held.leave(reply.route, reply.size)
-        self.server.left([reply])
+        self.server.left([reply.asked] * len(reply.bodies))
 
     def take(self, frame: bytes, guest: Guest) -> None:
         """As the door does."""

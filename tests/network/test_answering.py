@@ -18,8 +18,9 @@ from raft_actors.keys import Guest
 from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
 from raft_actors.transport.frames import Answer, Ask, Asks, Failed, FindLeader, Query, SessionCommand, Submit
-from raft_actors.transport.zeromq.door import Incoming, Reply
+from raft_actors.transport.zeromq.door import Incoming
 from raft_actors.transport.zeromq.held import Held
+from raft_actors.transport.zeromq.replies import Reply, Returns
 from tests.threads.tools import Recorder, wait_until
 
 PLAIN = resolve("plain")
@@ -41,12 +42,13 @@ class Served:
         node = NodeTransport(wire, "127.0.0.1:1")
         self.server = Server(node)
 
-    def _reply(self, reply: Reply, *, alone: bool = False) -> None:
-        body = reply.body
-        assert body.id not in self.answers
-        self.answers[body.id] = body
+    def _reply(self, answers: Reply | Returns, *, alone: bool = False) -> None:
+        reply = answers.take() if isinstance(answers, Returns) else answers
+        for body in reply.bodies:
+            assert body.id not in self.answers
+            self.answers[body.id] = body
         self.held.leave(reply.route, reply.size)
-        self.server.left([reply])
+        self.server.left([reply.asked] * len(reply.bodies))
 
     def ask(self, *asks: Ask, role: str = "peer") -> list[str]:
         """What each was answered: its value, or the name of the error."""

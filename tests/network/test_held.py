@@ -16,9 +16,10 @@ from raft_actors.codec import resolve
 from raft_actors.keys import Guest
 from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
-from raft_actors.transport.frames import LARGEST, Answer, Ask, Failed, Operation, Query, Submit
-from raft_actors.transport.zeromq.door import Door, Incoming, Reply
+from raft_actors.transport.frames import LARGEST, Answer, Ask, Failed, Operation, Query, Submit, unpack
+from raft_actors.transport.zeromq.door import Door, Incoming
 from raft_actors.transport.zeromq.held import ALWAYS, COUNTED, MOST_HELD, MOST_HELD_OF_A_KEY, MOST_HELD_OF_ONE, Held
+from raft_actors.transport.zeromq.replies import Reply
 from raft_actors.transport.zeromq.wire import Wire
 from tests.network.guarded import Guarded
 from tests.threads.tools import wait_until
@@ -63,7 +64,10 @@ class Silent:
 
     def waiting(self, route: bytes) -> list[Answer | Failed]:
         """What lies in the queue for a connection."""
-        return [reply.body for reply in list(self.wire._queue) if reply.route == route]
+        there = [
+            one for one in list(self.wire._queue) if (one.route if isinstance(one, Reply) else one.asked.route) == route
+        ]
+        return [body for one in there for body in (one.bodies if isinstance(one, Reply) else list(one._bodies))]
 
     def turn(self) -> None:
         """What lies there is sent; but there is nobody."""
@@ -230,12 +234,26 @@ def test_small_answers_that_left_before_count_for_the_key_as_soon_as_it_is_known
 
 
 def test_answers_that_no_frame_can_carry_make_room_and_take_no_others_with_them(silent) -> None:
-    left: list[int] = []
-    silent.wire._door._left = lambda replies: left.extend(reply.body.id for reply in replies)
-    silent.wire.reply(Reply(b"bad", 1, Failed(1, "RaftError", "half of a character: \udc80")))
-    silent.wire.reply(Reply(b"good", 1, Answer(2)))
+    left: list[object] = []
+    silent.wire._door._left = left.extend
+    first, second = object(), object()
+    silent.wire.reply(Reply(b"bad", 1, (Failed(1, "RaftError", "half of a character: \udc80"),), asked=first))
+    silent.wire.reply(Reply(b"good", 1, (Answer(2),), asked=second))
     silent.turn()
-    assert left == [1, 2]
+    assert left == [first, second]
+
+
+def test_what_shares_a_frame_with_an_answer_that_no_frame_can_carry_leaves_all_the_same(silent, monkeypatch) -> None:
+    sent: list[bytes] = []
+    monkeypatch.setattr(silent.wire._door, "_put", lambda route, frame, *, large: not sent.append(frame))
+    left: list[object] = []
+    silent.wire._door._left = left.extend
+    bad = Failed(2, "RaftError", "half of a character: \udc80")
+    silent.wire.reply(Reply(b"r", 1, [Answer(1), bad, Answer(3)], asked="asked"))
+    silent.turn()
+    assert [unpack(frame) for frame in sent] == [Answer(1), Answer(3)]
+    assert left == ["asked"] * 3
+    assert silent.wire.refused == {"an answer that nobody took": 1}
 
 
 def test_nothing_is_remembered_of_keys_whose_answers_have_left(held) -> None:

@@ -28,7 +28,7 @@ def requests() -> Requests:
 
 def leave(requests: Requests) -> list[int]:
     """All that wait leave; their numbers."""
-    body = requests.batch(lambda pending, now: pending.ask(now, pickle=False))
+    body = requests.batch(lambda several, now: [one.ask(now, pickle=False) for one in several])
     requests.batch_left()
     return [one.id for one in ((body,) if isinstance(body, Ask) else body.asks)]
 

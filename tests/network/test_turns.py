@@ -16,8 +16,8 @@ from raft_actors.protocol.messages import RequestVote
 from raft_actors.protocol.types import NOWHERE
 from raft_actors.transport.frames import Answer, Ask, Asks, Hello, Letter, Post, Welcome
 from raft_actors.transport.zeromq import link, wire
-from raft_actors.transport.zeromq.door import Reply
 from raft_actors.transport.zeromq.ears import Ears
+from raft_actors.transport.zeromq.replies import Reply
 from raft_actors.transport.zeromq.turns import Turns
 from raft_actors.transport.zeromq.wire import FEW, Wire
 from tests.network.asking import request
@@ -55,7 +55,7 @@ class Echo:
     def _take(self, incoming) -> None:
         body = incoming.body
         if isinstance(body, Hello):
-            self.wire.reply(Reply(incoming.route, 1, Welcome(1)))
+            self.wire.reply(Reply(incoming.route, 1, (Welcome(1),)))
         elif isinstance(body, Post):
             self.letters += len(body.letters)
         else:
@@ -66,7 +66,7 @@ class Echo:
 
     def _answer(self, route: bytes, ask: Ask) -> None:
         def job() -> None:
-            self.wire.reply(Reply(route, 1, Answer(ask.id, ask.to.encode())), alone=bool(ask.id % 2))
+            self.wire.reply(Reply(route, 1, (Answer(ask.id, ask.to.encode()),)), alone=bool(ask.id % 2))
 
         if self.held is None:
             self._work.put(job)

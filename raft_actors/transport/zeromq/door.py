@@ -28,16 +28,18 @@ import zmq.utils.z85
 
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
-from raft_actors.transport.frames import LARGEST, MOST_TOGETHER, Answer, Answers, BadFrame, Body, Failed, pack, unpack
+from raft_actors.transport.frames import LARGEST, BadFrame, Body, pack, unpack
 from raft_actors.transport.zeromq.crowd import Crowd
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, rest_of, send
 from raft_actors.transport.zeromq.held import COUNTED, Held
-from raft_actors.transport.zeromq.lanes import ALONE, PART, TOGETHER, cut
+from raft_actors.transport.zeromq.lanes import PART, cut
+from raft_actors.transport.zeromq.replies import Reply, Together
+from raft_actors.transport.zeromq.sockets import listening
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["ANYBODY", "Door", "Incoming", "Reply"]
+__all__ = ["ANYBODY", "Door", "Incoming"]
 
 logger = logging.getLogger("raft_actors")
 
@@ -45,14 +47,10 @@ ANYBODY = Guest("insecure", "*")
 """Who comes to a door without keys: from this machine."""
 MAY_SAY_ALL = ("peer", "insecure")
 """Roles that may say more than ``Hello`` and ``Ask``."""
-MOST_ANSWERS = 8192
-"""Answers that wait for one connection: more than it may have requests open (``serving_limits``)."""
 TURN = 0.005
 """Seconds after which what is to be sent has its turn, whatever still comes."""
 SMALL = 64 << 10
 """Bytes of a frame that is always looked at."""
-HANDSHAKE_WITHIN = 3000
-"""Milliseconds; who does not finish is thrown out."""
 MOST_CALLERS = 4096
 """Connections that are remembered."""
 MOST_PIECES = LARGEST // PART + 2
@@ -86,28 +84,6 @@ class Incoming(NamedTuple):
     key: str = ""
 
 
-class Reply(NamedTuple):
-    """What somebody is answered.
-
-    Attributes:
-        route: where to.
-        version: of the format.
-        body: the answer.
-        size: bytes of it that have entered ``Held``.
-        asked: what it was asked with, if that counts as open until now.
-    """
-
-    route: bytes
-    version: int
-    body: Body
-    size: int = 0
-    asked: Incoming | None = None
-
-
-_ANSWERS = (Answer, Failed)
-"""What may leave together. A tuple: a union would be made anew at every look."""
-
-
 class Door:
     """The socket that listens.
 
@@ -119,7 +95,7 @@ class Door:
         ears: of the wire.
         take: given every frame that is let in.
         refused: counts what is refused, by reason.
-        left: told the answers that have left, or never will.
+        left: told of answers that have left, or never will, what each was asked with.
         held: counts the answers on their way.
 
     Attributes:
@@ -137,7 +113,7 @@ class Door:
         keys: Keyring | None,
         ears: Ears,
         take: Callable[[Incoming], None],
-        left: Callable[[list[Reply]], None],
+        left: Callable[[list[Incoming | None]], None],
         refused: collections.Counter[str],
         held: Held,
     ) -> None:
@@ -150,9 +126,8 @@ class Door:
             self._zap.setsockopt(zmq.LINGER, 0)
             self._zap.bind("inproc://zeromq.zap.01")
             ears.add(self._zap, self._check_keys)
-        self._socket = context.socket(zmq.ROUTER)
         try:
-            self._set_options(self._socket)
+            self._socket: Any = listening(context, keys)
         except zmq.ZMQError as error:
             raise InvalidConfig(f"these are no keys: {error}", fields=("keys",), advice="make keys anew") from error
         if ":" in host:  # an address of IPv6; a name means IPv4, here and where others connect
@@ -167,76 +142,50 @@ class Door:
                 fields=("address",),
                 advice="take an address of this machine and a free port",
             ) from error
-        endpoint: bytes = self._socket.getsockopt(zmq.LAST_ENDPOINT)
+        endpoint: Any = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         self.port = self._crowd.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))
         ears.add(self._crowd.news, self._crowd.ready)
         ears.add(self._socket, self._receive)
-
-    def _set_options(self, socket: zmq.Socket[Any]) -> None:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
-        socket.setsockopt(zmq.SNDHWM, MOST_ANSWERS)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN)
-        # No heartbeats from here: libzmq 4.3.5 aborts if one is due for a connection that broke while our queue was
-        # full. Those who connect send them, and say how long they may be silent; of others the kernel notices it.
-        for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 10), (zmq.TCP_KEEPALIVE_INTVL, 5)):
-            socket.setsockopt(option, value)
-        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        socket.setsockopt(zmq.BACKLOG, 1024)
-        if self._keys is not None:
-            socket.curve_server = True
-            socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
-            socket.zap_domain = b"raft"
-            socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def reply(self, route: bytes, version: int, replies: list[Reply]) -> None:
         """Answer somebody, as few frames as there may be; what he is too slow to take, or gone, is lost.
 
         The list is emptied on the way, so that what has left takes no memory while the rest of it is sent.
         """
-        if len(replies) == 1:
-            self._send(route, version, replies)
-            return
-        together: list[Reply] = []
-        size = 0
+        frame = Together()
         replies.reverse()
         while replies:
             reply = replies.pop()
-            body = reply.body
-            weight = len(body.value) if type(body) is Answer else max(ALONE, reply.size)
-            fits = isinstance(body, _ANSWERS)
-            if together and (size + weight > TOGETHER or len(together) >= MOST_TOGETHER or not fits):
-                self._send(route, version, together)
-                together, size = [], 0
-            together.append(reply)
-            size += weight
-            if not fits:
-                self._send(route, version, together)
-                together, size = [], 0
-        if together:
-            self._send(route, version, together)
+            for body in reply.bodies:
+                if not frame.add(body, reply):
+                    self._send(route, version, frame)
+                    frame = Together()
+                    frame.add(body, reply)
+        if frame.bodies:
+            self._send(route, version, frame)
 
-    def _send(self, route: bytes, version: int, replies: list[Reply]) -> None:
-        body = replies[0].body
-        if len(replies) > 1:
-            body = Answers(tuple([reply.body for reply in replies if isinstance(reply.body, _ANSWERS)]))
-        entered = 0
-        for reply in replies:
-            entered += reply.size
+    def _send(self, route: bytes, version: int, together: Together) -> None:
         try:
-            frame = pack(body, version)
+            frame = pack(together.body(), version)
         except Exception:
-            logger.exception("answers that no frame can carry")
-            self._held.leave(route, entered)
-            self._held.let_go(len(replies))
-            self._left(replies)
+            logger.exception("an answer that no frame can carry")
+            self._send_apart(route, version, together)
             return
-        large = entered > 0 or len(frame) >= COUNTED
-        leaves = not large or self._held.pass_on(route, len(frame), entered)
+        large = together.entered > 0 or len(frame) >= COUNTED
+        leaves = not large or self._held.pass_on(route, len(frame), together.entered)
         if not leaves or not self._put(route, frame, large=large):
-            self._held.let_go(len(replies))
-        self._left(replies)
+            self._held.let_go(len(together.bodies))
+        self._left(together.asked)
+
+    def _send_apart(self, route: bytes, version: int, together: Together) -> None:
+        """One of them cannot be sent: the others are."""
+        if len(together.bodies) > 1:
+            for one in together.apart():
+                self._send(route, version, one)
+            return
+        self._held.leave(route, together.entered)
+        self._held.let_go(1)
+        self._left(together.asked)
 
     def _put(self, route: bytes, frame: bytes, *, large: bool) -> bool:
         """Hand a frame to libzmq; False: it does not take it. A ``large`` one was counted."""

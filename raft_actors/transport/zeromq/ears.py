@@ -13,14 +13,16 @@ import os
 import select
 import socket as sockets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import zmq
 
-__all__ = ["MORE", "NOWAIT", "Bell", "Ears", "may_read", "receive", "rest_of", "send"]
+__all__ = ["MORE", "NOWAIT", "Bell", "Ears", "Ready", "may_read", "receive", "rest_of", "send"]
 
 NOWAIT, MORE, EVENTS, READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 """As plain numbers: the flags of pyzmq are enumerations, whose operators cost more than a small message."""
+Ready: TypeAlias = "Callable[[], object]"
+"""What is called when something may have come for a socket. True: it was taken, and nothing follows from it."""
 send = zmq.backend.Socket.send
 """``send(socket, data, flags)``, without what pyzmq does for other kinds of sockets before."""
 
@@ -94,11 +96,11 @@ class Ears:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._of: dict[int, tuple[Any, Callable[[], None]]] = {}
+        self._of: dict[int, tuple[Any, Ready]] = {}
         self._descriptors: dict[Any, int] = {}
         self._touched: dict[Any, None] = {}
 
-    def add(self, socket: Any, ready: Callable[[], None]) -> None:
+    def add(self, socket: Any, ready: Ready) -> None:
         """Listen to a socket of ZeroMQ, or of the system; ``ready`` reads until nothing is left."""
         ours = isinstance(socket, zmq.Socket)
         descriptor = int(socket.get(zmq.FD)) if ours else socket.fileno()
@@ -120,7 +122,7 @@ class Ears:
         """It was used, or not read to its end: ask it before the next sleep."""
         self._touched[socket] = None
 
-    def ask(self) -> dict[int, Callable[[], None]]:
+    def ask(self) -> dict[int, Ready]:
         """Ask the sockets that were touched; those of which something can be read, by their descriptors."""
         touched, self._touched = self._touched, {}
         ready = {}
@@ -134,7 +136,7 @@ class Ears:
         """Wait so long for something to happen, and return where. No socket is used: others may use them meanwhile."""
         return self._poll.poll(int(seconds * 1000) + (1 if seconds > 0 else 0))
 
-    def calls(self, ready: dict[int, Callable[[], None]], happened: list[tuple[int, int]]) -> list[Callable[[], None]]:
+    def calls(self, ready: dict[int, Ready], happened: list[tuple[int, int]]) -> list[Ready]:
         """What is to be called, each once."""
         for descriptor, _ in happened:
             found = self._of.get(descriptor)

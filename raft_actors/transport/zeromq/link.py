@@ -19,7 +19,7 @@ import errno
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -27,7 +27,6 @@ from zmq.utils.monitor import parse_monitor_message
 
 from raft_actors.errors import OutcomeUnknown, RaftError, Unauthorized
 from raft_actors.transport.frames import (
-    LARGEST,
     NEWEST,
     OLDEST,
     Answer,
@@ -51,6 +50,7 @@ from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, rece
 from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes, cut
 from raft_actors.transport.zeromq.pending import Pending, Requests
 from raft_actors.transport.zeromq.server_key import ServerKey
+from raft_actors.transport.zeromq.sockets import CONNECTING_FOR, calling, show_keys
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -61,8 +61,6 @@ logger = logging.getLogger("raft_actors")
 
 TOLD_AFTER = 8
 """Failures in a row after which somebody is told: a few are nothing while all are being started."""
-CONNECTING_FOR = 3.0
-"""Seconds for a connection and its handshake."""
 PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds before a lost connection is tried again: doubling, each half to one and a half times that."""
 EVENTS = (
@@ -138,7 +136,7 @@ class Link:
 
     def ask_now(self, pending: Pending) -> bool:
         """Send a request alone, with one step that is done or not; False: it has to wait, and was not taken."""
-        body = self._made(pending, time.monotonic())
+        body = self._made(pending, time.monotonic(), (pending.to,) if self._server.may_be(pending.to) else ())
         if body is None:
             return True  # it has its answer
         frame = pack(body, self.version)
@@ -154,7 +152,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
-        if self.requests.waiting or self._lanes or self._news:
+        if self.requests.unsent or self._lanes or self._news:
             return True
         return self.state not in ("ready", "idle")
 
@@ -163,17 +161,17 @@ class Link:
         """Whether it stands, and nothing has to wait: what is given now can leave now."""
         return self.state == "ready" and not self._blocked and self._server.may_be(self.peer)
 
-    def expire(self, now: float) -> float:
-        """Answer those whose time is over; returns when to look again."""
-        if now >= self.requests.due:
-            for pending, sent in self.requests.expired(now):
-                pending.end(reasons.too_late(self.peer, self.address, sent=sent))
-        return self.requests.due
-
     # -- turns ---------------------------------------------------------------------------------------------------------
 
-    def turn(self, now: float) -> float:
-        """Do what can be done now; returns when to come again, on the monotonic clock."""
+    def attend(self, now: float) -> float:
+        """Do what can be done now, and answer those whose time is over; returns when to come again."""
+        requests = self.requests
+        if now >= requests.due:
+            for pending, sent in requests.expired(now):
+                pending.end(reasons.too_late(self.peer, self.address, sent=sent))
+        return min(requests.due, self._turn(now)) if self.busy else requests.due
+
+    def _turn(self, now: float) -> float:
         self.check_key(now)
         if self.state == "ready":
             self.send()
@@ -196,9 +194,9 @@ class Link:
         return self.state == "idle" and not (self.requests.all() or self._lanes)
 
     def _turn_idle(self, now: float) -> float:
-        if not (self.requests.waiting or self._lanes):
+        if not (self.requests.unsent or self._lanes):
             return float("inf")
-        due = min(self._retry_at, self._hurry_at) if self.requests.waiting else self._retry_at
+        due = min(self._retry_at, self._hurry_at) if self.requests.unsent else self._retry_at
         if now < due:
             return due
         self._connect(now)
@@ -213,20 +211,10 @@ class Link:
 
     def _open(self) -> None:
         self._attempt += 1
-        socket = self._socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IPV6, int(self.address.startswith("[")))
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
-        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
-        socket.setsockopt(zmq.HEARTBEAT_TTL, 5000)
-        socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
-        socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
+        socket = self._socket = calling(self._context, self.address)
         if self._keys is not None:
             socket.curve_serverkey = self._server.choose(self._keys, self.peer, self._attempt - 1).encode()
-            socket.curve_publickey, socket.curve_secretkey = self._keys.public.encode(), self._keys.secret.encode()
+            show_keys(socket, self._keys)
         self._monitor = socket.get_monitor_socket(EVENTS)
         self._ears.add(self._monitor, self._watch)
         self._ears.add(socket, self._receive)
@@ -307,7 +295,8 @@ class Link:
 
     # -- traffic -------------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what has come; returns whether nothing is left to be done here."""
         for _ in range(1000):  # then others have their turn
             if self._socket is None:
                 break
@@ -327,8 +316,10 @@ class Link:
                 break
         else:
             self._ears.touch(self._socket)
-        if self.state == "ready" and self.busy:
+        quiet = self.state == "ready" and not self.busy
+        if not quiet and self.state == "ready":
             self.send()
+        return quiet
 
     def _take(self, body: object) -> None:
         match body:
@@ -357,8 +348,8 @@ class Link:
                 self._refused["not at that node"] += len(letters) - len(meant)
             if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
                 self._lanes.small_sent(len(letters))
-        while self.requests.waiting and not self._blocked:
-            body = self.requests.batch(self._made)
+        while self.requests.unsent and not self._blocked:
+            body = self.requests.batch(self._made_all)
             if body is None or self._put(pack(body, self.version)):
                 self.requests.batch_left()
         while self._lanes.large and not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
@@ -370,9 +361,14 @@ class Link:
     def _frame_of(self, letter: Letter) -> bytes:
         return pack(Post(self._own, (letter,)), self.version)
 
-    def _made(self, pending: Pending, now: float) -> Ask | None:
-        """The request as it leaves; ``None``: it has its answer already."""
-        if pending.open and not self._server.may_be(pending.to):
+    def _made_all(self, several: list[Pending], now: float) -> list[Ask | None]:
+        """Requests as they leave; whose node this is, is looked up once for each peer."""
+        here = {name for name in {pending.to for pending in several} if self._server.may_be(name)}
+        return [self._made(pending, now, here) for pending in several]
+
+    def _made(self, pending: Pending, now: float, here: Container[str]) -> Ask | None:
+        """The request as it leaves; ``None``: it has its answer already. ``here``: peers that may be of that node."""
+        if pending.open and pending.to not in here:
             pending.end(Unauthorized(f"the key of the node at {self.address} is not one of {pending.to}'s node"))
         try:
             return pending.ask(now, pickle=self.pickle) if pending.open else None

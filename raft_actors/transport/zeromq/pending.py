@@ -15,7 +15,6 @@ from raft_actors.transport.frames import (
     Asks,
     Failed,
     Operation,
-    carried,
 )
 from raft_actors.transport.zeromq.lanes import TOGETHER
 
@@ -38,19 +37,21 @@ class Pending:
         to: short name of the peer that is asked.
         deadline: until when, on the monotonic clock.
         spare: seconds before the deadline that the other side has to be done by.
+        size: bytes of the command or the query in it.
 
     Attributes:
         id: its number, unique among those of a wire.
         open: whether it has no answer yet.
     """
 
-    __slots__ = ("address", "deadline", "id", "open", "spare", "to")
+    __slots__ = ("address", "deadline", "id", "open", "size", "spare", "to")
 
-    def __init__(self, address: str, to: str, deadline: float, spare: float = 0.0) -> None:
+    def __init__(self, address: str, to: str, deadline: float, spare: float = 0.0, size: int = 0) -> None:
         self.address = address
         self.to = to
         self.deadline = deadline
         self.spare = spare
+        self.size = size
         self.id = 0
         self.open = True
 
@@ -87,55 +88,53 @@ class Requests:
     """Those of one connection: what has not left certainly had no effect; of what has, nobody knows.
 
     Attributes:
+        unsent: those that have not left; only to be looked at.
         due: when to look whose time is over (``expired``); at the earliest deadline, or before.
     """
 
     def __init__(self) -> None:
         self.due = FOREVER
-        self._unsent: collections.deque[Pending] = collections.deque()
+        self.unsent: collections.deque[Pending] = collections.deque()
         self._sent: dict[int, Pending] = {}
         self._batch: list[tuple[Pending, Ask | None]] = []
 
     @property
-    def waiting(self) -> bool:
-        """Whether some have not left."""
-        return bool(self._unsent)
-
-    @property
     def count(self) -> int:
         """How many have no answer yet."""
-        return len(self._unsent) + len(self._sent)
+        return len(self.unsent) + len(self._sent)
 
     def all(self) -> list[Pending]:
         """Those that have no answer yet."""
-        return [*self._unsent, *self._sent.values()]
+        return [*self.unsent, *self._sent.values()]
 
     def add(self, pending: Pending) -> None:
         """Take one."""
-        self._unsent.append(pending)
+        self.unsent.append(pending)
         if pending.deadline < self.due:
             self.due = pending.deadline
 
-    def batch(self, make: Callable[[Pending, float], Ask | None]) -> Ask | Asks | None:
+    def batch(self, make: Callable[[list[Pending], float], list[Ask | None]]) -> Ask | Asks | None:
         """The next ones, as many as go together; ``None``: those have been answered already.
 
         Args:
-            make: makes one as it leaves, given what time it is; ``None``: it has its answer.
+            make: makes them as they leave, given what time it is; ``None`` in place of one that has its answer.
         """
-        self._batch, size, now = [], 0, time.monotonic()
-        for pending in itertools.islice(self._unsent, MOST_TOGETHER):
+        together: list[Pending] = []
+        size = 0
+        for pending in itertools.islice(self.unsent, MOST_TOGETHER):
             if size > TOGETHER:
                 break
-            ask = make(pending, now)
-            self._batch.append((pending, ask))
-            size += 0 if ask is None else BESIDE + carried(ask.operation)
-        asks = tuple(ask for _, ask in self._batch if ask is not None)
+            together.append(pending)
+            size += BESIDE + pending.size
+        made = make(together, time.monotonic())
+        self._batch = list(zip(together, made, strict=True))
+        asks = tuple([ask for ask in made if ask is not None])
         return (asks[0] if len(asks) == 1 else Asks(asks)) if asks else None
 
     def batch_left(self) -> None:
         """They have left."""
         for pending, ask in self._batch:
-            self._unsent.popleft()
+            self.unsent.popleft()
             if ask is not None:
                 self._sent[pending.id] = pending
 
@@ -155,10 +154,10 @@ class Requests:
 
     def expired(self, now: float) -> list[tuple[Pending, bool]]:
         """Give up those whose time is over; of each, whether it had left. They are not answered here."""
-        late = [(one, False) for one in self._unsent if one.deadline <= now]
+        late = [(one, False) for one in self.unsent if one.deadline <= now]
         late += [(one, True) for one in self._sent.values() if one.deadline <= now]
         if late:
-            self._unsent = collections.deque([one for one in self._unsent if one.deadline > now])
+            self.unsent = collections.deque([one for one in self.unsent if one.deadline > now])
             self._sent = {number: one for number, one in self._sent.items() if one.deadline > now}
         self.due = max(min([one.deadline for one in self.all()], default=FOREVER), now + LOOKS)
         return late
@@ -169,7 +168,7 @@ class Requests:
 
     def fail(self, *, unsent: RaftError, sent: RaftError) -> None:
         """The connection is no more: answer all."""
-        waiting, self._unsent = self._unsent, collections.deque()
+        waiting, self.unsent = self.unsent, collections.deque()
         gone, self._sent = self._sent, {}
         for pending in waiting:
             pending.end(unsent)

@@ -29,15 +29,16 @@ from typing import Any, NamedTuple
 import zmq
 
 from raft_actors.keys import Keyring
-from raft_actors.lending import become_lender, lend_all
+from raft_actors.lending import become_lender, has_brought, lend_all
 from raft_actors.protocol.messages import AppendEntries
 from raft_actors.transport.frames import FEW, Beat, Gone, Letter
 from raft_actors.transport.zeromq import reasons
-from raft_actors.transport.zeromq.door import Door, Incoming, Reply
-from raft_actors.transport.zeromq.ears import Bell, Ears
+from raft_actors.transport.zeromq.door import Door, Incoming
+from raft_actors.transport.zeromq.ears import Bell, Ears, Ready
 from raft_actors.transport.zeromq.held import Held
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
+from raft_actors.transport.zeromq.replies import Reply, Returns
 from raft_actors.transport.zeromq.turns import Turns
 
 __all__ = ["Wire"]
@@ -45,6 +46,8 @@ __all__ = ["Wire"]
 logger = logging.getLogger("raft_actors")
 
 LONGEST_SLEEP = 1.0
+LOOK = 0.1
+"""Seconds between two looks at who is connected, and who may be, while there is much to do."""
 LATE = 0.15
 """Seconds for which a look at who is connected waits for something else to wake this thread."""
 PAUSE = 0.01
@@ -81,10 +84,11 @@ class Wire:
         self._keys = keys
         self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
-        self._left: Callable[[list[Reply]], None] = _nobody
+        self._left: Callable[[list[Incoming | None]], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
         self._beat: Callable[[float], float] = lambda _: FOREVER
-        self._beat_at = FOREVER
+        self._beat_at = self._due = FOREVER
+        self._look_at = 0.0
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._ears = Ears()
@@ -106,7 +110,7 @@ class Wire:
         take: Callable[[Incoming], None],
         lost: Callable[[str, str], None],
         beat: Callable[[float], float] | None = None,
-        left: Callable[[list[Reply]], None] | None = None,
+        left: Callable[[list[Incoming | None]], None] | None = None,
     ) -> None:
         """Say what becomes of what comes in, before ``listen``; all are called in the wire's thread.
 
@@ -114,7 +118,7 @@ class Wire:
             take: given every frame that was let in.
             lost: told ``(address, name)``: the connection to a node is lost (name ``""``), or a peer there has stopped.
             beat: called when its time has come; says something (``tell``), and returns when to come again.
-            left: told the answers that have left or never will, by whoever has the turn.
+            left: told of answers that have left or never will what each was asked with, by whoever has the turn.
         """
         self._take, self._lost, self._beat, self._left = take, lost, beat or (lambda _: FOREVER), left or _nobody
 
@@ -154,7 +158,7 @@ class Wire:
         """The same, in the wire's thread."""
         self._beat_at = 0.0
 
-    def reply(self, reply: Reply, *, alone: bool = True) -> None:
+    def reply(self, reply: Reply | Returns, *, alone: bool = True) -> None:
         """Answer whoever asked; ``alone``: there are hardly more answers for him within a moment."""
         self._put(reply, alone=alone)
 
@@ -164,7 +168,9 @@ class Wire:
         if self._turns.asleep and not self._queue and self._turns.borrow(lambda: self._ask_now(pending)):
             self._look_again()
             return
-        self._put(pending)
+        self._queue.append(pending)
+        if self._turns.asleep:
+            self._wake()
         if self._ended:  # whoever ended it may have looked into the queue before
             pending.end(reasons.closed(pending.to))
 
@@ -181,7 +187,7 @@ class Wire:
         elif self._thread.ident is None:  # it was never started: a node that could not listen
             self._end()
 
-    def _put(self, item: Callable[[], None] | Posted | Pending | Reply, *, alone: bool = False) -> None:
+    def _put(self, item: Callable[[], None] | Posted | Reply | Returns, *, alone: bool = False) -> None:
         """Queue something; ``alone``: send it here if the thread sleeps, for there is hardly more to come."""
         self._queue.append(item)
         if not self._turns.asleep:
@@ -249,24 +255,39 @@ class Wire:
 
     def _turn(self) -> None:
         """What time asks for; then the peers, and at once what they send, since somebody may wait for that."""
-        due = self._look_round(time.monotonic())
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_round(now)
+        if now >= self._beat_at:
+            self._beat_at = self._beat(now)
         lend_all()
         self._drain()
         now = time.monotonic()
+        due = min(self._due, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
         for link in list(self._links.values()):
-            due = min(due, link.expire(now), link.turn(now) if link.busy else FOREVER)
+            due = min(due, link.attend(now))
+        self._wakes_at = due
+        while self._listen(due):
+            pass
+
+    def _listen(self, until: float) -> bool:
+        """Wait for what comes, and hand it on; returns whether nothing follows from it but to listen again.
+
+        Who was answered wakes up now, and will want the interpreter: nothing is done meanwhile that need not be.
+        """
+        calls = self._wait(max(until - time.monotonic(), 0.0))
+        quiet = bool(calls)
+        for call in calls:
+            quiet = call() is True and quiet
+        return quiet and not (self._queue or has_brought() or self._closing)
+
+    def _look_round(self, now: float) -> None:
+        """See who is connected, and who may be."""
+        look = FOREVER if self._door is None else self._door.look(now)
+        self._check_keys(now)
+        self._look_at, self._due = min(look, now + LOOK), look + LATE
         if len(self._links) > MOST_LINKS:
             self._links = {address: link for address, link in self._links.items() if not link.useless}
-        self._wakes_at = min(due, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
-        for call in self._wait(max(self._wakes_at - now, 0.0)):
-            call()
-
-    def _look_round(self, now: float) -> float:
-        """See who is connected, and who may be; say what is to be said. Returns when to come again."""
-        due = FOREVER if self._door is None else self._door.look(now) + LATE
-        self._check_keys(now)
-        self._beat_at = self._beat(now) if now >= self._beat_at else self._beat_at
-        return min(due, self._beat_at)
 
     def _check_keys(self, now: float) -> None:
         """Let go of nodes that are not on our list any more, as soon as it is another list."""
@@ -275,7 +296,7 @@ class Wire:
             for link in list(self._links.values()):
                 link.check_key(now)
 
-    def _wait(self, seconds: float) -> list[Callable[[], None]]:
+    def _wait(self, seconds: float) -> list[Ready]:
         ready = self._ears.ask()
         if ready or self._queue or self._closing:
             return self._ears.calls(ready, self._ears.sleep(0.0))
@@ -292,16 +313,19 @@ class Wire:
         """Take what is queued; returns the connections over which something is to be sent."""
         replies: dict[tuple[bytes, int], list[Reply]] = {}
         links = set()
+        link: Link | None = None
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
             kind = type(item)
             if kind is Posted:
-                links.add(link := self._link(item[0]))
-                link.letter(item[1])
-            elif kind is Reply:
-                replies.setdefault((item.route, item.version), []).append(item)
+                links.add(to := self._link(item[0]))
+                to.letter(item[1])
+            elif kind is Reply or kind is Returns:
+                reply: Reply = item if kind is Reply else item.take()
+                replies.setdefault((reply.route, reply.version), []).append(reply)
             elif isinstance(item, Pending):
-                links.add(link := self._link(item.address))
+                if link is None or link.address != item.address:  # most are for the leader
+                    links.add(link := self._link(item.address))
                 link.ask(item)
             else:
                 item()
