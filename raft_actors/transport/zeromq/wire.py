@@ -275,8 +275,9 @@ class Wire:
 
         Who was answered wakes up now, and will want the interpreter: nothing is done meanwhile that need not be.
         """
-        calls = self._wait(max(until - time.monotonic(), 0.0))
-        quiet = bool(calls)
+        left = until - time.monotonic()
+        calls = self._wait(max(left, 0.0))
+        quiet = left > 0.0 and bool(calls)  # however much comes, what is due has its turn
         for call in calls:
             quiet = call() is True and quiet
         return quiet and not (self._queue or has_brought() or self._closing)
