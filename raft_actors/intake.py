@@ -297,6 +297,8 @@ class Mailbox(LendingChannel):
 
     def take_writes(self) -> WriteBatch | None:
         """The writes that came so far, as one batch that stays known here until it is released."""
+        if not self._writes.futures:  # what comes just now is seen before the owner sleeps
+            return None
         with self._lock:
             batch = self._writes
             if not batch.futures:

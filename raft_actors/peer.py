@@ -22,7 +22,7 @@ import math
 import random
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from raft_actors.behaviours.applying import MAX_APPLYING
 from raft_actors.behaviours.attention import ANSWERS, concerns, is_committing
@@ -67,6 +67,8 @@ LEISURE = 0.005
 """Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
 TOGETHER = 0.125
 """Share of a heartbeat interval by which heartbeats over a network may be late."""
+_FOR_THE_ACTOR = frozenset((Envelope, *get_args(CallerOrder), StopNow))
+"""What is queued and is no event for the rules."""
 ABRUPT_PATIENCE = 1.0
 """Seconds that a crashing or failing peer waits for its own threads to end."""
 
@@ -196,7 +198,7 @@ class Peer(PeerPorts, InboxActor):
         for item in drained.items:
             if type(item) is StopRequested:
                 stops.append(item)
-            elif isinstance(item, Envelope | CallerOrder | StopNow):
+            elif type(item) in _FOR_THE_ACTOR:
                 self._control(item, moment)
             else:
                 engine.run(item, moment)

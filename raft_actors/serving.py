@@ -48,6 +48,7 @@ from raft_actors.transport.frames import (
     Gone,
     Hello,
     OpenSession,
+    Operation,
     Part,
     Parts,
     Post,
@@ -78,6 +79,11 @@ logger = logging.getLogger("raft_actors")
 WRITERS = ("peer", "admin", "trusted", "writer", "insecure")
 ADMINS = ("peer", "admin", "insecure")
 READERS = (*WRITERS, "reader")
+MAY: dict[type[Operation], tuple[str, ...]] = {
+    **dict.fromkeys((Submit, SessionCommand, OpenSession), WRITERS),
+    **dict.fromkeys((SetConfiguration, ChangeMembers, Transfer, TakeSnapshot), ADMINS),
+}
+"""Who may ask for what; everything else is for all."""
 SMALL = 64 << 10
 """Bytes up to which a request of anybody is decoded where it comes in; the larger ones of those who are no peers wait
 for each other, so that heartbeats do not wait for them."""
@@ -210,12 +216,7 @@ class Server:
         return UnknownPeer(error.name, f"no peer named {error.name!r} runs at {self._node.address}", advice=advice)
 
     def _check_role(self, guest: Guest, ask: Ask) -> None:
-        may: tuple[str, ...] = READERS
-        match ask.operation:
-            case Submit() | SessionCommand() | OpenSession():
-                may = WRITERS
-            case SetConfiguration() | ChangeMembers() | Transfer() | TakeSnapshot():
-                may = ADMINS
+        may = MAY.get(type(ask.operation), READERS)
         if guest.role not in may:
             self._wire.refused["role"] += 1
             what = "read" if may is READERS else "write" if may is WRITERS else "change the cluster"

@@ -50,8 +50,10 @@ class LocalTransport:
             self._pass(source, to, post, Received(message))
 
     def deliver(self, to: str, event: News) -> None:
-        """Hand on what came over a network."""
-        self._post_late(to, event)
+        """Hand on what came over a network, or late; nobody may be there."""
+        post = self._posts.get(to)
+        if post is not None:
+            post(event)
 
     def has(self, name: str) -> bool:
         """Whether this peer is here."""
@@ -72,12 +74,7 @@ class LocalTransport:
         if fault is None:
             post(event)
         else:
-            fault(source, to, lambda: self._post_late(to, event))
-
-    def _post_late(self, to: str, event: News) -> None:
-        post = self._posts.get(to)
-        if post is not None:
-            post(event)
+            fault(source, to, lambda: self.deliver(to, event))
 
 
 LOCAL = LocalTransport()
