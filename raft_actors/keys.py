@@ -29,11 +29,13 @@ from typing import NamedTuple
 
 from raft_actors.errors import InvalidConfig, MissingExtra, Refused
 
-__all__ = ["ROLES", "Guest", "Keyring", "keygen", "stamp_of"]
+__all__ = ["PEERS", "ROLES", "Guest", "Keyring", "keygen", "stamp_of"]
 
 logger = logging.getLogger("raft_actors")
 
 ROLES = ("peer", "admin", "trusted", "writer", "reader")
+PEERS = ("peer", "insecure")
+"""Those of nodes and of whoever holds their key, or comes without keys to a node that has none: they may do all."""
 EVERYBODY = "*"
 KEY_LENGTH = 40
 LOOK_AGAIN = 0.25
@@ -51,7 +53,7 @@ class Guest(NamedTuple):
     @functools.lru_cache(4096)  # noqa: B019 - of a value, not of an object
     def may_speak_as(self, peer: str) -> bool:
         """Whether its messages may come from the peer of this short name."""
-        return self.role in ("peer", "insecure") and any(fnmatch.fnmatchcase(peer, one) for one in self.name.split(","))
+        return self.role in PEERS and any(fnmatch.fnmatchcase(peer, one) for one in self.name.split(","))
 
     @property
     def trusted(self) -> bool:

@@ -27,6 +27,7 @@ from raft_actors.errors import (
     UnknownPeer,
 )
 from raft_actors.futures import RequestFuture
+from raft_actors.keys import PEERS
 from raft_actors.on_behalf import done
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
@@ -89,7 +90,6 @@ SMALL = 64 << 10
 for each other, so that heartbeats do not wait for them."""
 PATIENCE = 60.0
 """Seconds for which a read of somebody else waits for an index that is not applied yet, whatever its own patience."""
-PEERS = ("peer", "insecure")
 CODECS = {name: resolve(name) for name in ("plain", "cloudpickle")}
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from raft_actors.addresses import check_address
 from raft_actors.errors import InvalidConfiguration
+from raft_actors.keys import PEERS
 from raft_actors.names import check_name
 from raft_actors.protocol.changes import SetMembers
 from raft_actors.transport.frames import ChangeMembers, Operation, SetConfiguration, Transfer
@@ -31,12 +32,11 @@ MOST_WAITING, MOST_GUESTS_WAITING, MOST_WAITING_OF_A_KEY = 64, 32, 8
 """Requests that wait in threads of their own: all, those of readers and writers, and of those the ones of one key."""
 MOST_SESSIONS_OF_A_KEY, AN_HOUR = 4096, 3600.0
 """Sessions that one key may open in an hour: of too many, a cluster forgets those of others."""
-WITHOUT_LIMIT = ("peer", "insecure")
 
 
 def bounded_key(incoming: Incoming) -> str:
     """Whose what is under way is bounded, however many connections he has; ``""``: nobody's."""
-    return "" if incoming.guest.role in WITHOUT_LIMIT else incoming.key
+    return "" if incoming.guest.role in PEERS else incoming.key
 
 
 class OpenRequests:
@@ -91,7 +91,7 @@ class OpenedSessions:
 
     def enter(self, incoming: Incoming, now: float) -> bool:
         """Whether one more may be opened."""
-        if incoming.guest.role in WITHOUT_LIMIT:
+        if incoming.guest.role in PEERS:
             return True
         opened = self._of.setdefault(incoming.key, collections.deque())
         while opened and opened[0] < now - AN_HOUR:

@@ -69,7 +69,7 @@ __all__ = [
 MAGIC = b"raft"
 OLDEST, NEWEST = 1, 1
 """The versions that this release speaks."""
-MOST_TOGETHER = 256
+MOST_TOGETHER = 1024
 """Requests or answers in one frame."""
 FEW = 4
 """With more requests of a connection open than these, others are likely to follow: they wait to leave together."""

@@ -27,14 +27,14 @@ from types import SimpleNamespace
 import zmq
 
 import raft_actors as raft
-from raft_actors.keys import ROLES, Guest
+from raft_actors.keys import PEERS, ROLES, Guest
 from raft_actors.machines import Echo
 from raft_actors.network import NodeTransport
 from raft_actors.protocol.validity import why_malformed
 from raft_actors.serving import Server
 from raft_actors.transport.frames import MAGIC, BadFrame, Hello, Submit, Welcome, pack, unpack
 from raft_actors.transport.local import LOCAL
-from raft_actors.transport.zeromq.door import MAY_SAY_ALL, Incoming
+from raft_actors.transport.zeromq.door import Incoming
 from raft_actors.transport.zeromq.held import Held
 from raft_actors.transport.zeromq.replies import Reply, Returns
 from tests.network.sound_frames import all_bodies
@@ -163,7 +163,7 @@ class Target:
     def take(self, frame: bytes, guest: Guest) -> None:
         """As the door does."""
         try:
-            body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
+            body = unpack(frame, asking=guest.role not in PEERS)
             self.server.take(Incoming(b"route", guest, body, frame[4], len(frame), guest.role))
         except BadFrame as error:  # a part that does not follow is found by the server only
             self.refused[str(error)] += 1

@@ -8,7 +8,7 @@ from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot
 from raft_actors.protocol.types import LogPosition
 from raft_actors.transport.frames import BadFrame, Letter, Part, Parts, Post, pack, unpack
-from raft_actors.transport.zeromq.lanes import PART, TOGETHER, Lanes, Window, cut
+from raft_actors.transport.zeromq.lanes import PART, PIECE, TOGETHER, Lanes, Window, cut
 
 HEADER = {"cluster": "c", "sender": "s1", "incarnation": "i1", "receiver": "i2", "term": 3}
 
@@ -159,5 +159,5 @@ def test_a_window_of_a_quick_way_becomes_wide_also_if_it_is_long() -> None:
 def test_a_large_frame_is_cut_into_pieces() -> None:
     frame = bytes(range(256)) * 1000
     assert b"".join(cut(frame)) == frame
-    assert max(len(one) for one in cut(frame)) == PART
+    assert max(len(one) for one in cut(frame)) == PIECE
     assert cut(frame[:TOGETHER]) == [frame[:TOGETHER]]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+
 import pytest
 
-from raft_actors.transport.frames import Answer, Ask, GetStatus
-from raft_actors.transport.zeromq.pending import FOREVER, LOOKS, Pending, Requests
+from raft_actors.transport.frames import MOST_TOGETHER, Answer, Ask, GetStatus, Welcome, unpack
+from raft_actors.transport.zeromq.ears import Ears
+from raft_actors.transport.zeromq.lanes import TOGETHER, WIDE
+from raft_actors.transport.zeromq.link import Link
+from raft_actors.transport.zeromq.pending import BESIDE, FOREVER, LOOKS, Pending, Requests
 
 
 class Question(Pending):
@@ -28,7 +33,7 @@ def requests() -> Requests:
 
 def leave(requests: Requests) -> list[int]:
     """All that wait leave; their numbers."""
-    body = requests.batch(lambda several, now: [one.ask(now, pickle=False) for one in several])
+    body = requests.batch(lambda several, now: [one.ask(now, pickle=False) for one in several], TOGETHER)
     requests.batch_left()
     return [one.id for one in ((body,) if isinstance(body, Ask) else body.asks)]
 
@@ -85,3 +90,35 @@ def test_the_second_answer_to_a_request_is_passed_over(requests) -> None:
 @pytest.mark.parametrize(("deadline", "patience"), [(3.0, 2.0), (1.0, 0.001), (1e12, 1e9)])
 def test_the_other_side_is_given_the_time_that_is_left_within_the_bounds_of_a_frame(deadline, patience) -> None:
     assert Question(1, deadline).ask(1.0, pickle=False).patience == patience
+
+
+@pytest.mark.parametrize(
+    ("own", "role", "room"),
+    [
+        ("", "peer", WIDE),
+        ("", "insecure", WIDE),
+        ("10.0.0.2:7001", "peer", TOGETHER),
+        ("", "writer", TOGETHER),
+        ("", "trusted", TOGETHER),
+    ],
+)
+def test_frames_are_larger_where_no_heartbeat_goes_the_same_way_and_none_of_a_guest_is(own, role, room) -> None:
+    link = Link(None, "10.0.0.1:7001", own, None, Ears(), lambda *_: None, collections.Counter())
+    sent: list[bytes] = []
+    link._put = lambda frame: not sent.append(frame)  # type: ignore[method-assign]
+    link._take(Welcome(1, role))
+    size = 2000
+    for number in range(400):
+        question = Question(number, 1e9)
+        question.size = size
+        link.ask(question)
+    link.send()
+    together = [len(unpack(frame).asks) for frame in sent]
+    assert sum(together) == 400
+    assert max(together) == room // (size + BESIDE) + 1
+
+
+def test_of_the_smallest_requests_as_many_leave_together_as_the_other_side_takes(requests) -> None:
+    for number in range(MOST_TOGETHER + 1):
+        requests.add(Question(number, 1e9))
+    assert [len(leave(requests)), len(leave(requests))] == [MOST_TOGETHER, 1]

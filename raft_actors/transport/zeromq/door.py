@@ -27,7 +27,7 @@ import zmq
 import zmq.utils.z85
 
 from raft_actors.errors import InvalidConfig
-from raft_actors.keys import Guest
+from raft_actors.keys import PEERS, Guest
 from raft_actors.transport.frames import LARGEST, BadFrame, Body, pack, unpack
 from raft_actors.transport.zeromq.crowd import Crowd
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, rest_of, send
@@ -45,8 +45,6 @@ logger = logging.getLogger("raft_actors")
 
 ANYBODY = Guest("insecure", "*")
 """Who comes to a door without keys: from this machine."""
-MAY_SAY_ALL = ("peer", "insecure")
-"""Roles that may say more than ``Hello`` and ``Ask``."""
 TURN = 0.005
 """Seconds after which what is to be sent has its turn, whatever still comes."""
 SMALL = 64 << 10
@@ -248,7 +246,7 @@ class Door:
             self._crowd.throw_out(caller.descriptor, "key not allowed")
         elif len(rest) >= MOST_PIECES:
             self._crowd.throw_out(caller.descriptor, "no frame")
-        elif size > SMALL and guest.role not in MAY_SAY_ALL and self._crowd.overloaded:
+        elif size > SMALL and guest.role not in PEERS and self._crowd.overloaded:
             self._refused["too much at once"] += 1
         else:
             self._hand_on(route, caller.key, guest, b"".join([frame, *rest]) if rest else frame)
@@ -272,7 +270,7 @@ class Door:
 
     def _hand_on(self, route: bytes, key: str, guest: Guest, frame: bytes | memoryview) -> None:
         try:
-            body = unpack(frame, asking=guest.role not in MAY_SAY_ALL)
+            body = unpack(frame, asking=guest.role not in PEERS)
             self._take(Incoming(route, guest, body, frame[4], len(frame), key))
         except BadFrame as error:
             self._refused[str(error)] += 1

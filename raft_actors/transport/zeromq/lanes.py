@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot, Message
 from raft_actors.transport.frames import Letter
 
-__all__ = ["ALONE", "PART", "TOGETHER", "Lanes", "Window", "cut"]
+__all__ = ["ALONE", "PART", "PIECE", "TOGETHER", "WIDE", "Lanes", "Window", "cut"]
 
 PART = 32 << 10
 """Bytes of a part: what is urgent waits for at most one that has begun to leave, and for the window."""
@@ -30,6 +30,10 @@ SMALL = 8 << 10
 """Bytes up to which a letter with entries leaves at once."""
 TOGETHER = 64 << 10
 """Bytes of letters that leave as one frame; a larger letter goes alone."""
+WIDE = 256 << 10
+"""The same of requests, where no letters go the same way: each of them costs less in a larger frame."""
+PIECE = 64 << 10
+"""Bytes of a piece of a frame (``cut``): half a second on a way of 1 Mbit/s."""
 MOST_LETTERS = 4096
 MOST_BYTES = 128 << 20
 ALONE = 200
@@ -184,7 +188,7 @@ def cut(frame: bytes) -> list[bytes | memoryview]:
     """
     if len(frame) <= TOGETHER:
         return [frame]
-    return [memoryview(frame)[at : at + PART] for at in range(0, len(frame), PART)]
+    return [memoryview(frame)[at : at + PIECE] for at in range(0, len(frame), PIECE)]
 
 
 def _to_and_fro(letter: Letter) -> tuple[str, str, int]:

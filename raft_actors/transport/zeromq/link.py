@@ -26,6 +26,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from raft_actors.errors import OutcomeUnknown, RaftError, Unauthorized
+from raft_actors.keys import PEERS
 from raft_actors.transport.frames import (
     NEWEST,
     OLDEST,
@@ -47,7 +48,7 @@ from raft_actors.transport.frames import (
 )
 from raft_actors.transport.zeromq import reasons
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, receive, send
-from raft_actors.transport.zeromq.lanes import TOGETHER, Lanes, cut
+from raft_actors.transport.zeromq.lanes import TOGETHER, WIDE, Lanes, cut
 from raft_actors.transport.zeromq.pending import Pending, Requests
 from raft_actors.transport.zeromq.server_key import ServerKey
 from raft_actors.transport.zeromq.sockets import CONNECTING_FOR, calling, show_keys
@@ -116,6 +117,7 @@ class Link:
         self._attempt = 0
         self._server = ServerKey(keys)
         self._blocked = False
+        self._room = TOGETHER
 
     # -- what is to be sent --------------------------------------------------------------------------------------------
 
@@ -333,6 +335,7 @@ class Link:
                 self._refused["no common version"] += 1
             case Welcome():
                 self.version, self.pickle = body.version, body.pickle
+                self._room = WIDE if not self._own and body.role in PEERS else TOGETHER
                 self.state, self._failures = "ready", 0
             case _:
                 self._refused["not for a client"] += 1
@@ -349,7 +352,7 @@ class Link:
             if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
                 self._lanes.small_sent(len(letters))
         while self.requests.unsent and not self._blocked:
-            body = self.requests.batch(self._made_all)
+            body = self.requests.batch(self._made_all, self._room)
             if body is None or self._put(pack(body, self.version)):
                 self.requests.batch_left()
         while self._lanes.large and not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:

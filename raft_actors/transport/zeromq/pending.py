@@ -16,7 +16,6 @@ from raft_actors.transport.frames import (
     Failed,
     Operation,
 )
-from raft_actors.transport.zeromq.lanes import TOGETHER
 
 __all__ = ["Pending", "Requests"]
 
@@ -113,16 +112,17 @@ class Requests:
         if pending.deadline < self.due:
             self.due = pending.deadline
 
-    def batch(self, make: Callable[[list[Pending], float], list[Ask | None]]) -> Ask | Asks | None:
+    def batch(self, make: Callable[[list[Pending], float], list[Ask | None]], room: int) -> Ask | Asks | None:
         """The next ones, as many as go together; ``None``: those have been answered already.
 
         Args:
             make: makes them as they leave, given what time it is; ``None`` in place of one that has its answer.
+            room: bytes after which there are enough of them.
         """
         together: list[Pending] = []
         size = 0
         for pending in itertools.islice(self.unsent, MOST_TOGETHER):
-            if size > TOGETHER:
+            if size > room:
                 break
             together.append(pending)
             size += BESIDE + pending.size
