@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import pykka
 
 from raft_actors import names, supervisor
-from raft_actors.addresses import full_name, shown
+from raft_actors.addresses import shown
 from raft_actors.arguments import PeerRef, name_of, patience_of, seconds_of
 from raft_actors.beginnings import beginning_of
 from raft_actors.config import Config
@@ -313,8 +313,9 @@ def mailbox_of(peer: PeerRef) -> Mailbox | RemoteMailbox:
     there = elsewhere(peer)
     if there is None:
         return running(peer).open_mailbox()
-    found = RemoteMailbox(there, NETWORK.wire_to(there.address))
-    NETWORK.remember(full_name(*there), found)
+    wire = NETWORK.wire_to(there.address)
+    found = RemoteMailbox(there, wire)
+    NETWORK.remember(there, wire, found)
     return found
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from raft_actors.addresses import AddressBook, Place, place_of, split_address
+from raft_actors.addresses import AddressBook, Place, full_name, place_of, split_address
 from raft_actors.beats import Beats
 from raft_actors.errors import InvalidConfig, MissingExtra, Unauthorized
 from raft_actors.keys import Keyring, stamp_of
@@ -197,6 +197,10 @@ class NodeTransport:
                     self._local.deliver(to, PeerDown(other))
 
 
+_NOTHING: tuple[Any, Any] = (None, None)
+_NEVER: tuple[float, Any] = (0.0, object())
+
+
 class Network:
     """What this process has of the network: at most one node, and the wires of callers without one.
 
@@ -211,20 +215,25 @@ class Network:
         self._lock = threading.Lock()
         self._wires: dict[object, Wire] = {}
         self._believed: dict[object, tuple[float, Wire]] = {}
-        self._found: dict[str, tuple[NodeTransport | None, object, float, Any]] = {}
+        self._found: dict[str, tuple[Wire, Any]] = {}
 
     def found(self, name: str) -> Any:
-        """What was found (``remember``) under a full name a moment ago; ``None``: look again."""
-        known = self._found.get(name)
-        if known is None or known[0] is not self.node or known[1] is not self.keys or time.monotonic() >= known[2]:
-            return None
-        return known[3]
+        """What was found (``remember``) under a full name, if requests still take the same wire; else ``None``."""
+        wire, found = self._found.get(name, _NOTHING)
+        node = self.node
+        if node is not None:
+            return found if wire is node.wire else None
+        until, believed = self._believed.get(self.keys, _NEVER)
+        return found if wire is believed and time.monotonic() < until else None
 
-    def remember(self, name: str, found: Any) -> None:
-        """Remember for a moment what takes requests for the peer of this full name."""
+    def remember(self, place: Place, wire: Wire, found: Any) -> None:
+        """Remember what takes requests for a peer elsewhere, and by which wire."""
+        node = self.node
+        if node is not None and place.address == node.address:
+            return  # it was elsewhere until this very moment
         if len(self._found) >= MOST_FOUND:
             self._found.clear()
-        self._found[name] = (self.node, self.keys, time.monotonic() + BELIEVED, found)
+        self._found[full_name(*place)] = (wire, found)
 
     def wire_to(self, address: str, keys: str | os.PathLike[str] | None = None) -> Wire:
         """What reaches the node at ``address``.

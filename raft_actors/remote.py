@@ -155,7 +155,7 @@ class _Encoded(_Question):
         *,
         trusted: bool,
     ) -> None:
-        super().__init__(place.address, place.name, _deadline(future), size=len(data))
+        super().__init__(place.address, place.name, _deadline(future))
         self.future = future
         self.kind = kind
         self.data = data

@@ -291,20 +291,18 @@ class Server:
         if size:
             self._answer_large(future, body, size)
         elif future.returns.add(body):
-            self._leave(future.returns)
+            self._leave(future.returns, future.returns.asked)
 
     def _answer_large(self, future: AnsweringFuture, body: Answer | Failed, size: int) -> None:
         returns = future.returns
         asked = returns.asked
         if self._wire.held.enter(asked.route, size, bounded_key(asked)):
-            self._leave(Reply(asked.route, asked.version, (body,), size, asked))
+            self._leave(Reply(asked.route, asked.version, (body,), size, asked), asked)
         elif returns.add(small_instead(future, body)):
-            self._leave(returns)
+            self._leave(returns, asked)
 
-    def _leave(self, answers: Reply | Returns) -> None:
-        asked = answers.asked
-        alone = asked is not None and self._open.count(asked.route) <= FEW
-        self._wire.reply(answers, alone=alone)
+    def _leave(self, answers: Reply | Returns, asked: Incoming) -> None:
+        self._wire.reply(answers, alone=self._open.count(asked.route) <= FEW)
 
     def left(self, asked: Sequence[Incoming | None]) -> None:
         """Answers to one connection have left, or never will; called by whoever has the turn of the wire."""

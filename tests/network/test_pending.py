@@ -6,7 +6,8 @@ import collections
 
 import pytest
 
-from raft_actors.transport.frames import MOST_TOGETHER, Answer, Ask, GetStatus, Welcome, unpack
+from raft_actors.errors import Unauthorized
+from raft_actors.transport.frames import MOST_TOGETHER, Answer, Ask, GetStatus, Operation, Submit, Welcome, unpack
 from raft_actors.transport.zeromq.ears import Ears
 from raft_actors.transport.zeromq.lanes import TOGETHER, WIDE
 from raft_actors.transport.zeromq.link import Link
@@ -14,13 +15,14 @@ from raft_actors.transport.zeromq.pending import BESIDE, FOREVER, LOOKS, Pending
 
 
 class Question(Pending):
-    def __init__(self, number: int, deadline: float) -> None:
-        super().__init__("h:1", "s1", deadline)
+    def __init__(self, number: int, deadline: float, asked: Operation | None = None, to: str = "s1") -> None:
+        super().__init__("h:1", to, deadline)
         self.id = number
+        self.asked = asked or GetStatus()
         self.results: list[object] = []
 
-    def operation(self, *, pickle: bool) -> GetStatus:
-        return GetStatus()
+    def operation(self, *, pickle: bool) -> Operation:
+        return self.asked
 
     def done(self, result: object) -> None:
         self.results.append(result)
@@ -109,9 +111,7 @@ def test_frames_are_larger_where_no_heartbeat_goes_the_same_way_and_none_of_a_gu
     link._take(Welcome(1, role))
     size = 2000
     for number in range(400):
-        question = Question(number, 1e9)
-        question.size = size
-        link.ask(question)
+        link.ask(Question(number, 1e9, Submit(bytes(size), "plain")))
     link.send()
     together = [len(unpack(frame).asks) for frame in sent]
     assert sum(together) == 400
@@ -122,3 +122,28 @@ def test_of_the_smallest_requests_as_many_leave_together_as_the_other_side_takes
     for number in range(MOST_TOGETHER + 1):
         requests.add(Question(number, 1e9))
     assert [len(leave(requests)), len(leave(requests))] == [MOST_TOGETHER, 1]
+
+
+def test_a_batch_is_cut_by_what_its_requests_have_become_which_may_be_far_more_than_was_given(requests) -> None:
+    class Swelling(Question):
+        def operation(self, *, pickle: bool) -> Operation:
+            return Submit(bytes(TOGETHER), "plain")
+
+    for number in range(5):
+        requests.add(Swelling(number, 1e9))
+    assert [len(leave(requests)) for _ in range(5)] == [1] * 5
+
+
+def test_of_those_that_leave_together_who_cannot_be_at_that_node_is_told_so_and_the_others_leave() -> None:
+    link = Link(None, "10.0.0.1:7001", "", None, Ears(), lambda *_: None, collections.Counter())
+    link._server.may_be = lambda peer: peer != "s2"  # type: ignore[method-assign]
+    sent: list[bytes] = []
+    link._put = lambda frame: not sent.append(frame)  # type: ignore[method-assign]
+    asked = [Question(number, 1e9, to=f"s{number}") for number in (1, 2, 3)]
+    for one in asked:
+        link.ask(one)
+    link._take(Welcome(1, "peer"))
+    link.send()
+    assert [[ask.to for ask in unpack(frame).asks] for frame in sent] == [["s1", "s3"]]
+    assert [len(one.results) for one in asked] == [0, 1, 0]
+    assert isinstance(asked[1].results[0], Unauthorized)

@@ -94,30 +94,28 @@ def test_what_comes_during_the_look_is_told_again_which_another_order_would_not_
     ("size", "fit"), [(0, MOST_TOGETHER), (TOGETHER // 4, 4), (TOGETHER // 4 + 1, 3), (2 * TOGETHER, 1)]
 )
 def test_as_many_answers_leave_together_as_a_frame_takes(size, fit) -> None:
-    frame, reply = Together(), Reply(b"r", 1, ())
-    count = 0
-    while frame.add(Answer(count, bytes(size)), reply):
+    frame, count = Together(), 0
+    while frame.add(Answer(count, bytes(size)), 0, None):
         count += 1
     assert count == fit
     assert frame.asked == [None] * fit
 
 
 def test_what_is_no_answer_to_a_request_leaves_alone() -> None:
-    reply = Reply(b"r", 1, ())
     frame = Together()
-    assert frame.add(Welcome(1), reply)
-    assert not frame.add(Answer(1), reply)
+    assert frame.add(Welcome(1), 0, None)
+    assert not frame.add(Answer(1), 0, None)
     assert frame.body() == Welcome(1)
     frame = Together()
-    assert frame.add(Answer(1), reply)
-    assert not frame.add(Welcome(1), reply)
+    assert frame.add(Answer(1), 0, None)
+    assert not frame.add(Welcome(1), 0, None)
     assert frame.body() == Answer(1)
 
 
 def test_a_frame_knows_how_much_of_it_was_counted_and_so_does_each_of_its_parts() -> None:
     frame = Together()
-    frame.add(Answer(1, bytes(3000)), Reply(b"r", 1, (), 3000, "first"))
-    frame.add(Failed(2, "RaftError", "no"), Reply(b"r", 1, (), 0, "second"))
+    frame.add(Answer(1, bytes(3000)), 3000, "first")
+    frame.add(Failed(2, "RaftError", "no"), 0, "second")
     assert frame.entered == 3000
     assert frame.body() == Answers((Answer(1, bytes(3000)), Failed(2, "RaftError", "no")))
     apart = list(frame.apart())

@@ -340,3 +340,43 @@ def test_a_beat_that_a_peer_asks_for_in_its_turn_is_said_at_once(monkeypatch) ->
     beating.start()
     assert said.get(timeout=PATIENCE) - begin < wire.LONGEST_SLEEP / 2
     beating.close()
+
+
+def answered_meanwhile(monkeypatch, asker, echo, what: object, name: str) -> queue.SimpleQueue:
+    """Whoever sends by ``what.name`` is so slow that an answer to somebody else wakes the thread before he is done."""
+    echo.held = []
+    first = asker.ask("first")
+    eventually(lambda: echo.held)
+    asker.asleep()
+    real = getattr(what, name)
+
+    def slow(*args: object) -> object:
+        monkeypatch.undo()
+        done = real(*args)
+        echo.held.pop(0)()
+        eventually(lambda: not asker.wire._turns.asleep)
+        return done
+
+    monkeypatch.setattr(what, name, slow)
+    return first
+
+
+def test_an_answer_that_comes_while_somebody_sends_hides_no_earlier_deadline(asker, echo) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        link = asker.wire._links[echo.address]
+        first = answered_meanwhile(patch, asker, echo, link, "ask_now")
+        second = asker.ask("second", patience=0.1)
+    assert isinstance(second.get(timeout=PATIENCE / 2), Timeout)
+    assert isinstance(first.get(timeout=PATIENCE), Answer)
+
+
+def test_an_answer_that_comes_while_somebody_posts_hides_no_connection_that_is_to_be_made(asker, echo) -> None:
+    other = Echo()
+    with pytest.MonkeyPatch.context() as patch:
+        first = answered_meanwhile(patch, asker, echo, asker.wire, "_send_over")
+        poster = threading.Thread(target=asker.wire.post, args=(other.address, letter()))
+        poster.start()
+        poster.join(PATIENCE)
+    assert isinstance(first.get(timeout=PATIENCE), Answer)
+    eventually(lambda: other.letters)
+    other.close()

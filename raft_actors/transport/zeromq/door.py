@@ -32,7 +32,7 @@ from raft_actors.transport.frames import LARGEST, BadFrame, Body, pack, unpack
 from raft_actors.transport.zeromq.crowd import Crowd
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, rest_of, send
 from raft_actors.transport.zeromq.held import COUNTED, Held
-from raft_actors.transport.zeromq.lanes import PART, cut
+from raft_actors.transport.zeromq.lanes import PIECE, cut
 from raft_actors.transport.zeromq.replies import Reply, Together
 from raft_actors.transport.zeromq.sockets import listening
 
@@ -51,7 +51,7 @@ SMALL = 64 << 10
 """Bytes of a frame that is always looked at."""
 MOST_CALLERS = 4096
 """Connections that are remembered."""
-MOST_PIECES = LARGEST // PART + 2
+MOST_PIECES = LARGEST // PIECE + 2
 """Pieces of a frame that was cut."""
 
 
@@ -124,10 +124,7 @@ class Door:
             self._zap.setsockopt(zmq.LINGER, 0)
             self._zap.bind("inproc://zeromq.zap.01")
             ears.add(self._zap, self._check_keys)
-        try:
-            self._socket: Any = listening(context, keys)
-        except zmq.ZMQError as error:
-            raise InvalidConfig(f"these are no keys: {error}", fields=("keys",), advice="make keys anew") from error
+        self._socket: Any = listening(context, keys)
         if ":" in host:  # an address of IPv6; a name means IPv4, here and where others connect
             self._socket.setsockopt(zmq.IPV6, 1)
             host = f"[{host}]"
@@ -155,10 +152,10 @@ class Door:
         while replies:
             reply = replies.pop()
             for body in reply.bodies:
-                if not frame.add(body, reply):
+                if not frame.add(body, reply.size, reply.asked):
                     self._send(route, version, frame)
                     frame = Together()
-                    frame.add(body, reply)
+                    frame.add(body, reply.size, reply.asked)
         if frame.bodies:
             self._send(route, version, frame)
 
@@ -170,10 +167,14 @@ class Door:
             self._send_apart(route, version, together)
             return
         large = together.entered > 0 or len(frame) >= COUNTED
-        leaves = not large or self._held.pass_on(route, len(frame), together.entered)
-        if not leaves or not self._put(route, frame, large=large):
-            self._held.let_go(len(together.bodies))
-        self._left(together.asked)
+        taken = False
+        try:
+            leaves = not large or self._held.pass_on(route, len(frame), together.entered)
+            taken = leaves and self._put(route, frame, large=large)
+        finally:
+            if not taken:
+                self._held.let_go(len(together.bodies))
+            self._left(together.asked)
 
     def _send_apart(self, route: bytes, version: int, together: Together) -> None:
         """One of them cannot be sent: the others are."""

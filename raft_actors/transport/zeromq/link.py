@@ -19,7 +19,7 @@ import errno
 import logging
 import random
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -309,7 +309,8 @@ class Link:
             if not self._server.may_be(self.peer):
                 self._refused["key not allowed"] += 1
                 self._ears.touch(self._socket)
-                break
+                self.check_key(time.monotonic())
+                return False
             try:
                 self._take(unpack(frame))
             except BadFrame as error:
@@ -364,10 +365,11 @@ class Link:
     def _frame_of(self, letter: Letter) -> bytes:
         return pack(Post(self._own, (letter,)), self.version)
 
-    def _made_all(self, several: list[Pending], now: float) -> list[Ask | None]:
+    def _made_all(self, several: list[Pending], now: float) -> Iterator[Ask | None]:
         """Requests as they leave; whose node this is, is looked up once for each peer."""
         here = {name for name in {pending.to for pending in several} if self._server.may_be(name)}
-        return [self._made(pending, now, here) for pending in several]
+        for pending in several:
+            yield self._made(pending, now, here)
 
     def _made(self, pending: Pending, now: float, here: Container[str]) -> Ask | None:
         """The request as it leaves; ``None``: it has its answer already. ``here``: peers that may be of that node."""

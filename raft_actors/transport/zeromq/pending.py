@@ -15,6 +15,7 @@ from raft_actors.transport.frames import (
     Asks,
     Failed,
     Operation,
+    carried,
 )
 
 __all__ = ["Pending", "Requests"]
@@ -36,21 +37,19 @@ class Pending:
         to: short name of the peer that is asked.
         deadline: until when, on the monotonic clock.
         spare: seconds before the deadline that the other side has to be done by.
-        size: bytes of the command or the query in it.
 
     Attributes:
         id: its number, unique among those of a wire.
         open: whether it has no answer yet.
     """
 
-    __slots__ = ("address", "deadline", "id", "open", "size", "spare", "to")
+    __slots__ = ("address", "deadline", "id", "open", "spare", "to")
 
-    def __init__(self, address: str, to: str, deadline: float, spare: float = 0.0, size: int = 0) -> None:
+    def __init__(self, address: str, to: str, deadline: float, spare: float = 0.0) -> None:
         self.address = address
         self.to = to
         self.deadline = deadline
         self.spare = spare
-        self.size = size
         self.id = 0
         self.open = True
 
@@ -112,23 +111,22 @@ class Requests:
         if pending.deadline < self.due:
             self.due = pending.deadline
 
-    def batch(self, make: Callable[[list[Pending], float], list[Ask | None]], room: int) -> Ask | Asks | None:
+    def batch(self, make: Callable[[list[Pending], float], Iterable[Ask | None]], room: int) -> Ask | Asks | None:
         """The next ones, as many as go together; ``None``: those have been answered already.
 
         Args:
-            make: makes them as they leave, given what time it is; ``None`` in place of one that has its answer.
+            make: makes them one by one as they leave, given what time it is; ``None`` for one that has its answer.
             room: bytes after which there are enough of them.
         """
-        together: list[Pending] = []
-        size = 0
-        for pending in itertools.islice(self.unsent, MOST_TOGETHER):
+        together = list(itertools.islice(self.unsent, MOST_TOGETHER))
+        self._batch, size = [], 0
+        for pending, ask in zip(together, make(together, time.monotonic()), strict=True):
+            self._batch.append((pending, ask))
+            if ask is not None:
+                size += BESIDE + carried(ask.operation)
             if size > room:
                 break
-            together.append(pending)
-            size += BESIDE + pending.size
-        made = make(together, time.monotonic())
-        self._batch = list(zip(together, made, strict=True))
-        asks = tuple([ask for ask in made if ask is not None])
+        asks = tuple([ask for _, ask in self._batch if ask is not None])
         return (asks[0] if len(asks) == 1 else Asks(asks)) if asks else None
 
     def batch_left(self) -> None:

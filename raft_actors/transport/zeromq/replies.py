@@ -5,15 +5,15 @@
     a peer's machine: answer --add--> [Returns] --take--> [Reply] --add--> [Together] --> one frame
                                  '--the first one: the wire is told
 
-A frame brings up to 256 requests, and a machine answers them one after the other within a moment. The wire is told of
-the first small one only, and finds the others with it. A large answer goes by itself, for its bytes are counted.
+A frame brings many writes, and a machine answers them one after the other within a moment. The wire is told of the
+first small answer only, and finds the others with it. A large one goes by itself, for its bytes are counted.
 """
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raft_actors.transport.frames import MOST_TOGETHER, Answer, Answers, Body, Failed
 from raft_actors.transport.zeromq.lanes import ALONE, TOGETHER
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Reply", "Returns", "Together"]
 
 _ANSWERS = (Answer, Failed)
-"""What may leave together. A tuple: a union would be made anew at every look."""
+"""What may leave together."""
 
 
 class Reply(NamedTuple):
@@ -46,7 +46,7 @@ class Reply(NamedTuple):
 
 
 class Returns:
-    """The small answers to the requests of one frame that wait for the wire; used by any thread.
+    """The small answers to requests that came in one frame, or to one of them, until the wire takes them; any thread.
 
     Args:
         asked: the frame.
@@ -86,7 +86,7 @@ class Together:
     __slots__ = ("_size", "_sizes", "asked", "bodies")
 
     def __init__(self) -> None:
-        self.bodies: list[Body] = []
+        self.bodies: list[Any] = []
         self.asked: list[Incoming | None] = []
         self._sizes: list[int] = []
         self._size = 0
@@ -96,27 +96,32 @@ class Together:
         """Bytes of them that have entered ``Held``."""
         return sum(self._sizes)
 
-    def add(self, body: Body, reply: Reply) -> bool:
-        """Take one of the answers in ``reply``; False: there is no room for it."""
+    def add(self, body: Any, size: int, asked: Incoming | None) -> bool:
+        """Take one more; False: there is no room for it.
+
+        Args:
+            body: the answer.
+            size: bytes of it that have entered ``Held``.
+            asked: what it was asked with, if that counts as open until now.
+        """
         bodies, answers = self.bodies, type(body) in _ANSWERS
-        weight = len(body.value) if type(body) is Answer else max(ALONE, reply.size)
+        weight = len(body.value) if type(body) is Answer else max(ALONE, size)
         if bodies and (self._size + weight > TOGETHER or len(bodies) >= MOST_TOGETHER or not answers):
             return False
         bodies.append(body)
-        self.asked.append(reply.asked)
-        self._sizes.append(reply.size)
+        self.asked.append(asked)
+        self._sizes.append(size)
         self._size += weight if answers else TOGETHER + 1  # anything else leaves alone
         return True
 
     def body(self) -> Body:
         """What the frame says."""
-        if len(self.bodies) == 1:
-            return self.bodies[0]
-        return Answers(tuple([body for body in self.bodies if isinstance(body, _ANSWERS)]))
+        first: Body = self.bodies[0]
+        return first if len(self.bodies) == 1 else Answers(tuple(self.bodies))
 
     def apart(self) -> Iterator[Together]:
         """Each of them as a frame of its own."""
-        for body, asked, size in zip(self.bodies, self.asked, self._sizes, strict=True):
+        for each in zip(self.bodies, self._sizes, self.asked, strict=True):
             alone = Together()
-            alone.add(body, Reply(b"", 0, (body,), size, asked))
+            alone.add(*each)
             yield alone

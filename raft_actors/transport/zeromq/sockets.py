@@ -6,6 +6,7 @@ from typing import Any
 
 import zmq
 
+from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Keyring
 from raft_actors.transport.frames import LARGEST
 
@@ -39,7 +40,7 @@ def listening(context: zmq.Context[Any], keys: Keyring | None) -> zmq.Socket[Any
     """A socket that is to listen.
 
     Raises:
-        zmq.ZMQError: these are no keys.
+        InvalidConfig: these are no keys.
     """
     socket: zmq.Socket[Any] = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 0)
@@ -55,7 +56,10 @@ def listening(context: zmq.Context[Any], keys: Keyring | None) -> zmq.Socket[Any
     socket.setsockopt(zmq.BACKLOG, 1024)
     if keys is not None:
         socket.curve_server = True
-        show_keys(socket, keys)
+        try:
+            show_keys(socket, keys)
+        except zmq.ZMQError as error:
+            raise InvalidConfig(f"these are no keys: {error}", fields=("keys",), advice="make keys anew") from error
         socket.zap_domain = b"raft"
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return socket

@@ -87,8 +87,9 @@ class Wire:
         self._left: Callable[[list[Incoming | None]], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
         self._beat: Callable[[float], float] = lambda _: FOREVER
-        self._beat_at = self._due = FOREVER
+        self._beat_at = self._look_by = FOREVER
         self._look_at = 0.0
+        self._more = False
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._ears = Ears()
@@ -197,6 +198,7 @@ class Wire:
         self._look_again()
 
     def _wake(self) -> None:
+        self._more = True  # it may be awake already, and just about to listen again
         if self._turns.asleep:
             self._turns.asleep = False
             self._bell.ring()
@@ -261,13 +263,14 @@ class Wire:
         if now >= self._beat_at:
             self._beat_at = self._beat(now)
         lend_all()
+        self._more = False  # before the look into the queue: what comes after it is looked at again
         self._drain()
         now = time.monotonic()
-        due = min(self._due, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
+        due = min(self._look_by, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
         for link in list(self._links.values()):
             due = min(due, link.attend(now))
-        self._wakes_at = due
-        while self._listen(due):
+        self._wakes_at = now if has_brought() else due  # a link that fails has news for the peers
+        while self._listen(self._wakes_at):
             pass
 
     def _listen(self, until: float) -> bool:
@@ -280,13 +283,14 @@ class Wire:
         quiet = left > 0.0 and bool(calls)  # however much comes, what is due has its turn
         for call in calls:
             quiet = call() is True and quiet
-        return quiet and not (self._queue or has_brought() or self._closing)
+        return quiet and not (self._queue or self._more or has_brought() or self._closing)
 
     def _look_round(self, now: float) -> None:
-        """See who is connected, and who may be."""
+        """See who is connected, and who may be; forget connections of no use."""
         look = FOREVER if self._door is None else self._door.look(now)
         self._check_keys(now)
-        self._look_at, self._due = min(look, now + LOOK), look + LATE
+        nobody = self._door is not None and look == FOREVER  # who comes is looked at from his first turn on
+        self._look_at, self._look_by = now if nobody else min(look, now + LOOK), look + LATE
         if len(self._links) > MOST_LINKS:
             self._links = {address: link for address, link in self._links.items() if not link.useless}
 
@@ -314,20 +318,20 @@ class Wire:
         """Take what is queued; returns the connections over which something is to be sent."""
         replies: dict[tuple[bytes, int], list[Reply]] = {}
         links = set()
-        link: Link | None = None
+        asked: Link | None = None
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
             kind = type(item)
             if kind is Posted:
-                links.add(to := self._link(item[0]))
-                to.letter(item[1])
+                links.add(link := self._link(item[0]))
+                link.letter(item[1])
             elif kind is Reply or kind is Returns:
                 reply: Reply = item if kind is Reply else item.take()
                 replies.setdefault((reply.route, reply.version), []).append(reply)
             elif isinstance(item, Pending):
-                if link is None or link.address != item.address:  # most are for the leader
-                    links.add(link := self._link(item.address))
-                link.ask(item)
+                if asked is None or asked.address != item.address:  # most are for the leader
+                    links.add(asked := self._link(item.address))
+                asked.ask(item)
             else:
                 item()
         if self._door is not None:
