@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours import patience
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Effect, Refusal, Reject, Send
 from raft_actors.protocol.messages import ReadIndexReply
@@ -22,6 +23,7 @@ __all__ = [
     "election_deadline",
     "forget_leader",
     "is_removed",
+    "listening",
     "may_stand",
     "other_voters",
     "others",
@@ -72,16 +74,21 @@ def is_removed(state: PeerState) -> bool:
     return index <= state.commit_index and not configuration.has(state.name, state.incarnation)
 
 
-def election_deadline(state: PeerState, moment: Moment) -> float:
+def election_deadline(state: PeerState, moment: Moment, in_vain: int = 0) -> float:
     """When to stand, or at least to forget the leader, if nothing is heard: a fresh random timeout. Paper: §5.2.
 
-    Never for a peer that belongs to no cluster, or was told that it is out of it.
+    It is longer for who stood ``in_vain``. Never for a peer that belongs to no cluster, or was told that it is out.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
     if not state.configurations or state.removed:
         return NEVER
-    return moment.now + state.settings.election_timeout(moment.jitter)
+    return moment.now + patience.timeout(state.settings, moment, in_vain)
+
+
+def listening(state: PeerState, moment: Moment, in_vain: int) -> Follower:
+    """A follower with a fresh timeout, that of who stood ``in_vain`` times: remembered until a leader is heard."""
+    return Follower(election_deadline(state, moment, in_vain), in_vain=in_vain)
 
 
 def armed(state: PeerState, moment: Moment) -> PeerState:
@@ -124,7 +131,7 @@ def become_follower(
     ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
     effects = _turn_away(state, state.role) if isinstance(state.role, Leader) else ()
     keeps_waiting = isinstance(state.role, Follower) and leader is None
-    role = state.role if keeps_waiting else Follower(election_deadline(state, moment))
+    role = state.role if keeps_waiting else listening(state, moment, state.role.in_vain if leader is None else 0)
     state, rejected = forget_leader(replace(state, ballot=ballot, role=role))
     return Transition(replace(state, leader=leader), effects + rejected)
 
