@@ -123,7 +123,8 @@ def heartbeat_all(state: PeerState, role: Leader, moment: Moment) -> tuple[Leade
     """
     role, repeated = sending.again(state, role, moment)
     rests = resting.may_offer(state, role)
-    role = replace(_news_told(state, role, moment), offered_at=moment.now if rests else LONG_AGO)
+    offered_at = resting.offered_since(role, moment) if rests else LONG_AGO
+    role = replace(_news_told(state, role, moment), offered_at=offered_at)
     return role, heartbeats(state, role, role.progress, moment, rests=rests) + repeated
 
 

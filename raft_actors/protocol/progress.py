@@ -61,7 +61,7 @@ class Progress(Struct, frozen=True, gc=False):
         sending: the snapshot that is sent; only in state ``SNAPSHOT``.
         lost: it has lost its state, and must not lead before it has another one.
         priority: its own, as it said last.
-        rested_at: when we offered to rest, if it took that offer with its newest answer.
+        rested_at: when the heartbeat left which its newest answer is to, if that took the offer to rest.
     """
 
     next_index: int

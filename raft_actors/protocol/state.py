@@ -172,7 +172,7 @@ class Leader(Struct, frozen=True):
         drift_at: when to look next whether leadership should drift to a peer of higher priority.
         drift_mark: where the log ended at the last look; 0 before the first.
         moved: addresses of members that are reached elsewhere than the configuration says, by name.
-        offered_at: when all were offered to rest, in a heartbeat after which nothing has happened.
+        offered_at: when all were offered to rest first; nothing has happened since.
         resting: all took it: nobody is told anything, until something happens.
     """
 
