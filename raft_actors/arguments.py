@@ -58,8 +58,8 @@ def seconds_of(value: float | None, what: str) -> float | None:
         TypeError: it is no number.
         ValueError: it is negative, or not a number at all.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is float and 0.0 <= value <= LONGEST):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{what} must be a number of seconds or None, not {value!r:.60}")
     if not value >= 0:

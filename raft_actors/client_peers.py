@@ -189,7 +189,7 @@ class ClientPeers:
         future: RequestFuture[str | None] = RequestFuture()
         future.deadline = deadline = time.monotonic() + (ROUND if timeout is None else min(timeout, ROUND))
         wire = NETWORK.wire_to(place.address, self._keys)
-        ask(place, wire, lambda _: FindLeader(), future, lambda answer: name_from(answer.value), deadline=deadline)
+        ask(place, wire, FindLeader(), future, name_from, deadline=deadline)
         found = future.get()
         if found is None:
             raise ElectionInProgress(f"peer {full_name(*place)!r} knows no leader at the moment")
@@ -209,7 +209,7 @@ class ClientPeers:
         future: RequestFuture[Status] = RequestFuture()
         future.deadline = deadline
         wire = NETWORK.wire_to(place.address, self._keys)
-        ask(place, wire, lambda _: GetStatus(), future, lambda answer: status_from(answer.value), deadline=deadline)
+        ask(place, wire, GetStatus(), future, status_from, deadline=deadline)
         return future
 
     def _remote(self, place: Place) -> RemoteMailbox:

@@ -96,29 +96,35 @@ class Mailbox(LendingChannel):
             self._submit(self._writes_lane, data, len(data), future, watch=watch)
 
     def write_all(self, commands: list[bytes], futures: list[RequestFuture[Any]], *, sessions: bool) -> None:
-        """As ``write_encoded`` or, with ``sessions``, ``submit_session`` for each, in their order, under one lock."""
-        longest = self._max_command_bytes + (ROOM if sessions else 0)
-        refused: list[tuple[RequestFuture[Any], int]] = []
+        """As ``write_encoded`` or, with ``sessions``, ``submit_session`` for each, in their order."""
+        if self._take_all(commands, futures, sessions=sessions):
+            self._watch()
+            return
+        enter = self.submit_session if sessions else self.write_encoded
+        for data, future in zip(commands, futures, strict=True):
+            enter(data, future, watch=True)
+
+    def _take_all(self, commands: list[bytes], futures: list[RequestFuture[Any]], *, sessions: bool) -> bool:
+        """Queue writes together, if there is room for all of them."""
+        sizes = list(map(len, commands))
+        count, size = len(sizes), sum(sizes)
+        if not count or max(sizes) > self._max_command_bytes + (ROOM if sessions else 0):
+            return False
         with self._lock:
+            if not self._has_room(count, size):
+                return False
             batch = self._writes
-            before = len(batch.futures)
-            for data, future in zip(commands, futures, strict=True):
-                size = len(data)
-                if size > longest or self._is_full(size):
-                    refused.append((future, size))
-                    continue
-                if sessions:
-                    batch.sessions.append(len(batch.commands))
-                batch.commands.append(data)
-                self._count(batch, future, size)
-            taken = len(batch.futures) > before
-            if taken and not self.holding and self._rings():
+            if sessions:
+                batch.sessions.extend(range(len(batch.commands), len(batch.commands) + count))
+            batch.commands += commands
+            batch.futures += futures
+            batch.size += size
+            self._pending += count
+            self._pending_bytes += size
+            if not self.holding and self._rings():
                 self._asleep = False
                 self._bell.release()
-        for future, size in refused:
-            future.try_fail(self._too_large(size) if size > longest else self._why_not_taken())
-        if taken:
-            self._watch()
+        return True
 
     def check_size(self, size: int) -> None:
         """Refuse bytes that are too many for a request, before anybody decodes them.
@@ -232,10 +238,15 @@ class Mailbox(LendingChannel):
 
     def _is_full(self, size: int) -> bool:
         """Whether a request must be turned away; the lock is held."""
-        full = self._pending >= self._max_pending or self._pending_bytes + size > self._max_bytes
-        if full and not self._closed:
+        room = self._has_room(1, size)
+        if not room and not self._closed:
             self.overloaded += 1
-        return full or self._closed
+        return not room
+
+    def _has_room(self, count: int, size: int) -> bool:
+        """Whether so many requests of so many bytes in all may be queued; the lock is held."""
+        fits = self._pending + count <= self._max_pending and self._pending_bytes + size <= self._max_bytes
+        return fits and not self._closed
 
     def _count(self, batch: WriteBatch | ReadBatch, future: RequestFuture[Any], size: int) -> None:
         batch.futures.append(future)

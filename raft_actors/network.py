@@ -141,7 +141,7 @@ class NodeTransport:
         if not is_address(beat.address):
             self.wire.refused["an address that is none"] += 1
         elif self._beats.take(guest, beat, time.monotonic()):
-            self.beat(time.monotonic())
+            self.wire.beat_next()
 
     # -- what comes in, in the wire's thread ---------------------------------------------------------------------------
 

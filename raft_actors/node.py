@@ -113,7 +113,8 @@ def open_transport(
         ring.warn()
     wire = Wire(ring)
     transport = NodeTransport(wire, address, local)
-    wire.serve(Server(transport).take, transport.lost, transport.beat)
+    server = Server(transport)
+    wire.serve(server.take, transport.lost, transport.beat, server.left)
     try:
         bound = wire.listen(*split_address(address))
     except BaseException:

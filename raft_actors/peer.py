@@ -61,7 +61,7 @@ __all__ = ["Owner", "Peer"]
 
 logger = logging.getLogger("raft_actors")
 
-HOLD = 0.002
+HOLD = 0.004
 """Seconds for which a leader may keep new writes while an earlier batch commits, so that they form one batch."""
 LEISURE = 0.005
 """Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""

@@ -8,7 +8,6 @@ who changes it later changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors.addresses import Place, full_name
@@ -18,8 +17,11 @@ from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.network import NETWORK
 from raft_actors.remote_values import error_from, number_from
 from raft_actors.transport.frames import Answer, Failed, OpenSession, Operation, Query, SessionCommand, Submit
+from raft_actors.transport.zeromq.pending import Pending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raft_actors.protocol.sessions import SessionWrite
     from raft_actors.transport.zeromq.wire import Wire
 
@@ -70,53 +72,135 @@ class RemoteMailbox:
     def write_session(self, write: SessionWrite, future: RequestFuture[Any], *, watch: bool) -> None:
         """As ``Mailbox.write_session``; its command is encoded by our ``codec``."""
         del watch
-        self._send_encoded(
-            lambda data, codec: SessionCommand(*write[:-1], data, codec), write.command, self.codec, future
-        )
+        self._request(lambda data, codec: SessionCommand(*write[:-1], data, codec), write.command, self.codec, future)
 
     def open_session(self, nonce: int, future: RequestFuture[Any]) -> None:
         """As ``Mailbox.open_session``."""
-        self._request(lambda pickle: OpenSession(nonce), future, lambda answer: number_from(answer.value))
+        ask(self.place, self._wire, OpenSession(nonce), future, number_from, deadline=_deadline(future))
 
-    def _send(self, make: Callable[[bytes, str], Operation], value: Any, future: RequestFuture[Any]) -> None:
+    def _send(self, kind: Callable[[bytes, str], Operation], value: Any, future: RequestFuture[Any]) -> None:
         try:
             codec = self.codec
             data = codec.encode_checked(value)
         except RaftError as error:
             future.try_fail(error)
             return
-        self._send_encoded(make, data, codec, future)
-
-    def _send_encoded(
-        self, make: Callable[[bytes, str], Operation], data: bytes, codec: CheckedCodec, future: RequestFuture[Any]
-    ) -> None:
-        def operation(pickle: bool) -> Operation:  # noqa: FBT001
-            if codec is PICKLE and not pickle:
-                return make(PLAIN.encode(PICKLE.decode(data)), PLAIN.name)
-            return make(data, codec.name)
-
-        self._request(operation, future, self._decoded)
-
-    def _decoded(self, answer: Answer) -> Any:
-        if answer.codec == PLAIN.name:
-            return PLAIN.decode(answer.value)
-        if answer.codec == PICKLE.name and self._wire.has_keys:
-            return PICKLE.decode(answer.value)
-        raise Incompatible(f"the reply of {full_name(*self.place)} came in codec {answer.codec!r:.40}")
+        self._request(kind, data, codec, future)
 
     def _request(
-        self, make: Callable[[bool], Operation], future: RequestFuture[Any], decode: Callable[[Answer], Any]
+        self, kind: Callable[[bytes, str], Operation], data: bytes, codec: CheckedCodec, future: RequestFuture[Any]
     ) -> None:
-        deadline = future.deadline if future.deadline is not None else time.monotonic() + UNTIL_ASKED
-        ask(self.place, self._wire, make, future, decode, deadline=deadline)
+        wire = self._wire
+        wire.request(_Encoded(self.place, _deadline(future), future, kind, data, codec, trusted=wire.has_keys))
+
+
+def _deadline(future: RequestFuture[Any]) -> float:
+    deadline = future.deadline
+    return time.monotonic() + UNTIL_ASKED if deadline is None else deadline
+
+
+class _Question(Pending):
+    """A request whose answer is that of a future, which is answered in any case."""
+
+    __slots__ = ("future",)
+    future: RequestFuture[Any]
+
+    def value(self, answer: Answer) -> Any:
+        """The value of an answer; it may raise anything."""
+        raise NotImplementedError
+
+    def done(self, result: Answer | Failed | RaftError) -> None:
+        """As of every request."""
+        if type(result) is Answer:
+            self._answer(result)
+        elif isinstance(result, Failed):
+            self.future.try_fail(error_from(result), result.index)
+        elif isinstance(result, RaftError):
+            self.future.try_fail(result)
+
+    def _answer(self, answer: Answer) -> None:
+        try:
+            self.future.try_set(self.value(answer), answer.index)
+        except RaftError as error:
+            self.future.try_fail(error, answer.index)
+        except Exception as error:  # noqa: BLE001 - whoever waits is answered, whatever the other side sent
+            unknown = OutcomeUnknown("the answer of the other process cannot be read")
+            unknown.__cause__ = error
+            self.future.try_fail(unknown, answer.index)
+
+
+class _Encoded(_Question):
+    """A write or a read: its command or query is encoded already, and so is the reply.
+
+    Args:
+        place: the peer.
+        deadline: until when, on the monotonic clock.
+        future: to be answered.
+        kind: makes what is asked of bytes and the name of their codec.
+        data: the command or the query.
+        codec: what it was encoded with.
+        trusted: whether the other side is known by its key, so that a pickle of it is loaded.
+    """
+
+    __slots__ = ("codec", "data", "kind", "trusted")
+
+    def __init__(
+        self,
+        place: Place,
+        deadline: float,
+        future: RequestFuture[Any],
+        kind: Callable[[bytes, str], Operation],
+        data: bytes,
+        codec: CheckedCodec,
+        *,
+        trusted: bool,
+    ) -> None:
+        super().__init__(place.address, place.name, deadline)
+        self.future = future
+        self.kind = kind
+        self.data = data
+        self.codec = codec
+        self.trusted = trusted
+
+    def operation(self, *, pickle: bool) -> Operation:
+        """A pickle is made plain where none is taken."""
+        if self.codec is PICKLE and not pickle:
+            return self.kind(PLAIN.encode(PICKLE.decode(self.data)), PLAIN.name)
+        return self.kind(self.data, self.codec.name)
+
+    def value(self, answer: Answer) -> Any:
+        """Decoded by the codec that the other side has chosen, if it may."""
+        codec = answer.codec
+        if codec == PICKLE.name and self.trusted:
+            return PICKLE.decode(answer.value)
+        if codec == PLAIN.name:
+            return PLAIN.decode(answer.value)
+        raise Incompatible(f"the reply of {full_name(self.to, self.address)} came in codec {codec!r:.40}")
+
+
+class _Simple(_Question):
+    """Any other request, with what makes the value of its answer."""
+
+    __slots__ = ("asked", "decode")
+    asked: Operation
+    decode: Callable[[bytes], Any]
+
+    def operation(self, *, pickle: bool) -> Operation:
+        """The same for everybody."""
+        del pickle
+        return self.asked
+
+    def value(self, answer: Answer) -> Any:
+        """As whoever asked understands it."""
+        return self.decode(answer.value)
 
 
 def ask(
     place: Place,
     wire: Wire,
-    make: Callable[[bool], Operation],
+    operation: Operation,
     future: RequestFuture[T],
-    decode: Callable[[Answer], T],
+    decode: Callable[[bytes], T],
     *,
     deadline: float,
     spare: float = 0.0,
@@ -126,33 +210,15 @@ def ask(
     Args:
         place: the peer.
         wire: what reaches it.
-        make: makes the request when it leaves; given whether a pickle is taken there.
+        operation: what is asked.
         future: to be answered.
         decode: the value of an answer.
         deadline: until when, on the monotonic clock.
         spare: seconds before it that the other side has to be done by.
     """
-
-    def done(result: Answer | Failed | RaftError) -> None:
-        if isinstance(result, RaftError):
-            future.try_fail(result)
-        elif isinstance(result, Failed):
-            future.try_fail(error_from(result), result.index)
-        else:
-            _answer(future, result, decode)
-
-    wire.request(place.address, place.name, make, deadline, done, spare)
-
-
-def _answer(future: RequestFuture[T], answer: Answer, decode: Callable[[Answer], T]) -> None:
-    try:
-        future.try_set(decode(answer), answer.index)
-    except RaftError as error:
-        future.try_fail(error, answer.index)
-    except Exception as error:  # noqa: BLE001 - whoever waits is answered, whatever the other side sent
-        unknown = OutcomeUnknown("the answer of the other process cannot be read")
-        unknown.__cause__ = error
-        future.try_fail(unknown, answer.index)
+    question = _Simple(place.address, place.name, deadline, spare)
+    question.future, question.asked, question.decode = future, operation, decode
+    wire.request(question)
 
 
 def call(place: Place, operation: Operation, decode: Callable[[bytes], T], *, deadline: float) -> T:
@@ -166,5 +232,5 @@ def call(place: Place, operation: Operation, decode: Callable[[bytes], T], *, de
     future.deadline = deadline + ANSWERING
     wire = NETWORK.wire_to(place.address)
     until = deadline + ANSWERING
-    ask(place, wire, lambda _: operation, future, lambda answer: decode(answer.value), deadline=until, spare=ANSWERING)
+    ask(place, wire, operation, future, decode, deadline=until, spare=ANSWERING)
     return future.get()

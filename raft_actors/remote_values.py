@@ -59,11 +59,16 @@ def failed(number: int, error: BaseException, index: int | None = None) -> Faile
     return Failed(
         number,
         type(known).__name__ if type(known).__name__ in errors.__all__ else "RaftError",
-        str(known)[:MOST_TEXT],
+        _sound(str(known)),
         {name: value for name, value in known.__dict__.items() if _travels(name, value)},
         None if cause is None else _described(cause),
         index,
     )
+
+
+def _sound(text: str) -> str:
+    """A text that every frame can carry: not too long, and without halves of characters."""
+    return text[:MOST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _travels(name: str, value: object) -> bool:
@@ -74,7 +79,7 @@ def _travels(name: str, value: object) -> bool:
 
 def _described(cause: BaseException) -> Description:
     remote = RemoteError.of(cause)
-    return Description(*(str(text)[:MOST_TEXT] for text in (remote.type_name, remote.message, remote.traceback)))
+    return Description(*(_sound(str(text)) for text in (remote.type_name, remote.message, remote.traceback)))
 
 
 def error_from(body: Failed) -> RaftError:

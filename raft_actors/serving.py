@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raft_actors import administration, api, leadership, saving
 from raft_actors.addresses import full_name
-from raft_actors.answering import AnsweringFuture, alike, answer_of, command_of, decoded
+from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, small_instead
 from raft_actors.changing import change_here
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
@@ -33,7 +32,7 @@ from raft_actors.futures import RequestFuture
 from raft_actors.protocol.changes import AddMember, RemoveMember
 from raft_actors.remote_values import failed, to_bytes
 from raft_actors.requests import CONSISTENCIES
-from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, check_sense
+from raft_actors.serving_limits import OpenedSessions, OpenRequests, SlowLane, WaitingRoom, bounded_key, check_sense
 from raft_actors.supervisor import handle_of, running
 from raft_actors.transport.frames import (
     FEW,
@@ -43,6 +42,7 @@ from raft_actors.transport.frames import (
     Ask,
     Asks,
     Beat,
+    Body,
     ChangeMembers,
     Confirmed,
     Failed,
@@ -62,14 +62,17 @@ from raft_actors.transport.frames import (
     TakeSnapshot,
     Transfer,
     Welcome,
+    carried,
     unpack,
 )
+from raft_actors.transport.zeromq.door import Incoming, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from raft_actors.intake import Mailbox
     from raft_actors.keys import Guest
     from raft_actors.network import NodeTransport
-    from raft_actors.transport.zeromq.door import Incoming
 
 __all__ = ["Server"]
 
@@ -110,7 +113,7 @@ class Server:
             case Post() if guest.role in PEERS:
                 self._node.deliver(guest, body)
             case Part() if guest.role in PEERS:
-                self._wire.reply(incoming.route, Confirmed(len(body.data)), incoming.version)
+                self._reply(incoming, Confirmed(len(body.data)))
                 self._take_part(guest, body)
             case Ask():
                 self._asked(incoming, body)
@@ -140,7 +143,7 @@ class Server:
             return
         guest = incoming.guest
         pickle = guest.trusted and not self._node.all_plain()
-        self._wire.reply(incoming.route, Welcome(version, guest.role, pickle), incoming.version)
+        self._reply(incoming, Welcome(version, guest.role, pickle))
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -151,11 +154,12 @@ class Server:
         except Exception as error:  # noqa: BLE001 - it is the answer
             self._refuse(incoming, ask, error)
 
-    def _asked_together(self, incoming: Incoming, asks: list[Ask]) -> None:
+    def _asked_together(self, incoming: Incoming, asks: Sequence[Ask]) -> None:
         """Requests that are ``alike``: what is the same for all of them is looked at once."""
-        if len(asks) == 1 or incoming.size > SMALL:
-            for ask in asks:
-                self._asked(incoming, ask)
+        sizes = [carried(ask.operation) for ask in asks]
+        if len(asks) == 1 or max(sizes) > SMALL:
+            for ask, size in zip(asks, sizes, strict=True):  # ``incoming`` has what they take in the mean
+                self._asked(incoming if size <= incoming.size else incoming._replace(size=size), ask)
             return
         first = asks[0]
         try:
@@ -169,30 +173,37 @@ class Server:
         else:
             self._take_writes(incoming, asks, mailbox, codec)
 
-    def _take_writes(self, incoming: Incoming, asks: list[Ask], mailbox: Mailbox, codec: CheckedCodec) -> None:
+    def _take_writes(self, incoming: Incoming, asks: Sequence[Ask], mailbox: Mailbox, codec: CheckedCodec) -> None:
         """Hand writes to a peer, all at once; those that are refused have their answer before."""
         commands: list[bytes] = []
         futures: list[RequestFuture[Any]] = []
-        for ask in asks:
+        room, now = self._open.enter(incoming, len(asks)), time.monotonic()
+        for ask in asks[:room]:
             write: Any = ask.operation
+            future = AnsweringFuture(self, incoming, ask.id, codec, now + ask.patience)
             try:
                 mailbox.check_size(len(write.command))
-                future = self._future(incoming, ask, codec)
-            except Exception as error:  # noqa: BLE001 - it is the answer
-                self._refuse(incoming, ask, error)
+            except RaftError as error:
+                future.try_fail(error)
                 continue
-            data = command_of(mailbox, write, codec, future)
-            if data is not None:
+            if not ask.patience:
+                _too_late(future)
+            elif (data := command_of(mailbox, write, codec, future)) is not None:
                 commands.append(data)
                 futures.append(future)
+        for ask in asks[room:]:
+            self._refuse(incoming, ask, self._too_many())
         mailbox.write_all(commands, futures, sessions=isinstance(asks[0].operation, SessionCommand))
+
+    def _reply(self, incoming: Incoming, body: Body) -> None:
+        self._wire.reply(Reply(incoming.route, incoming.version, body))
 
     def _refuse(self, incoming: Incoming, ask: Ask, error: Exception) -> None:
         if isinstance(error, RaftError):
             error = self._as_told(ask, error)
         else:
             logger.error("a request of another process failed", exc_info=error)
-        self._wire.reply(incoming.route, failed(ask.id, error), incoming.version)
+        self._reply(incoming, failed(ask.id, error))
 
     def _as_told(self, ask: Ask, error: RaftError) -> RaftError:
         """An error as it is told elsewhere, where "this process" is another one; a name for it would make a ring."""
@@ -220,7 +231,7 @@ class Server:
                 self._to_mailbox(incoming, ask, operation)
             case GetStatus():
                 status = handle_of(ask.to).status()
-                self._wire.reply(incoming.route, Answer(ask.id, to_bytes(status)), incoming.version)
+                self._reply(incoming, Answer(ask.id, to_bytes(status)))
             case _:
                 self._in_a_thread(incoming, ask)
 
@@ -267,16 +278,38 @@ class Server:
     def _future(self, incoming: Incoming, ask: Ask, codec: CheckedCodec | None) -> AnsweringFuture:
         """A future that answers over the wire, from whichever thread it is answered in."""
         if not self._open.enter(incoming):
-            self._wire.refused["too many requests"] += 1
-            raise Overloaded("too many requests of this connection, or of this key, are unanswered")
-        return AnsweringFuture(self, incoming, ask, codec)
+            raise self._too_many()
+        future = AnsweringFuture(self, incoming, ask.id, codec, time.monotonic() + ask.patience)
+        future.reads = type(ask.operation) is Query
+        return future
 
-    def answer(self, future: AnsweringFuture) -> None:
-        """A request has its outcome; called in whatever thread gave it."""
-        incoming = future.incoming
+    def _too_many(self) -> Overloaded:
+        self._wire.refused["too many requests"] += 1
+        return Overloaded("too many requests of this connection, or of this key, are unanswered")
+
+    def answer(self, future: AnsweringFuture, body: Answer | Failed) -> None:
+        """A request has its answer; called in whatever thread gave it."""
+        incoming, size = future.incoming, counted(body)
+        if size and not self._wire.held.enter(incoming.route, size, bounded_key(incoming)):
+            body, size = small_instead(future, body), 0
         alone = self._open.count(incoming.route) <= FEW
-        leave = partial(self._open.leave, incoming)
-        self._wire.reply(incoming.route, answer_of(future), incoming.version, leave, alone=alone)
+        self._wire.reply(Reply(incoming.route, incoming.version, body, size, incoming), alone=alone)
+
+    def left(self, replies: Sequence[Reply]) -> None:
+        """Answers to one connection have left, or never will; called by whoever has the turn of the wire."""
+        count, last = 0, None
+        for reply in replies:
+            asked = reply.asked
+            if asked is not last:
+                self._close(last, count)
+                count, last = 0, asked
+            count += 1
+        self._close(last, count)
+
+    def _close(self, asked: Incoming | None, count: int) -> None:
+        """So many requests of one frame count as open no more."""
+        if asked is not None:
+            self._open.leave(asked, count)
 
     # -- what takes a while --------------------------------------------------------------------------------------------
 
@@ -305,7 +338,7 @@ class Server:
             body = failed(ask.id, error)
         finally:
             self._places.leave(incoming.key, reserved=reserved)
-        self._wire.reply(incoming.route, body, incoming.version)
+        self._reply(incoming, body)
 
 
 def _done(to: str, operation: Operation, patience: float) -> Any:
@@ -341,18 +374,21 @@ def _enter(
     mailbox: Mailbox, operation: Submit | SessionCommand | Query, codec: CheckedCodec, future: RequestFuture[Any]
 ) -> None:
     """Decode a request, and hand it to the peer; ``future`` is answered in any case."""
-    if isinstance(operation, Query):
+    if future.deadline is not None and time.monotonic() >= future.deadline:
+        _too_late(future)
+    elif isinstance(operation, Query):
         _enter_query(mailbox, operation, codec, future)
-        return
-    data = command_of(mailbox, operation, codec, future)
-    if data is not None:
+    elif (data := command_of(mailbox, operation, codec, future)) is not None:
         mailbox.write_all([data], [future], sessions=isinstance(operation, SessionCommand))
+
+
+def _too_late(future: RequestFuture[Any]) -> None:
+    """Nobody waits for it any more: nothing is done."""
+    future.try_fail(Timeout("no answer before the deadline of the request"))
 
 
 def _enter_query(mailbox: Mailbox, query: Query, codec: CheckedCodec, future: RequestFuture[Any]) -> None:
     try:
-        if future.deadline is not None and time.monotonic() >= future.deadline:
-            raise Timeout("no answer before the deadline of the request")
         least = query.min_index if query.consistency == "stale" else None
         mailbox.read(decoded(codec, query.query), query.consistency, future, watch=True, min_index=least)
     except RaftError as error:

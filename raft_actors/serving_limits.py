@@ -21,7 +21,7 @@ from raft_actors.transport.frames import ChangeMembers, Operation, SetConfigurat
 if TYPE_CHECKING:
     from raft_actors.transport.zeromq.door import Incoming
 
-__all__ = ["OpenRequests", "OpenedSessions", "SlowLane", "WaitingRoom", "check_sense"]
+__all__ = ["OpenRequests", "OpenedSessions", "SlowLane", "WaitingRoom", "bounded_key", "check_sense"]
 
 MOST_OPEN, MOST_OPEN_BYTES = 4096, 64 << 20
 """Writes and reads of one connection that may be unanswered, and bytes of them."""
@@ -34,6 +34,11 @@ MOST_SESSIONS_OF_A_KEY, AN_HOUR = 4096, 3600.0
 WITHOUT_LIMIT = ("peer", "insecure")
 
 
+def bounded_key(incoming: Incoming) -> str:
+    """Whose what is under way is bounded, however many connections he has; ``""``: nobody's."""
+    return "" if incoming.guest.role in WITHOUT_LIMIT else incoming.key
+
+
 class OpenRequests:
     """The writes and reads that are not answered; used by whoever has the turn of the wire only."""
 
@@ -41,37 +46,39 @@ class OpenRequests:
         self._count: collections.Counter[object] = collections.Counter()
         self._bytes: collections.Counter[object] = collections.Counter()
 
-    def enter(self, incoming: Incoming) -> bool:
-        """Take a request in, if there is room."""
+    def enter(self, incoming: Incoming, count: int = 1) -> int:
+        """Take so many requests in, each of the size of ``incoming``, or as many as there is room for; returns that."""
         size, route = incoming.size, incoming.route
-        if not self._room(route, size, MOST_OPEN, MOST_OPEN_BYTES):
-            return False
-        if incoming.guest.role not in WITHOUT_LIMIT:
-            if not self._room(incoming.key, size, MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY):
-                return False
-            self._count[incoming.key] += 1
-            self._bytes[incoming.key] += size
-        self._count[route] += 1
-        self._bytes[route] += size
-        return True
+        taken = self._room(route, size, count, MOST_OPEN, MOST_OPEN_BYTES)
+        key = bounded_key(incoming)
+        if key:
+            taken = self._room(key, size, taken, MOST_OF_A_KEY, MOST_BYTES_OF_A_KEY)
+        if taken:
+            for whose in (route, key) if key else (route,):
+                self._count[whose] += taken
+                self._bytes[whose] += taken * size
+        return taken
 
     def count(self, route: bytes) -> int:
         """How many of this connection there are; any thread may ask."""
         return self._count.get(route, 0)
 
-    def _room(self, whose: object, size: int, most: int, most_bytes: int) -> bool:
-        count = self._count.get(whose, 0)
-        return not count or (count < most and self._bytes[whose] + size <= most_bytes)
+    def _room(self, whose: object, size: int, count: int, most: int, most_bytes: int) -> int:
+        """For how many of ``count`` there is room; for the first one there always is."""
+        there = self._count.get(whose, 0)
+        room = min(count, most - there, (most_bytes - self._bytes.get(whose, 0)) // max(1, size))
+        return min(count, max(room, 0 if there else 1))
 
-    def leave(self, incoming: Incoming) -> None:
-        """It was answered."""
-        self._leave(incoming.route, incoming.size)
-        if incoming.guest.role not in WITHOUT_LIMIT:
-            self._leave(incoming.key, incoming.size)
+    def leave(self, incoming: Incoming, count: int = 1) -> None:
+        """So many of them were answered."""
+        self._leave(incoming.route, count, incoming.size)
+        key = bounded_key(incoming)
+        if key:
+            self._leave(key, count, incoming.size)
 
-    def _leave(self, whose: object, size: int) -> None:
-        self._count[whose] -= 1
-        self._bytes[whose] -= size
+    def _leave(self, whose: object, count: int, size: int) -> None:
+        self._count[whose] -= count
+        self._bytes[whose] -= count * size
         if self._count[whose] <= 0:
             del self._count[whose], self._bytes[whose]
 

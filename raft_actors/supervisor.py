@@ -229,7 +229,7 @@ class Handle:
     def await_end(self) -> None:
         """If the peer has failed for good and is still letting go of its store, wait for that."""
         with self.changed:
-            self.changed.wait_for(lambda: self._settled or self._restarting or self.running, CLOSING)
+            self.changed.wait_for(lambda: self._settled or self._restarting or self.failure is None, CLOSING)
 
     def _leave(self) -> None:
         names.unregister(self.name, self)

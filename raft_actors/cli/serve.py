@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -21,15 +22,12 @@ from raft_actors.cli.common import UsageError, complain, load_machine
 from raft_actors.cli.connecting import add_keys, addresses_of, check_full
 from raft_actors.errors import InvalidName
 from raft_actors.metrics import PeerCollector
-from raft_actors.supervisor import handle_of
+from raft_actors.supervisor import Handle, handle_of
 
 if TYPE_CHECKING:
     from raft_actors.cli.log import Subparsers
 
 __all__ = ["add_parser", "run"]
-
-LOOK = 0.5
-"""Seconds between two looks at whether the peer has failed for good."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -76,16 +74,17 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--keys: there is no folder {args.keys}")
     logging.basicConfig(level=args.log.upper(), format="%(asctime)s %(levelname)s %(message)s")
     with (
-        _until_a_signal() as stopped,
+        _until_a_signal() as bell,
         _scraped_at(args.metrics) if args.metrics is not None else nullcontext(),
         raft.start_node(place.address, keys=args.keys, insecure=args.insecure) as node,
     ):
         raft.start_peer(machine, name=place.name, config=config, **beginning)
+        gc.freeze()  # what is there now stays: the collector need not look through it again and again
         print(f"{place.name}@{node.address} is ready", flush=True)
         _tell_systemd("READY=1")
         handle = handle_of(place.name)
-        while not stopped.wait(LOOK) and not handle.failed:
-            pass
+        threading.Thread(target=_watch, args=(handle, bell), name="raft-watch", daemon=True).start()
+        bell.wait()
         _tell_systemd("STOPPING=1")
         failure = handle.failure if handle.failed else None
     if failure is not None:
@@ -140,21 +139,54 @@ def _scraped_at(address: str) -> Iterator[None]:
         thread.join()
 
 
+class _Bell:
+    """Wakes the main thread, from a handler of a signal or from another thread.
+
+    There is no lock in it, for a signal comes at any step, also between taking a lock and letting it go.
+    """
+
+    def __init__(self) -> None:
+        self._hears, self._rings = socket.socketpair()
+        self._rings.setblocking(False)
+
+    def ring(self) -> None:
+        """Wake it, once and for all."""
+        with contextlib.suppress(OSError):  # it was rung often enough, or nobody listens any more
+            self._rings.send(b"!")
+
+    def wait(self) -> None:
+        """Sleep until somebody rings."""
+        self._hears.recv(1)
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self._hears.close()
+        self._rings.close()
+
+
+def _watch(handle: Handle, bell: _Bell) -> None:
+    """Ring if the peer has failed for good."""
+    with handle.changed:
+        handle.changed.wait_for(lambda: handle.failed)
+    bell.ring()
+
+
 @contextmanager
-def _until_a_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; the second one ends the process as usual."""
-    stopped = threading.Event()
+def _until_a_signal() -> Iterator[_Bell]:
+    """What SIGTERM and SIGINT ring; the second one ends the process as usual."""
+    bell = _Bell()
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        stopped.set()
+        bell.ring()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopped
+        yield bell
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        bell.close()
 
 
 def _tell_systemd(what: str) -> None:

@@ -64,22 +64,21 @@ def is_address(text: str) -> bool:
 
 
 def _why_not_a_log(message: AppendEntries) -> str:
-    index, term = message.previous.index, message.previous.term
+    index, term, newest = message.previous.index, message.previous.term, message.term
+    command, finite = EntryKind.COMMAND, math.isfinite
     for entry in message.entries:
         index += 1
         if entry.index != index:
             return "entries do not follow each other"
-        if not term <= entry.term <= message.term:
+        if not term <= entry.term <= newest:
             return "terms of entries go back"
         term = entry.term
-        if not _is_entry(entry):
+        if not finite(entry.time) or (entry.kind is not command and not _says_something(entry)):
             return "an entry that says nothing"
     return ""
 
 
-def _is_entry(entry: Entry) -> bool:
-    if not math.isfinite(entry.time):
-        return False
+def _says_something(entry: Entry) -> bool:
     try:
         if entry.kind is EntryKind.CONFIGURATION:
             found = decode(entry.data)

@@ -61,6 +61,7 @@ __all__ = [
     "TakeSnapshot",
     "Transfer",
     "Welcome",
+    "carried",
     "pack",
     "unpack",
 ]
@@ -89,7 +90,7 @@ class BadFrame(Exception):
 # -- between nodes -----------------------------------------------------------------------------------------------------
 
 
-class Hello(Struct, frozen=True, array_like=True, tag=1):
+class Hello(Struct, frozen=True, gc=False, array_like=True, tag=1):
     """First on a connection: which versions the sender speaks, and where it listens (``""``: nowhere)."""
 
     oldest: Annotated[int, Meta(ge=0, le=255)]
@@ -97,7 +98,7 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     address: Address = ""
 
 
-class Welcome(Struct, frozen=True, array_like=True, tag=2):
+class Welcome(Struct, frozen=True, gc=False, array_like=True, tag=2):
     """The answer: the version to speak, the role of the sender's key, and whether a pickle is taken from it."""
 
     version: Annotated[int, Meta(ge=0, le=255)]
@@ -105,14 +106,14 @@ class Welcome(Struct, frozen=True, array_like=True, tag=2):
     pickle: bool = False
 
 
-class Letter(Struct, frozen=True, array_like=True):
+class Letter(Struct, frozen=True, gc=False, array_like=True):
     """A message of one peer to another."""
 
     to: Name
     message: Message
 
 
-class Post(Struct, frozen=True, array_like=True, tag=3):
+class Post(Struct, frozen=True, gc=False, array_like=True, tag=3):
     """Letters that leave together: those of all peers of one node to all peers of another.
 
     ``address``: where the sender is reached.
@@ -122,20 +123,20 @@ class Post(Struct, frozen=True, array_like=True, tag=3):
     letters: Annotated[tuple[Letter, ...], Meta(max_length=4096)]
 
 
-class Confirmed(Struct, frozen=True, array_like=True, tag=4):
+class Confirmed(Struct, frozen=True, gc=False, array_like=True, tag=4):
     """So many bytes of parts have arrived: there is room for more."""
 
     counted: Number
 
 
-class Gone(Struct, frozen=True, array_like=True, tag=5):
+class Gone(Struct, frozen=True, gc=False, array_like=True, tag=5):
     """A peer of the sender has stopped."""
 
     address: Address
     name: Name
 
 
-class Part(Struct, frozen=True, array_like=True, tag=9):
+class Part(Struct, frozen=True, gc=False, array_like=True, tag=9):
     """A part of the frame of a large ``Post``, so that what is urgent need not wait for all of it.
 
     ``at``: its place among the ``whole`` bytes of that frame. The parts of a node come in their order.
@@ -147,7 +148,7 @@ class Part(Struct, frozen=True, array_like=True, tag=9):
     data: Annotated[bytes, Meta(max_length=1 << 20)]
 
 
-class Rest(Struct, frozen=True, array_like=True):
+class Rest(Struct, frozen=True, gc=False, array_like=True):
     """The peer ``name`` of the sender rests with the peer ``to`` of the receiver, in ``term``."""
 
     name: Name
@@ -155,7 +156,7 @@ class Rest(Struct, frozen=True, array_like=True):
     term: Number
 
 
-class Beat(Struct, frozen=True, array_like=True, tag=12):
+class Beat(Struct, frozen=True, gc=False, array_like=True, tag=12):
     """Who of the sender rests with somebody of the receiver now, all of them (``beats``).
 
     Sent only where somebody has agreed to rest: to nodes that know it.
@@ -168,14 +169,14 @@ class Beat(Struct, frozen=True, array_like=True, tag=12):
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-class Submit(Struct, frozen=True, array_like=True, tag=1):
+class Submit(Struct, frozen=True, gc=False, array_like=True, tag=1):
     """A write: ``command`` is encoded by ``codec``."""
 
     command: bytes
     codec: _Word
 
 
-class SessionCommand(Struct, frozen=True, array_like=True, tag=2):
+class SessionCommand(Struct, frozen=True, gc=False, array_like=True, tag=2):
     """A write in a session (``protocol.sessions``)."""
 
     session: Number
@@ -187,13 +188,13 @@ class SessionCommand(Struct, frozen=True, array_like=True, tag=2):
     codec: _Word
 
 
-class OpenSession(Struct, frozen=True, array_like=True, tag=3):
+class OpenSession(Struct, frozen=True, gc=False, array_like=True, tag=3):
     """Open a session."""
 
     nonce: Annotated[int, Meta(ge=0)]
 
 
-class Query(Struct, frozen=True, array_like=True, tag=4):
+class Query(Struct, frozen=True, gc=False, array_like=True, tag=4):
     """A read."""
 
     query: bytes
@@ -202,22 +203,22 @@ class Query(Struct, frozen=True, array_like=True, tag=4):
     min_index: Number | None = None
 
 
-class GetStatus(Struct, frozen=True, array_like=True, tag=5):
+class GetStatus(Struct, frozen=True, gc=False, array_like=True, tag=5):
     """What the peer last published; at once."""
 
 
-class FindLeader(Struct, frozen=True, array_like=True, tag=6):
+class FindLeader(Struct, frozen=True, gc=False, array_like=True, tag=6):
     """Who leads, waiting for an election."""
 
 
-class SetConfiguration(Struct, frozen=True, array_like=True, tag=7):
+class SetConfiguration(Struct, frozen=True, gc=False, array_like=True, tag=7):
     """``set_configuration``: of a new cluster, or of the one that the peer belongs to."""
 
     members: _Places
     expected: Number | None = None
 
 
-class ChangeMembers(Struct, frozen=True, array_like=True, tag=8):
+class ChangeMembers(Struct, frozen=True, gc=False, array_like=True, tag=8):
     """A change of the members. ``here``: of this very peer, which is believed to lead, and of nobody else."""
 
     change: Change
@@ -226,14 +227,14 @@ class ChangeMembers(Struct, frozen=True, array_like=True, tag=8):
     here: bool = False
 
 
-class Transfer(Struct, frozen=True, array_like=True, tag=9):
+class Transfer(Struct, frozen=True, gc=False, array_like=True, tag=9):
     """Another leader is wanted. ``here``: as above."""
 
     target: Name | None = None
     here: bool = False
 
 
-class TakeSnapshot(Struct, frozen=True, array_like=True, tag=10):
+class TakeSnapshot(Struct, frozen=True, gc=False, array_like=True, tag=10):
     """A snapshot of now."""
 
 
@@ -251,7 +252,18 @@ Operation = (
 )
 
 
-class Ask(Struct, frozen=True, array_like=True, tag=6):
+_WRITES = (Submit, SessionCommand)
+"""A tuple: a union would be made anew at every look."""
+
+
+def carried(operation: Operation) -> int:
+    """Bytes of the command or the query in it."""
+    if isinstance(operation, _WRITES):
+        return len(operation.command)
+    return len(operation.query) if isinstance(operation, Query) else 0
+
+
+class Ask(Struct, frozen=True, gc=False, array_like=True, tag=6):
     """A request to the peer ``to``, to be answered within ``patience`` seconds."""
 
     id: Number
@@ -260,7 +272,7 @@ class Ask(Struct, frozen=True, array_like=True, tag=6):
     operation: Operation
 
 
-class Answer(Struct, frozen=True, array_like=True, tag=7):
+class Answer(Struct, frozen=True, gc=False, array_like=True, tag=7):
     """What came of it: bytes in ``codec``; for everything but commands and queries msgpack."""
 
     id: Number
@@ -269,7 +281,7 @@ class Answer(Struct, frozen=True, array_like=True, tag=7):
     index: Number | None = None
 
 
-class Description(Struct, frozen=True, array_like=True):
+class Description(Struct, frozen=True, gc=False, array_like=True):
     """An exception: class, text, traceback."""
 
     type_name: _Text
@@ -277,7 +289,7 @@ class Description(Struct, frozen=True, array_like=True):
     traceback: _Text = ""
 
 
-class Failed(Struct, frozen=True, array_like=True, tag=8):
+class Failed(Struct, frozen=True, gc=False, array_like=True, tag=8):
     """An error of the library: its class by name, its text, what it names, and what caused it."""
 
     id: Number
@@ -288,13 +300,13 @@ class Failed(Struct, frozen=True, array_like=True, tag=8):
     index: Number | None = None
 
 
-class Asks(Struct, frozen=True, array_like=True, tag=10):
+class Asks(Struct, frozen=True, gc=False, array_like=True, tag=10):
     """Requests that leave together."""
 
     asks: Annotated[tuple[Ask, ...], Meta(max_length=MOST_TOGETHER)]
 
 
-class Answers(Struct, frozen=True, array_like=True, tag=11):
+class Answers(Struct, frozen=True, gc=False, array_like=True, tag=11):
     """Answers that leave together."""
 
     answers: Annotated[tuple[Answer | Failed, ...], Meta(max_length=MOST_TOGETHER)]

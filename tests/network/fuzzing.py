@@ -34,7 +34,8 @@ from raft_actors.protocol.validity import why_malformed
 from raft_actors.serving import Server
 from raft_actors.transport.frames import MAGIC, BadFrame, Hello, Submit, Welcome, pack, unpack
 from raft_actors.transport.local import LOCAL
-from raft_actors.transport.zeromq.door import MAY_SAY_ALL, Incoming
+from raft_actors.transport.zeromq.door import MAY_SAY_ALL, Incoming, Reply
+from raft_actors.transport.zeromq.held import Held
 from tests.network.sound_frames import all_bodies
 
 __all__ = ["Fuzzer", "Target", "campaign"]
@@ -143,16 +144,18 @@ class Target:
         self.refused: collections.Counter[str] = collections.Counter()
         self.answers = 0
         self.given: list[object] = []
-        wire = SimpleNamespace(refused=self.refused, reply=self._reply, gone=lambda *_: None, has_keys=True)
+        self.held = Held(self.refused)
+        wire = SimpleNamespace(refused=self.refused, reply=self._reply, has_keys=True, held=self.held)
+        wire.gone = wire.beat_next = lambda *_: None
         self.node = NodeTransport(wire, "127.0.0.1:1")
         self.node.enter("s1", lambda: None)
         self.server = Server(self.node)
 
-    def _reply(self, route: bytes, body: object, version: int, sent=None, *, alone: bool = False) -> None:
-        unpack(pack(body, version))
+    def _reply(self, reply: Reply, *, alone: bool = False) -> None:
+        unpack(pack(reply.body, reply.version))
         self.answers += 1
-        if sent is not None:
-            sent()
+        self.held.leave(reply.route, reply.size)
+        self.server.left([reply])
 
     def take(self, frame: bytes, guest: Guest) -> None:
         """As the door does."""

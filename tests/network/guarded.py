@@ -50,13 +50,20 @@ def main() -> None:
         raft.set_configuration("s1", [f"s1@{node.address}"])
         print(json.dumps({"address": node.address}), flush=True)
         for _ in sys.stdin:
-            print(json.dumps({"refused": node.refused, "rss": rss(), "term": raft.status("s1").term}), flush=True)
+            seen = {"refused": node.refused, "rss": rss(), "peak": peak(), "term": raft.status("s1").term}
+            print(json.dumps(seen), flush=True)
 
 
 def rss() -> int:
     """Bytes of memory that this process has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+def peak() -> int:
+    """The most that it ever had; what ``getrusage`` tells is also that of the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 class Guarded:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import raft_actors as raft
+from raft_actors import serving
 from raft_actors.answering import alike
 from raft_actors.codec import resolve
 from raft_actors.futures import RequestFuture
@@ -17,7 +18,8 @@ from raft_actors.keys import Guest
 from raft_actors.network import NodeTransport
 from raft_actors.serving import Server
 from raft_actors.transport.frames import Answer, Ask, Asks, Failed, FindLeader, Query, SessionCommand, Submit
-from raft_actors.transport.zeromq.door import Incoming
+from raft_actors.transport.zeromq.door import Incoming, Reply
+from raft_actors.transport.zeromq.held import Held
 from tests.threads.tools import Recorder, wait_until
 
 PLAIN = resolve("plain")
@@ -34,15 +36,17 @@ class Served:
         self.refused: collections.Counter[str] = collections.Counter()
         self.answers: dict[int, Answer | Failed] = {}
         self.open = 0
-        wire = SimpleNamespace(refused=self.refused, reply=self._reply, gone=lambda *_: None, has_keys=True)
+        self.held = Held(self.refused)
+        wire = SimpleNamespace(refused=self.refused, reply=self._reply, has_keys=True, held=self.held)
         node = NodeTransport(wire, "127.0.0.1:1")
         self.server = Server(node)
 
-    def _reply(self, route, body, version, sent=None, *, alone=False) -> None:
+    def _reply(self, reply: Reply, *, alone: bool = False) -> None:
+        body = reply.body
         assert body.id not in self.answers
         self.answers[body.id] = body
-        if sent is not None:
-            sent()
+        self.held.leave(reply.route, reply.size)
+        self.server.left([reply])
 
     def ask(self, *asks: Ask, role: str = "peer") -> list[str]:
         """What each was answered: its value, or the name of the error."""
@@ -101,6 +105,24 @@ def test_writes_of_one_frame_are_applied_in_their_order_and_wake_the_peer_once(s
     assert all(isinstance(one, Answer) for one in served.answers.values())
     assert raft.read("s1", "all") == list(range(100))
     assert len(told) == 100
+
+
+@pytest.mark.parametrize("size", [2_000, 100_000])
+def test_what_is_too_large_is_refused_before_it_is_decoded(served, size: int) -> None:
+    large = Ask(0, "s1", 10.0, Submit(b"\xc1" * size, "plain"))
+    told = served.ask(large, *[submit(number, number) for number in range(1, 200)])
+    assert told[0] == "InvalidCommand"
+    assert served.answers[0].text.startswith(f"the request takes {size} bytes")
+    assert all(one.isdigit() for one in told[1:]), told
+
+
+def test_a_large_write_of_a_guest_waits_for_others_also_if_small_ones_came_with_it(served, monkeypatch) -> None:
+    slow: list[object] = []
+    put = served.server._slow.put
+    monkeypatch.setattr(served.server._slow, "put", lambda job: slow.append(job) or put(job))
+    monkeypatch.setattr(serving, "SMALL", 300)
+    served.ask(submit(0, "x" * 500), *[submit(number, number) for number in range(1, 50)], role="writer")
+    assert len(slow) == 1
 
 
 def test_one_that_is_refused_takes_nothing_from_its_neighbours(served) -> None:

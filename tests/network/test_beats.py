@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import queue
 import time
 
 import pytest
@@ -11,8 +12,10 @@ import raft_actors as raft
 from raft_actors.beats import MOST_NODES, Beats
 from raft_actors.keys import Guest
 from raft_actors.machines import KV
+from raft_actors.network import NodeTransport
 from raft_actors.supervisor import Handle, handle_of
 from raft_actors.transport.frames import Beat, Rest
+from raft_actors.transport.zeromq.wire import Wire
 from tests.network.servers import Servers, eventually
 
 ADDRESSES = {"s1": "one:1", "s2": "two:2", "s3": "three:3", "t2": "two:2"}
@@ -200,3 +203,17 @@ def test_peers_on_three_nodes_rest_until_somebody_writes_and_rest_again(tmp_path
 
 def rests(peer: Handle) -> bool:
     return peer.state is not None and peer.state.role.resting
+
+
+def test_what_answers_a_beat_is_said_by_the_timer_of_the_wire_which_is_set_anew(monkeypatch) -> None:
+    """An answer that left past that timer would have it wake the thread for nothing, beat after beat."""
+    wire = Wire(None)
+    said: queue.SimpleQueue[float] = queue.SimpleQueue()
+    wire.serve(lambda _: None, lambda *_: None, lambda now: said.put(now) or float("inf"))
+    transport = NodeTransport(wire, "127.0.0.1:1")
+    monkeypatch.setattr(transport._beats, "take", lambda *_: True)
+    transport.take_beat(EVERYBODY, Beat("127.0.0.1:2", ()))
+    assert said.empty()
+    wire.start()
+    said.get(timeout=10)
+    wire.close()

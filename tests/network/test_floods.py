@@ -10,6 +10,7 @@ import time
 import pytest
 import zmq
 
+from raft_actors.serving_limits import MOST_OF_A_KEY, MOST_OPEN
 from raft_actors.transport.frames import (
     Answer,
     Ask,
@@ -22,7 +23,7 @@ from raft_actors.transport.frames import (
     pack,
 )
 from raft_actors.transport.zeromq.door import MOST_PIECES
-from tests.network.guarded import PLAIN, Guarded, Stranger, counts, works
+from tests.network.guarded import PLAIN, Guarded, Stranger, counts, is_refused, works
 from tests.processes.tools import eventually
 
 MIB = 1 << 20
@@ -104,19 +105,26 @@ def test_ten_thousand_requests_in_flight_are_answered_or_refused_and_bounded(nod
     assert grown(node, begun["rss"]) < 64
 
 
+def fill(node: Guarded, stack: contextlib.ExitStack) -> None:
+    """Twice as many requests that wait as one key may have, over connections of one key that stay."""
+    keys = node.let_in("reader")
+    for _ in range(2 * MOST_OF_A_KEY // MOST_OPEN):
+        one = stack.enter_context(Stranger(node, keys))
+        assert one.greets()
+        for number in range(MOST_OPEN):
+            one.send(Ask(number, "s1", 1e9, Query(b"\1", "plain", "stale", 2**60)))
+
+
 def test_readers_do_not_take_all_the_room_for_requests_that_wait(node, good) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(3):
-            keys = node.let_in("reader")
-            for _ in range(4):
-                one = stack.enter_context(Stranger(node, keys))
-                assert one.greets()
-                for number in range(4096):
-                    one.send(Ask(number, "s1", 1e9, Query(b"\1", "plain", "stale", 2**60)))
-        counts(node, "too many requests", 3 * 8192 - 20_000)
-        eventually(lambda: isinstance(good.writes("b", 1), Answer | Failed))
-    admin = stack.enter_context(Stranger(node, node.let_in("admin")))
-    assert isinstance(admin.asks(FindLeader()), Answer)
+        for keys in (1, 2):  # one after the other: all at once may fill the peer before any key has its share
+            fill(node, stack)
+            counts(node, "too many requests", keys * MOST_OF_A_KEY - 1)
+        works(node, good)
+        fill(node, stack)  # a third key: now the peer is full
+        eventually(lambda: is_refused(good.writes("b", 1), "Overloaded"))
+        admin = stack.enter_context(Stranger(node, node.let_in("admin")))
+        assert isinstance(admin.asks(FindLeader()), Answer)
 
 
 def test_answers_that_nobody_takes_are_let_go(node, good) -> None:
@@ -129,7 +137,13 @@ def test_answers_that_nobody_takes_are_let_go(node, good) -> None:
             greedy.send(Ask(number, "s1", 60.0, Query(PLAIN.encode(("get", "large")), "plain", "stale")))
         counts(node, "an answer that nobody took", 100)
         works(node, good)
-        assert grown(node, begun["rss"]) < 256
+        assert (node.seen()["peak"] - begun["rss"]) // MIB < 256
+        refused = 0
+        for _ in range(400):
+            one = greedy.hears()
+            refused += is_refused(one, "Overloaded")
+            assert isinstance(one, Answer) or is_refused(one, "Overloaded")
+        assert refused == node.refused("an answer that nobody took")
     works(node, good)
 
 

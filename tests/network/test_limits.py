@@ -26,7 +26,6 @@ from raft_actors.serving_limits import (
     WaitingRoom,
 )
 from raft_actors.transport.frames import BadFrame, Letter, Post, pack, unpack
-from raft_actors.transport.zeromq.crowd import MOST_HELD, MOST_HELD_OF_ONE, Held
 from tests.network.sound_frames import all_messages
 
 
@@ -44,6 +43,18 @@ def test_one_connection_and_one_key_have_so_many_requests_open_and_no_more() -> 
     assert taken(requests, *[incoming(number) for number in range(2, 20_000)]) == MOST_OF_A_KEY - MOST_OPEN
     assert taken(requests, incoming(1, key="other"), incoming(2, key="other")) == 1
     assert taken(requests, *[incoming(number, role="peer") for number in range(20_000, 30_000)]) == 10_000
+
+
+def test_requests_of_one_frame_are_taken_in_together_as_many_as_there_is_room_for() -> None:
+    requests = OpenRequests()
+    assert requests.enter(incoming(1), MOST_OPEN - 10) == MOST_OPEN - 10
+    assert requests.enter(incoming(1), 256) == 10
+    assert requests.enter(incoming(1), 256) == 0
+    requests.leave(incoming(1), 300)
+    assert requests.count(b"1") == MOST_OPEN - 300
+    assert requests.enter(incoming(1), 256) == 256
+    large = incoming(2, MOST_BYTES_OF_A_KEY // 4, key="other")
+    assert requests.enter(large, 10) == 4
 
 
 def test_the_bytes_of_one_key_are_bounded_and_one_request_is_always_taken() -> None:
@@ -70,16 +81,6 @@ def test_one_key_does_not_make_a_cluster_forget_the_sessions_of_others() -> None
     assert sum(opened.enter(incoming(number), 5.0) for number in range(10_000)) == MOST_SESSIONS_OF_A_KEY
     assert opened.enter(incoming(1, key="other"), 5.0)
     assert opened.enter(incoming(1), 4000.0)
-
-
-def test_answers_that_wait_are_bounded_by_their_bytes() -> None:
-    held, done = Held(), SimpleNamespace(done=False)
-    for route in range(MOST_HELD // MOST_HELD_OF_ONE):
-        assert held.room(b"%d" % route, 2 * MOST_HELD_OF_ONE)
-        held.add(b"%d" % route, done, MOST_HELD_OF_ONE)
-        assert not held.room(b"%d" % route, 1)
-    done.done = True
-    assert held.room(b"0", MOST_HELD_OF_ONE)
 
 
 def test_a_book_lets_go_of_strangers_and_never_of_members() -> None:

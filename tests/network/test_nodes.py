@@ -11,8 +11,9 @@ import pytest
 import raft_actors as raft
 from raft_actors.keys import keygen
 from raft_actors.machines import KV
-from raft_actors.transport.frames import Answer, GetStatus
+from raft_actors.transport.frames import Answer
 from raft_actors.transport.zeromq.wire import Wire
+from tests.network.asking import request
 from tests.threads.tools import wait_until
 
 
@@ -131,7 +132,7 @@ def test_an_address_of_ipv6_and_a_name_are_reached_as_they_are_given(address: st
         caller = Wire(None)
         caller.start()
         found: list[object] = []
-        caller.request(node.address, "s1", lambda _: GetStatus(), time.monotonic() + 5, found.append)
+        request(caller, node.address, "s1", time.monotonic() + 5, found.append)
         wait_until(lambda: found)
         caller.close()
         assert isinstance(found[0], Answer), found

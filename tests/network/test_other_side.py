@@ -11,8 +11,9 @@ from raft_actors.errors import RaftError, Unauthorized, UnknownPeer
 from raft_actors.keys import Keyring, keygen
 from raft_actors.protocol.messages import RequestVote
 from raft_actors.protocol.types import NOWHERE
-from raft_actors.transport.frames import Answer, GetStatus, Letter
+from raft_actors.transport.frames import Answer, Letter
 from raft_actors.transport.zeromq.wire import MOST_LINKS, Wire
+from tests.network.asking import request
 from tests.network.guarded import Guarded
 from tests.processes.tools import eventually
 
@@ -44,7 +45,7 @@ def wire(ring):
 def asked(wire: Wire, node: Guarded, to: str, patience: float = 5.0) -> object:
     """What comes of asking a peer of the node for its status."""
     results: queue.Queue[object] = queue.Queue()
-    wire.request(node.address, to, lambda _: GetStatus(), time.monotonic() + patience, results.put)
+    request(wire, node.address, to, time.monotonic() + patience, results.put)
     return results.get(timeout=patience + 5)
 
 
@@ -87,7 +88,7 @@ def test_a_guest_believes_only_the_keys_that_it_was_given(wire, ring, node, text
 def test_connections_that_nobody_wants_are_forgotten(wire) -> None:
     results: queue.Queue[object] = queue.Queue()
     for port in range(1, 3 * MOST_LINKS):
-        wire.request(f"127.0.0.1:{port}", "s1", lambda _: GetStatus(), time.monotonic() + 0.2, results.put)
+        request(wire, f"127.0.0.1:{port}", "s1", time.monotonic() + 0.2, results.put)
     for _ in range(1, 3 * MOST_LINKS):
         assert isinstance(results.get(timeout=10), RaftError)
     eventually(lambda: len(wire._links) <= MOST_LINKS)
@@ -98,5 +99,5 @@ def test_a_request_to_a_wire_that_is_closed_is_answered() -> None:
     wire.start()
     wire.close()
     found: list[object] = []
-    wire.request("127.0.0.1:1", "s1", lambda _: GetStatus(), time.monotonic() + 60, found.append)
+    request(wire, "127.0.0.1:1", "s1", time.monotonic() + 60, found.append)
     assert isinstance(found[0], UnknownPeer)

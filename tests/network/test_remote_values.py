@@ -98,3 +98,8 @@ def test_configurations_names_and_numbers_come_back_equal() -> None:
         name_from(to_bytes(7))
     with pytest.raises(msgspec.DecodeError):
         number_from(to_bytes(None))
+
+
+def test_halves_of_characters_in_a_text_of_a_user_are_replaced() -> None:
+    assert frames.pack(failed(1, ValueError("a \udc80")))
+    assert frames.pack(failed(1, raft.CommandFailed.because(ValueError("b \udc80"))))

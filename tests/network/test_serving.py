@@ -162,6 +162,28 @@ def test_a_graceful_stop_hands_over(servers: Servers) -> None:
     assert max(writer.gaps) < 2
 
 
+class Fatal(raft.StateMachine):
+    """Its first write ends the peer."""
+
+    def init(self, name: str) -> None:
+        return None
+
+    def handle_write(self, command: object, state: None) -> tuple[None, None]:
+        raise SystemExit("planted")
+
+    def handle_read(self, query: object, state: None) -> tuple[None, None]:
+        return None, state
+
+
+def test_a_process_whose_peer_has_failed_for_good_ends(tmp_path) -> None:
+    with Servers(tmp_path, names=("s1",)) as servers:
+        servers.serve(machine=f"{__name__}:Fatal")
+        with servers.client(timeout=PATIENCE) as client:
+            client.write("anything", block=False)
+            assert servers.processes["s1"].wait(PATIENCE) == 1
+        assert "planted" in servers.log("s1")
+
+
 def test_peers_that_are_started_in_any_order_form_one_cluster_once(plain: Servers) -> None:
     for name in ("s3", "s1", "s2"):
         plain.serve(name)

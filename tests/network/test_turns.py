@@ -14,11 +14,13 @@ import pytest
 from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.protocol.messages import RequestVote
 from raft_actors.protocol.types import NOWHERE
-from raft_actors.transport.frames import Answer, Ask, Asks, GetStatus, Hello, Letter, Post, Welcome
+from raft_actors.transport.frames import Answer, Ask, Asks, Hello, Letter, Post, Welcome
 from raft_actors.transport.zeromq import link, wire
+from raft_actors.transport.zeromq.door import Reply
 from raft_actors.transport.zeromq.ears import Ears
 from raft_actors.transport.zeromq.turns import Turns
 from raft_actors.transport.zeromq.wire import FEW, Wire
+from tests.network.asking import request
 
 PATIENCE = 10.0
 
@@ -53,7 +55,7 @@ class Echo:
     def _take(self, incoming) -> None:
         body = incoming.body
         if isinstance(body, Hello):
-            self.wire.reply(incoming.route, Welcome(1), 1)
+            self.wire.reply(Reply(incoming.route, 1, Welcome(1)))
         elif isinstance(body, Post):
             self.letters += len(body.letters)
         else:
@@ -64,7 +66,7 @@ class Echo:
 
     def _answer(self, route: bytes, ask: Ask) -> None:
         def job() -> None:
-            self.wire.reply(route, Answer(ask.id, ask.to.encode()), 1, alone=bool(ask.id % 2))
+            self.wire.reply(Reply(route, 1, Answer(ask.id, ask.to.encode())), alone=bool(ask.id % 2))
 
         if self.held is None:
             self._work.put(job)
@@ -110,7 +112,7 @@ class Asker:
     def ask(self, to: str = "s1", patience: float = PATIENCE) -> queue.SimpleQueue:
         results: queue.SimpleQueue[object] = queue.SimpleQueue()
         deadline = time.monotonic() + patience
-        self.wire.request(self.echo.address, to, lambda _: GetStatus(), deadline, results.put)
+        request(self.wire, self.echo.address, to, deadline, results.put)
         return results
 
 
@@ -269,13 +271,13 @@ def test_what_is_asked_for_in_the_answer_to_a_request_is_answered(asker) -> None
     done: queue.SimpleQueue[object] = queue.SimpleQueue()
     deadline = time.monotonic() + PATIENCE
 
-    def refused(_: bool):
+    def refused():
         raise UnknownPeer("s1")
 
     def again(_: object) -> None:
-        asker.wire.request(asker.echo.address, "s1", lambda _: GetStatus(), deadline, done.put)
+        request(asker.wire, asker.echo.address, "s1", deadline, done.put)
 
-    asker.wire.request(asker.echo.address, "s1", refused, deadline, again)  # it fails where it is made
+    request(asker.wire, asker.echo.address, "s1", deadline, again, make=refused)  # it fails where it is made
     assert isinstance(done.get(timeout=PATIENCE), Answer)
 
 
@@ -326,3 +328,15 @@ def test_a_close_in_the_middle_leaves_nobody_without_an_answer(asker, echo, whos
     timer.join(PATIENCE)
     assert len(got) == 8 * 60
     assert all(isinstance(one, Answer | RaftError) for one in got)
+
+
+def test_a_beat_that_a_peer_asks_for_in_its_turn_is_said_at_once(monkeypatch) -> None:
+    said: queue.SimpleQueue[float] = queue.SimpleQueue()
+    beating = Wire(None)
+    beating.serve(lambda _: None, lambda *_: None, lambda now: said.put(now) or float("inf"))
+    turns = [beating.beat_soon]
+    monkeypatch.setattr(wire, "lend_all", lambda: [turns.pop()() for _ in turns])
+    begin = time.monotonic()
+    beating.start()
+    assert said.get(timeout=PATIENCE) - begin < wire.LONGEST_SLEEP / 2
+    beating.close()

@@ -299,6 +299,31 @@ def test_a_failed_peer_is_started_again_by_hand(tmp_path: Path) -> None:
     raft.stop("s1")
 
 
+def test_a_peer_that_has_failed_and_is_about_to_end_is_waited_for(tmp_path: Path, monkeypatch) -> None:
+    """Its failure is known before it turns callers away: in between somebody may start it again already."""
+    failed, waited_for = threading.Event(), threading.Event()
+    await_end = supervisor.Handle.await_end
+
+    def tell(*_: Any, **__: Any) -> None:
+        failed.set()
+        assert waited_for.wait(10)
+
+    def wait(handle: supervisor.Handle) -> None:
+        with handle.changed:  # what it waits for cannot come before it waits
+            waited_for.set()
+            await_end(handle)
+
+    Mortal.lives = 1
+    start_alone(raft.Config(restart=None), tmp_path, Mortal)
+    monkeypatch.setattr(supervisor.logger, "error", tell)
+    monkeypatch.setattr(supervisor.Handle, "await_end", wait)
+    raft.write("s1", "die", block=False)
+    assert failed.wait(10)
+    raft.start_peer(Mortal, name="s1", config=raft.Config(data_dir=tmp_path))
+    assert raft.status("s1").failure is None
+    raft.stop("s1")
+
+
 def test_a_subscription_outlives_restarts(tmp_path: Path) -> None:
     Mortal.lives = 2
     start_alone(quick(), tmp_path, Mortal)

@@ -1,10 +1,9 @@
 """Who is connected to a door: not more than there is room for, and nobody who is not wanted any more.
 
-libzmq accepts whoever comes, keeps a connection whose key was taken off the list, and lets an answer that is not taken
-wait without counting its bytes; of a message in parts it takes as many as come. It tells, though, which descriptor each
-connection has (socket monitor, ``SRCFD``): such a connection is shut down here, after a look at whether it is one of
-this door. The kernel tells how much has come on it, which is compared with what was handed to us (Linux only). And
-libzmq tells when it has let go of a message (``MessageTracker``).
+libzmq accepts whoever comes, and keeps a connection whose key was taken off the list; of a message in parts it takes as
+many as come. It tells, though, which descriptor each connection has (socket monitor, ``SRCFD``): such a connection is
+shut down here, after a look at whether it is one of this door. The kernel tells how much has come on it, which is
+compared with what was handed to us (Linux only).
 
 Everything here runs in the thread of the wire.
 """
@@ -24,17 +23,12 @@ from zmq.utils.monitor import parse_monitor_message
 
 from raft_actors.transport.frames import LARGEST
 
-__all__ = ["Crowd", "Held"]
+__all__ = ["Crowd"]
 
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | FAILED
 MOST_CONNECTIONS = 4096
 """To one door, but never more than half of the files that this process may have open."""
-TRACKED = 2048
-"""Bytes from which an answer is counted until it has left: smaller ones are bounded by their number."""
-MOST_HELD, MOST_HELD_OF_ONE = 256 << 20, 32 << 20
-"""Bytes of answers that wait in libzmq: of all connections, of one."""
-
 MOST_UNSEEN, MOST_UNSEEN_AT_FIRST, MOST_UNSEEN_OF_ALL = 2 * LARGEST, 1 << 20, 512 << 20
 """Bytes that have come on a connection and were not handed to us yet; before its first frame; of all connections."""
 MUCH = 64 << 20
@@ -194,37 +188,3 @@ def _received(descriptor: int) -> int:
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.detach()
-
-
-class Held:
-    """The larger answers that libzmq has not let go of yet."""
-
-    def __init__(self) -> None:
-        self._of: dict[bytes, collections.deque[tuple[Any, int]]] = {}
-        self._bytes: collections.Counter[bytes] = collections.Counter()
-        self._all = 0
-
-    def room(self, route: bytes, size: int) -> bool:
-        """Whether an answer of this size may be sent: the first one always may."""
-        self._look(route)
-        if self._all + size > MOST_HELD:
-            for one in list(self._of):
-                self._look(one)
-        held = self._bytes[route] if route in self._of else 0
-        return not held or (held + size <= MOST_HELD_OF_ONE and self._all + size <= MOST_HELD)
-
-    def add(self, route: bytes, tracker: Any, size: int) -> None:
-        """It was handed to libzmq."""
-        self._of.setdefault(route, collections.deque()).append((tracker, size))
-        self._bytes[route] += size
-        self._all += size
-
-    def _look(self, route: bytes) -> None:
-        waiting = self._of.get(route)
-        while waiting and waiting[0][0].done:
-            size = waiting.popleft()[1]
-            self._bytes[route] -= size
-            self._all -= size
-        if not waiting:
-            self._of.pop(route, None)
-            self._bytes.pop(route, None)

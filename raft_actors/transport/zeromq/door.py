@@ -29,8 +29,9 @@ import zmq.utils.z85
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Guest
 from raft_actors.transport.frames import LARGEST, MOST_TOGETHER, Answer, Answers, BadFrame, Body, Failed, pack, unpack
-from raft_actors.transport.zeromq.crowd import TRACKED, Crowd, Held
+from raft_actors.transport.zeromq.crowd import Crowd
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, rest_of, send
+from raft_actors.transport.zeromq.held import COUNTED, Held
 from raft_actors.transport.zeromq.lanes import ALONE, PART, TOGETHER, cut
 
 if TYPE_CHECKING:
@@ -86,12 +87,21 @@ class Incoming(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What somebody is answered; ``sent`` is called when it has left, or never will."""
+    """What somebody is answered.
+
+    Attributes:
+        route: where to.
+        version: of the format.
+        body: the answer.
+        size: bytes of it that have entered ``Held``.
+        asked: what it was asked with, if that counts as open until now.
+    """
 
     route: bytes
     version: int
     body: Body
-    sent: Callable[[], None]
+    size: int = 0
+    asked: Incoming | None = None
 
 
 _ANSWERS = (Answer, Failed)
@@ -109,6 +119,8 @@ class Door:
         ears: of the wire.
         take: given every frame that is let in.
         refused: counts what is refused, by reason.
+        left: told the answers that have left, or never will.
+        held: counts the answers on their way.
 
     Attributes:
         port: the port.
@@ -125,9 +137,12 @@ class Door:
         keys: Keyring | None,
         ears: Ears,
         take: Callable[[Incoming], None],
+        left: Callable[[list[Reply]], None],
         refused: collections.Counter[str],
+        held: Held,
     ) -> None:
-        self._keys, self._ears, self._take, self._refused = keys, ears, take, refused
+        self._keys, self._ears, self._take, self._left = keys, ears, take, left
+        self._refused, self._held = refused, held
         self._zap: zmq.Socket[Any] | None = None
         self._callers: dict[bytes, Caller] = {}
         if keys is not None:
@@ -143,7 +158,6 @@ class Door:
         if ":" in host:  # an address of IPv6; a name means IPv4, here and where others connect
             self._socket.setsockopt(zmq.IPV6, 1)
             host = f"[{host}]"
-        self._held = Held()
         self._crowd = Crowd(context, self._socket, refused)
         try:
             self._socket.bind(f"tcp://{host}:{port or '*'}")
@@ -177,15 +191,20 @@ class Door:
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def reply(self, route: bytes, version: int, replies: list[Reply]) -> None:
-        """Answer somebody, as few frames as there may be; what he is too slow to take, or gone, is lost."""
+        """Answer somebody, as few frames as there may be; what he is too slow to take, or gone, is lost.
+
+        The list is emptied on the way, so that what has left takes no memory while the rest of it is sent.
+        """
         if len(replies) == 1:
             self._send(route, version, replies)
             return
         together: list[Reply] = []
         size = 0
-        for reply in replies:
+        replies.reverse()
+        while replies:
+            reply = replies.pop()
             body = reply.body
-            weight = len(body.value) if type(body) is Answer else ALONE
+            weight = len(body.value) if type(body) is Answer else max(ALONE, reply.size)
             fits = isinstance(body, _ANSWERS)
             if together and (size + weight > TOGETHER or len(together) >= MOST_TOGETHER or not fits):
                 self._send(route, version, together)
@@ -202,30 +221,43 @@ class Door:
         body = replies[0].body
         if len(replies) > 1:
             body = Answers(tuple([reply.body for reply in replies if isinstance(reply.body, _ANSWERS)]))
-        frame = pack(body, version)
-        if len(frame) >= TRACKED and not self._held.room(route, len(frame)):
-            self._refused["an answer that nobody took"] += len(replies)
-        else:
-            self._put(route, frame)
+        entered = 0
         for reply in replies:
-            reply.sent()
+            entered += reply.size
+        try:
+            frame = pack(body, version)
+        except Exception:
+            logger.exception("answers that no frame can carry")
+            self._held.leave(route, entered)
+            self._held.let_go(len(replies))
+            self._left(replies)
+            return
+        large = entered > 0 or len(frame) >= COUNTED
+        leaves = not large or self._held.pass_on(route, len(frame), entered)
+        if not leaves or not self._put(route, frame, large=large):
+            self._held.let_go(len(replies))
+        self._left(replies)
 
-    def _put(self, route: bytes, frame: bytes) -> None:
+    def _put(self, route: bytes, frame: bytes, *, large: bool) -> bool:
+        """Hand a frame to libzmq; False: it does not take it. A ``large`` one was counted."""
         *pieces, last = cut(frame)
         try:
             self._ears.touch(self._socket)
             send(self._socket, route, NOWAIT | MORE)
             for piece in pieces:
                 send(self._socket, piece, NOWAIT | MORE)
-            if len(frame) >= TRACKED:
+            if large:
                 tracked = zmq.Frame(last, track=True, copy_threshold=0)
-                self._held.add(route, self._socket.send(tracked, NOWAIT, copy=False, track=True), len(frame))
+                self._held.sent(route, self._socket.send(tracked, NOWAIT, copy=False, track=True), len(frame))
             else:
                 send(self._socket, last, NOWAIT)
         except zmq.ZMQError as error:
+            if large:
+                self._held.leave(route, len(frame))
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
-            self._refused["an answer that nobody took"] += 1
+            return False
+        return True
 
     def look(self, now: float) -> float:
         """Look at who is connected; returns when to come again, on the monotonic clock."""

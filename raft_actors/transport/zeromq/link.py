@@ -86,6 +86,9 @@ class Link:
         ears: of the wire.
         lost: told the address when a connection that stood is lost, or a peer there has stopped (with its name).
         refused: counts what is refused, by reason.
+
+    Attributes:
+        requests: those that have no answer yet; only to be looked at.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Link:
         self._lost, self._refused = lost, refused
         self._lanes = Lanes()
         self._news: collections.deque[bytes] = collections.deque()
-        self._requests = Requests()
+        self.requests = Requests()
         self._socket: zmq.Socket[Any] | None = None
         self._monitor: zmq.Socket[Any] | None = None
         self._since = self._retry_at = self._hurry_at = 0.0
@@ -131,7 +134,7 @@ class Link:
     def ask(self, pending: Pending) -> None:
         """Take a request."""
         self.peer = self.peer or pending.to
-        self._requests.add(pending)
+        self.requests.add(pending)
 
     def ask_now(self, pending: Pending) -> bool:
         """Send a request alone, with one step that is done or not; False: it has to wait, and was not taken."""
@@ -141,17 +144,17 @@ class Link:
         frame = pack(body, self.version)
         if len(frame) > TOGETHER:
             return False
-        self._requests.left(pending)
+        self.requests.left(pending)
         self._ears.touch(self._socket)
         if self._put(frame):
             return True
-        self._requests.forget(pending)
+        self.requests.not_left(pending)
         return False
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
-        if self._requests.waiting or self._lanes or self._news:
+        if self.requests.waiting or self._lanes or self._news:
             return True
         return self.state not in ("ready", "idle")
 
@@ -160,10 +163,12 @@ class Link:
         """Whether it stands, and nothing has to wait: what is given now can leave now."""
         return self.state == "ready" and not self._blocked and self._server.may_be(self.peer)
 
-    @property
-    def open_requests(self) -> int:
-        """How many requests have no answer yet."""
-        return self._requests.count
+    def expire(self, now: float) -> float:
+        """Answer those whose time is over; returns when to look again."""
+        if now >= self.requests.due:
+            for pending, sent in self.requests.expired(now):
+                pending.end(reasons.too_late(self.peer, self.address, sent=sent))
+        return self.requests.due
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -188,12 +193,12 @@ class Link:
     @property
     def useless(self) -> bool:
         """Whether there is no connection, and nobody wants one."""
-        return self.state == "idle" and not (self._requests.all() or self._lanes)
+        return self.state == "idle" and not (self.requests.all() or self._lanes)
 
     def _turn_idle(self, now: float) -> float:
-        if not (self._requests.waiting or self._lanes):
+        if not (self.requests.waiting or self._lanes):
             return float("inf")
-        due = min(self._retry_at, self._hurry_at) if self._requests.waiting else self._retry_at
+        due = min(self._retry_at, self._hurry_at) if self.requests.waiting else self._retry_at
         if now < due:
             return due
         self._connect(now)
@@ -214,7 +219,7 @@ class Link:
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.RECONNECT_IVL, -1)
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
         socket.setsockopt(zmq.HEARTBEAT_TTL, 5000)
         socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
@@ -279,7 +284,7 @@ class Link:
     def _answer_all(self, error: RaftError) -> None:
         unknown = OutcomeUnknown(f"the connection to {self.address} broke before the answer came")
         unknown.__cause__ = error
-        self._requests.fail(unsent=error, sent=unknown)
+        self.requests.fail(unsent=error, sent=unknown)
         self._lanes.clear()
 
     def give_up(self, error: RaftError) -> None:
@@ -328,10 +333,9 @@ class Link:
     def _take(self, body: object) -> None:
         match body:
             case Answer() | Failed():
-                self._requests.answered(body)
+                self.requests.answered((body,))
             case Answers():
-                for answer in body.answers:
-                    self._requests.answered(answer)
+                self.requests.answered(body.answers)
             case Confirmed():
                 self._lanes.window.confirmed(time.monotonic())
             case Welcome() if not OLDEST <= body.version <= NEWEST:
@@ -341,10 +345,6 @@ class Link:
                 self.state, self._failures = "ready", 0
             case _:
                 self._refused["not for a client"] += 1
-
-    def forget(self, pending: Pending) -> bool:
-        """Nobody waits for it any more; returns whether it has left."""
-        return self._requests.forget(pending)
 
     def send(self) -> None:
         """Send what there is and what there is room for; the urgent first."""
@@ -357,10 +357,10 @@ class Link:
                 self._refused["not at that node"] += len(letters) - len(meant)
             if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
                 self._lanes.small_sent(len(letters))
-        while self._requests.waiting and not self._blocked:
-            body = self._requests.batch(self._made)
+        while self.requests.waiting and not self._blocked:
+            body = self.requests.batch(self._made)
             if body is None or self._put(pack(body, self.version)):
-                self._requests.batch_left()
+                self.requests.batch_left()
         while self._lanes.large and not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
             data, at, whole = part
             if self._put(pack(Part(self._own, at, whole, data), self.version)):

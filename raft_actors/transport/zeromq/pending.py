@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from raft_actors.errors import RaftError
 from raft_actors.transport.frames import (
@@ -15,47 +15,56 @@ from raft_actors.transport.frames import (
     Asks,
     Failed,
     Operation,
-    Query,
-    SessionCommand,
-    Submit,
+    carried,
 )
-from raft_actors.transport.zeromq.lanes import ALONE, TOGETHER
+from raft_actors.transport.zeromq.lanes import TOGETHER
 
 __all__ = ["Pending", "Requests"]
 
-_WRITES = (Submit, SessionCommand)
+SHORTEST, LONGEST = 0.001, 1e9
+"""Bounds of the seconds that the other side is given."""
+BESIDE = 40
+"""About how many bytes a request takes beside its command."""
+LOOKS = 0.005
+"""Seconds between two looks for requests whose time is over: of many, it is not over for each at another moment."""
+FOREVER = float("inf")
 
 
 class Pending:
-    """A request that waits for its answer.
+    """A request that waits for its answer. What is asked, and what becomes of the answer, is said by its subclasses.
 
     Args:
-        id: its number.
+        address: of the node that is asked.
         to: short name of the peer that is asked.
-        make: makes it when it leaves; given whether a pickle is taken there.
         deadline: until when, on the monotonic clock.
-        done: called once, with the answer or the error, by whoever has the turn of the wire.
         spare: seconds before the deadline that the other side has to be done by.
+
+    Attributes:
+        id: its number, unique among those of a wire.
+        open: whether it has no answer yet.
     """
 
-    __slots__ = ("deadline", "done", "id", "make", "open", "spare", "to")
+    __slots__ = ("address", "deadline", "id", "open", "spare", "to")
 
-    def __init__(
-        self,
-        id: int,  # noqa: A002
-        to: str,
-        make: Callable[[bool], Operation],
-        deadline: float,
-        done: Callable[[Answer | Failed | RaftError], None],
-        spare: float = 0.0,
-    ) -> None:
-        self.id = id
+    def __init__(self, address: str, to: str, deadline: float, spare: float = 0.0) -> None:
+        self.address = address
         self.to = to
-        self.make = make
         self.deadline = deadline
-        self.done = done
         self.spare = spare
+        self.id = 0
         self.open = True
+
+    def operation(self, *, pickle: bool) -> Operation:
+        """What is asked, as it leaves; ``pickle``: whether one is taken there.
+
+        Raises:
+            RaftError: it cannot be made for who is there.
+        """
+        raise NotImplementedError
+
+    def done(self, result: Answer | Failed | RaftError) -> None:
+        """Called once, with the answer or the error, by whoever has the turn of the wire."""
+        raise NotImplementedError
 
     def ask(self, now: float, *, pickle: bool) -> Ask:
         """The request as it leaves.
@@ -63,8 +72,9 @@ class Pending:
         Raises:
             RaftError: it cannot be made for who is there.
         """
-        patience = min(max(self.deadline - self.spare - now, 0.001), 1e9)
-        return Ask(self.id, self.to, patience, self.make(pickle))
+        left = self.deadline - self.spare - now
+        patience = left if SHORTEST < left < LONGEST else SHORTEST if left <= SHORTEST else LONGEST
+        return Ask(self.id, self.to, patience, self.operation(pickle=pickle))
 
     def end(self, result: Answer | Failed | RaftError) -> None:
         """Hand over the result, if it is the first."""
@@ -74,9 +84,14 @@ class Pending:
 
 
 class Requests:
-    """Those of one connection: what has not left certainly had no effect; of what has, nobody knows."""
+    """Those of one connection: what has not left certainly had no effect; of what has, nobody knows.
+
+    Attributes:
+        due: when to look whose time is over (``expired``); at the earliest deadline, or before.
+    """
 
     def __init__(self) -> None:
+        self.due = FOREVER
         self._unsent: collections.deque[Pending] = collections.deque()
         self._sent: dict[int, Pending] = {}
         self._batch: list[tuple[Pending, Ask | None]] = []
@@ -98,6 +113,8 @@ class Requests:
     def add(self, pending: Pending) -> None:
         """Take one."""
         self._unsent.append(pending)
+        if pending.deadline < self.due:
+            self.due = pending.deadline
 
     def batch(self, make: Callable[[Pending, float], Ask | None]) -> Ask | Asks | None:
         """The next ones, as many as go together; ``None``: those have been answered already.
@@ -111,7 +128,7 @@ class Requests:
                 break
             ask = make(pending, now)
             self._batch.append((pending, ask))
-            size += 0 if ask is None else ALONE + _weight(ask.operation)
+            size += 0 if ask is None else BESIDE + carried(ask.operation)
         asks = tuple(ask for _, ask in self._batch if ask is not None)
         return (asks[0] if len(asks) == 1 else Asks(asks)) if asks else None
 
@@ -124,21 +141,31 @@ class Requests:
 
     def left(self, pending: Pending) -> None:
         """This one has left, past all others."""
+        if pending.deadline < self.due:  # first: whoever sends may be interrupted
+            self.due = pending.deadline
         self._sent[pending.id] = pending
 
-    def answered(self, answer: Answer | Failed) -> None:
-        """An answer has come; one that nobody waits for is passed over."""
-        pending = self._sent.pop(answer.id, None)
-        if pending is not None:
-            pending.end(answer)
+    def answered(self, answers: Iterable[Answer | Failed]) -> None:
+        """Answers have come; one that nobody waits for is passed over."""
+        sent = self._sent
+        for answer in answers:
+            pending = sent.pop(answer.id, None)
+            if pending is not None:
+                pending.end(answer)
 
-    def forget(self, pending: Pending) -> bool:
-        """Nobody waits for it any more; returns whether it has left."""
-        if pending in self._unsent:
-            self._unsent.remove(pending)
-            return False
+    def expired(self, now: float) -> list[tuple[Pending, bool]]:
+        """Give up those whose time is over; of each, whether it had left. They are not answered here."""
+        late = [(one, False) for one in self._unsent if one.deadline <= now]
+        late += [(one, True) for one in self._sent.values() if one.deadline <= now]
+        if late:
+            self._unsent = collections.deque([one for one in self._unsent if one.deadline > now])
+            self._sent = {number: one for number, one in self._sent.items() if one.deadline > now}
+        self.due = max(min([one.deadline for one in self.all()], default=FOREVER), now + LOOKS)
+        return late
+
+    def not_left(self, pending: Pending) -> None:
+        """It has not, after all (``left``)."""
         self._sent.pop(pending.id, None)
-        return True
 
     def fail(self, *, unsent: RaftError, sent: RaftError) -> None:
         """The connection is no more: answer all."""
@@ -148,10 +175,3 @@ class Requests:
             pending.end(unsent)
         for pending in gone.values():
             pending.end(sent)
-
-
-def _weight(operation: Operation) -> int:
-    """Bytes of what it carries."""
-    if isinstance(operation, _WRITES):
-        return len(operation.command)
-    return len(operation.query) if type(operation) is Query else 0

@@ -1,15 +1,15 @@
-"""Why there is no connection to a node, in words that help whoever asked."""
+"""Why there is no connection to a node, or no answer of it, in words that help whoever asked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raft_actors.errors import Unauthorized, UnknownPeer
+from raft_actors.errors import RaftError, Timeout, Unauthorized, UnknownPeer
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["broken", "no_handshake", "nobody", "unheard"]
+__all__ = ["broken", "closed", "no_handshake", "nobody", "too_late", "unheard"]
 
 
 def nobody(peer: str, text: str) -> UnknownPeer:
@@ -39,3 +39,15 @@ def unheard(peer: str, address: str, keys: Keyring | None) -> UnknownPeer:
     elif not keys.knows_cluster:
         advice += "; a guest needs the public keys of the cluster in cluster.key"
     return UnknownPeer(peer, f"the node at {address} broke the handshake off", advice=advice)
+
+
+def too_late(peer: str, address: str, *, sent: bool) -> RaftError:
+    """The time of a request is over; ``sent``: it has left, and something may have come of it."""
+    if sent:
+        return Timeout("no answer before the deadline of the request")
+    return UnknownPeer(peer, f"no node answered at {address} in time")
+
+
+def closed(name: str) -> UnknownPeer:
+    """Our own side is."""
+    return UnknownPeer(name, "the node of this process is closed", advice="start it with start_node")

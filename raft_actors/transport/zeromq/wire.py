@@ -19,7 +19,6 @@ already, and of heartbeats, which the peers of a node send at the same time, the
 from __future__ import annotations
 
 import collections
-import heapq
 import itertools
 import logging
 import threading
@@ -29,13 +28,14 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from raft_actors.errors import RaftError, Timeout, UnknownPeer
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, lend_all
 from raft_actors.protocol.messages import AppendEntries
-from raft_actors.transport.frames import FEW, Answer, Beat, Body, Failed, Gone, Letter, Operation
+from raft_actors.transport.frames import FEW, Beat, Gone, Letter
+from raft_actors.transport.zeromq import reasons
 from raft_actors.transport.zeromq.door import Door, Incoming, Reply
 from raft_actors.transport.zeromq.ears import Bell, Ears
+from raft_actors.transport.zeromq.held import Held
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
 from raft_actors.transport.zeromq.turns import Turns
@@ -45,13 +45,12 @@ __all__ = ["Wire"]
 logger = logging.getLogger("raft_actors")
 
 LONGEST_SLEEP = 1.0
-LATE = 0.1
+LATE = 0.15
 """Seconds for which a look at who is connected waits for something else to wake this thread."""
 PAUSE = 0.01
 MOST_LINKS = 64
 """Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
-Result = Answer | Failed | RaftError
 
 
 class Posted(NamedTuple):
@@ -59,17 +58,6 @@ class Posted(NamedTuple):
 
     address: str
     letter: Letter
-
-
-class Asked(NamedTuple):
-    """A request to the node at an address."""
-
-    address: str
-    pending: Pending
-
-
-def _nothing() -> None:
-    """Wakes the thread."""
 
 
 class Wire:
@@ -80,6 +68,7 @@ class Wire:
 
     Attributes:
         refused: what was refused, by reason: how often.
+        held: what is on its way to whom; a large answer enters it before it is given to ``reply``.
         address: where this process is reached, ``""`` if nowhere.
         has_keys: whether others are known by their keys.
     """
@@ -88,9 +77,11 @@ class Wire:
         self.address = ""
         self.has_keys = keys is not None
         self.refused: collections.Counter[str] = collections.Counter()
+        self.held = Held(self.refused)
         self._keys = keys
         self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
+        self._left: Callable[[list[Reply]], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
         self._beat: Callable[[float], float] = lambda _: FOREVER
         self._beat_at = FOREVER
@@ -105,7 +96,6 @@ class Wire:
         self._bell = Bell()
         self._ears.add(self._bell, self._bell.hear)
         self._ids = itertools.count(1)
-        self._timers: list[tuple[float, int, Pending, Link]] = []
         self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name="raft-wire", daemon=True)
 
@@ -116,6 +106,7 @@ class Wire:
         take: Callable[[Incoming], None],
         lost: Callable[[str, str], None],
         beat: Callable[[float], float] | None = None,
+        left: Callable[[list[Reply]], None] | None = None,
     ) -> None:
         """Say what becomes of what comes in, before ``listen``; all are called in the wire's thread.
 
@@ -123,8 +114,9 @@ class Wire:
             take: given every frame that was let in.
             lost: told ``(address, name)``: the connection to a node is lost (name ``""``), or a peer there has stopped.
             beat: called when its time has come; says something (``tell``), and returns when to come again.
+            left: told the answers that have left or never will, by whoever has the turn.
         """
-        self._take, self._lost, self._beat = take, lost, beat or (lambda _: FOREVER)
+        self._take, self._lost, self._beat, self._left = take, lost, beat or (lambda _: FOREVER), left or _nobody
 
     def listen(self, host: str, port: int) -> int:
         """Open the door, before ``start``; returns its port.
@@ -132,7 +124,8 @@ class Wire:
         Raises:
             InvalidConfig: the address cannot be bound.
         """
-        self._door = Door(self._context, host, port, self._keys, self._ears, self._take, self.refused)
+        told = (self._take, self._left, self.refused, self.held)
+        self._door = Door(self._context, host, port, self._keys, self._ears, *told)
         return self._door.port
 
     def start(self) -> None:
@@ -150,56 +143,30 @@ class Wire:
 
     def beat_soon(self) -> None:
         """There is something new to be said by the next beat."""
-        self._put(self._beat_now)
+        self._put(self.beat_next)
 
     def tell(self, address: str, body: Beat) -> None:
         """Say something short to the node at ``address``, if it is connected; in the wire's thread."""
         if address in self._links:
             self._links[address].news(body)
 
-    def _beat_now(self) -> None:
+    def beat_next(self) -> None:
+        """The same, in the wire's thread."""
         self._beat_at = 0.0
 
-    def reply(
-        self, route: bytes, body: Body, version: int, sent: Callable[[], None] = _nothing, *, alone: bool = True
-    ) -> None:
-        """Answer whoever asked.
+    def reply(self, reply: Reply, *, alone: bool = True) -> None:
+        """Answer whoever asked; ``alone``: there are hardly more answers for him within a moment."""
+        self._put(reply, alone=alone)
 
-        Args:
-            route: where to.
-            body: the answer.
-            version: of the format.
-            sent: called when it has left or never will, by whoever has the turn.
-            alone: there are hardly more answers for him within a moment.
-        """
-        self._put(Reply(route, version, body, sent), alone=alone)
-
-    def request(
-        self,
-        address: str,
-        to: str,
-        make: Callable[[bool], Operation],
-        deadline: float,
-        done: Callable[[Result], None],
-        spare: float = 0.0,
-    ) -> None:
-        """Ask the peer ``to`` of the node at ``address``.
-
-        Args:
-            address: the node.
-            to: short name of the peer.
-            make: makes what is asked, when it leaves; given whether a pickle is taken there.
-            deadline: until when, on the monotonic clock.
-            done: called once, by whoever has the turn, with the answer or the error; at ``deadline`` at the latest.
-            spare: seconds before it that the other side has to be done by.
-        """
-        pending = Pending(next(self._ids), to, make, deadline, done, spare)
-        if self._turns.asleep and not self._queue and self._turns.borrow(lambda: self._ask_now(address, pending)):
+    def request(self, pending: Pending) -> None:
+        """Ask a peer elsewhere; it is answered in any case, a few milliseconds after its deadline at the latest."""
+        pending.id = next(self._ids)
+        if self._turns.asleep and not self._queue and self._turns.borrow(lambda: self._ask_now(pending)):
             self._look_again()
             return
-        self._put(Asked(address, pending))
+        self._put(pending)
         if self._ended:  # whoever ended it may have looked into the queue before
-            pending.end(_closed(to))
+            pending.end(reasons.closed(pending.to))
 
     def link(self, address: str) -> Link | None:
         """What is known of the connection to ``address``; only to be looked at."""
@@ -214,7 +181,7 @@ class Wire:
         elif self._thread.ident is None:  # it was never started: a node that could not listen
             self._end()
 
-    def _put(self, item: Callable[[], None] | Posted | Asked | Reply, *, alone: bool = False) -> None:
+    def _put(self, item: Callable[[], None] | Posted | Pending | Reply, *, alone: bool = False) -> None:
         """Queue something; ``alone``: send it here if the thread sleeps, for there is hardly more to come."""
         self._queue.append(item)
         if not self._turns.asleep:
@@ -235,14 +202,13 @@ class Wire:
         if self._queue:
             self._wake()
 
-    def _ask_now(self, address: str, pending: Pending) -> bool:
+    def _ask_now(self, pending: Pending) -> bool:
         """Send a request, if nothing else waits; if this is interrupted, nothing of others is lost."""
-        link = self._links.get(address)
-        if link is None or link.open_requests > FEW or link.busy or not link.at_hand:
+        link = self._links.get(pending.address)
+        if link is None or link.requests.count > FEW or link.busy or not link.at_hand:
             return False
         more = True
         try:
-            self._note_deadline(pending, link)
             sent = link.ask_now(pending)
             more = pending.deadline < self._wakes_at or self._ears.restless()
         finally:
@@ -265,8 +231,7 @@ class Wire:
         for link in links:
             if link.at_hand:
                 link.send()
-        due = min(self._beat_at, self._timers[0][0] if self._timers else FOREVER)
-        return due < self._wakes_at or any(link.busy for link in links)
+        return self._beat_at < self._wakes_at or any(link.busy or link.requests.due < self._wakes_at for link in links)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
@@ -283,23 +248,25 @@ class Wire:
         self._turns.give()
 
     def _turn(self) -> None:
+        """What time asks for; then the peers, and at once what they send, since somebody may wait for that."""
+        due = self._look_round(time.monotonic())
         lend_all()
         self._drain()
         now = time.monotonic()
-        due = self._expire(now)
-        if self._door is not None:
-            due = min(due, self._door.look(now) + LATE)
-        self._check_keys(now)
-        self._beat_at = self._beat(now) if now >= self._beat_at else self._beat_at
-        due = min(due, self._beat_at)
         for link in list(self._links.values()):
-            if link.busy:
-                due = min(due, link.turn(now))
+            due = min(due, link.expire(now), link.turn(now) if link.busy else FOREVER)
         if len(self._links) > MOST_LINKS:
             self._links = {address: link for address, link in self._links.items() if not link.useless}
-        self._wakes_at = min(due, now + LONGEST_SLEEP)
+        self._wakes_at = min(due, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
         for call in self._wait(max(self._wakes_at - now, 0.0)):
             call()
+
+    def _look_round(self, now: float) -> float:
+        """See who is connected, and who may be; say what is to be said. Returns when to come again."""
+        due = FOREVER if self._door is None else self._door.look(now) + LATE
+        self._check_keys(now)
+        self._beat_at = self._beat(now) if now >= self._beat_at else self._beat_at
+        return min(due, self._beat_at)
 
     def _check_keys(self, now: float) -> None:
         """Let go of nodes that are not on our list any more, as soon as it is another list."""
@@ -331,10 +298,11 @@ class Wire:
             if kind is Posted:
                 links.add(link := self._link(item[0]))
                 link.letter(item[1])
-            elif kind is Asked:
-                links.add(self._request(*item))
             elif kind is Reply:
                 replies.setdefault((item.route, item.version), []).append(item)
+            elif isinstance(item, Pending):
+                links.add(link := self._link(item.address))
+                link.ask(item)
             else:
                 item()
         if self._door is not None:
@@ -353,26 +321,8 @@ class Wire:
         for address in addresses & self._links.keys():
             self._links[address].news(Gone(self.address, name))
 
-    def _request(self, address: str, pending: Pending) -> Link:
-        link = self._link(address)
-        link.ask(pending)
-        self._note_deadline(pending, link)
-        return link
-
-    def _note_deadline(self, pending: Pending, link: Link) -> None:
-        if pending.deadline < time.monotonic() + 1e8:
-            heapq.heappush(self._timers, (pending.deadline, pending.id, pending, link))
-
-    def _expire(self, now: float) -> float:
-        """Answer those whose time is over; returns when the next one's is."""
-        while self._timers and (self._timers[0][0] <= now or not self._timers[0][2].open):
-            _, _, pending, link = heapq.heappop(self._timers)
-            if pending.open:
-                pending.end(_too_late(link, sent=link.forget(pending)))
-        return self._timers[0][0] if self._timers else FOREVER
-
     def _end(self) -> None:
-        error = _closed("")
+        error = reasons.closed("")
         self._ended = True  # before the last look into the queue: what comes after it is answered by who brings it
         self._drain()
         for link in self._links.values():
@@ -381,16 +331,6 @@ class Wire:
             self._door.close()
         self._ears.remove(self._bell)
         self._context.destroy(0)
-
-
-def _too_late(link: Link, *, sent: bool) -> RaftError:
-    if sent:
-        return Timeout("no answer before the deadline of the request")
-    return UnknownPeer(link.peer, f"no node answered at {link.address} in time")
-
-
-def _closed(name: str) -> RaftError:
-    return UnknownPeer(name, "the node of this process is closed", advice="start it with start_node")
 
 
 def _nobody(*_: object) -> None:
