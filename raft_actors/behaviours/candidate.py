@@ -16,16 +16,22 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours import patience
 from raft_actors.behaviours.leader import become_leader
-from raft_actors.behaviours.transition import Transition, election_deadline, forget_leader, may_stand, other_voters
-from raft_actors.protocol.configuration import has_quorum
+from raft_actors.behaviours.transition import (
+    Transition,
+    election_deadline,
+    forget_leader,
+    may_stand,
+    other_voters,
+    shortly,
+)
+from raft_actors.protocol.configuration import Member, has_quorum
 from raft_actors.protocol.effects import Effect, Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply, TimeoutNow
 from raft_actors.protocol.state import Candidate, Follower, PeerState, PreCandidate
 from raft_actors.protocol.types import Ballot, Moment
 
-__all__ = ["campaign", "on_own_ballot", "on_pre_vote_reply", "on_timeout_now", "on_vote_reply"]
+__all__ = ["ask_again", "campaign", "on_own_ballot", "on_pre_vote_reply", "on_timeout_now", "on_vote_reply"]
 
 
 def campaign(state: PeerState, moment: Moment) -> Transition:
@@ -47,6 +53,7 @@ def campaign(state: PeerState, moment: Moment) -> Transition:
 
 
 def _stand(state: PeerState, moment: Moment, in_vain: int) -> Transition:
+    """Begin a round. Also who asks for no pre-votes is a pre-candidate first: the candidate takes its count over."""
     own = frozenset((state.name,))
     state = replace(state, role=PreCandidate(own, frozenset(), election_deadline(state, moment, in_vain), in_vain))
     if has_quorum(state.configuration, own) or not state.settings.pre_vote:
@@ -92,7 +99,7 @@ def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> 
         votes = role.votes | {reply.sender}
         state = replace(state, role=replace(role, votes=votes))
         return start_election(state, moment) if has_quorum(state.configuration, votes) else Transition(state)
-    refusals, again = role.refusals | {reply.sender}, min(role.election_deadline, _again(state, moment))
+    refusals, again = role.refusals | {reply.sender}, min(role.election_deadline, shortly(state, moment, role.in_vain))
     if _can_win(state, refusals):
         return Transition(replace(state, role=replace(role, refusals=refusals, election_deadline=again)))
     return Transition(replace(state, role=Follower(again, in_vain=role.in_vain)))
@@ -107,22 +114,34 @@ def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) 
         ballot=Ballot(state.term + 1, state.name),
         role=Candidate(frozenset(), frozenset(), election_deadline(state, moment, in_vain), in_vain),
     )
-    requests = tuple(
-        Send(
-            voter.name,
-            RequestVote(
-                cluster=state.cluster,
-                sender=state.name,
-                incarnation=state.incarnation,
-                receiver=voter.incarnation,
-                term=state.term,
-                last=state.log.last,
-                transfer=transfer,
-            ),
-        )
-        for voter in other_voters(state)
-    )
+    requests = tuple(_request_vote(state, voter, transfer=transfer) for voter in other_voters(state))
     return Transition(state, effects + requests)
+
+
+def _request_vote(state: PeerState, voter: Member, *, transfer: bool = False) -> Send:
+    request = RequestVote(
+        cluster=state.cluster,
+        sender=state.name,
+        incarnation=state.incarnation,
+        receiver=voter.incarnation,
+        term=state.term,
+        last=state.log.last,
+        transfer=transfer,
+    )
+    return Send(voter.name, request)
+
+
+def ask_again(state: PeerState, refused: PreVote) -> tuple[Effect, ...]:
+    """Of a candidate: repeat the request to a voter that would rather stand itself, and was refused.
+
+    It may have been down when it was asked, or the request, or its vote, is lost (BUG-32). To stand anew instead would
+    throw away the votes under way: where answers are late, candidates would go on doing it to themselves. Who has gone
+    on to a newer term could only depose this one.
+    """
+    role = state.role
+    if not isinstance(role, Candidate) or state.name not in role.votes or refused.term > state.term + 1:
+        return ()
+    return tuple(_request_vote(state, voter) for voter in other_voters(state) if voter.name == refused.sender)
 
 
 def on_own_ballot(state: PeerState, ballot: Ballot, moment: Moment) -> Transition:
@@ -142,7 +161,7 @@ def on_vote_reply(state: PeerState, reply: RequestVoteReply, moment: Moment) -> 
         return _counted(state, role, reply.sender, moment)
     role = replace(role, refusals=role.refusals | {reply.sender})
     if not _can_win(state, role.refusals):
-        role = replace(role, election_deadline=min(role.election_deadline, _again(state, moment)))
+        role = replace(role, election_deadline=min(role.election_deadline, shortly(state, moment, role.in_vain)))
     return Transition(replace(state, role=role))
 
 
@@ -160,10 +179,6 @@ def _can_win(state: PeerState, refusals: frozenset[str]) -> bool:
 
 def _with_more_time(state: PeerState, role: Candidate, moment: Moment) -> Candidate:
     return replace(role, election_deadline=election_deadline(state, moment, role.in_vain))
-
-
-def _again(state: PeerState, moment: Moment) -> float:
-    return max(moment.now + patience.pause(state.settings, moment, state.role.in_vain), state.no_vote_until)
 
 
 def on_timeout_now(state: PeerState, message: TimeoutNow, moment: Moment) -> Transition:

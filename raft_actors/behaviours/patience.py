@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from raft_actors.protocol.types import Moment, Settings
 
-__all__ = ["is_tried", "pause", "timeout"]
+__all__ = ["pause", "timeout", "waits_longer"]
 
 QUICK = 2
 """Rounds in a row that wait no longer than the first."""
@@ -43,7 +43,7 @@ def pause(settings: Settings, moment: Moment, in_vain: int) -> float:
     return min(shortest * _growth(in_vain), settings.election_timeout(moment.jitter) * LONGEST)
 
 
-def is_tried(in_vain: int) -> bool:
+def waits_longer(in_vain: int) -> bool:
     """Whether who stood so often waits longer than at first."""
     return _growth(in_vain) > 1
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours import patience
-from raft_actors.behaviours.transition import Transition, listening
+from raft_actors.behaviours.candidate import ask_again
+from raft_actors.behaviours.transition import Transition, listening, may_stand, shortly
 from raft_actors.protocol.effects import Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply
 from raft_actors.protocol.state import Follower, Leader, PeerState, PreCandidate
@@ -36,12 +37,14 @@ def hears_a_leader(state: PeerState, moment: Moment) -> bool:
 def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transition:
     """Say whether this peer would vote for the sender; changes nothing here, but how long it still waits to stand.
 
+    A candidate that refuses asks the sender for its vote again.
+
     Differs: of two pre-candidates that ask each other, the one with the better claim (log, then name) refuses the
     other, so that both do not go on to split the vote.
     """
-    led, better = hears_a_leader(state, moment), _has_better_claim(state, request)
-    granted = request.term > state.term and not led and not better
-    if better and not led:
+    better = _has_better_claim(state, request)
+    granted = request.term > state.term and not better and not hears_a_leader(state, moment)
+    if better:
         state = _stand_soon(state, request.sender, moment)
     reply = PreVoteReply(
         cluster=request.cluster,
@@ -51,21 +54,22 @@ def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transi
         term=request.term if granted else state.term,
         granted=granted,
     )
-    return Transition(state, (Send(request.sender, reply),))
+    repeated = () if granted else ask_again(state, request)
+    return Transition(state, (Send(request.sender, reply), *repeated))
 
 
 def _stand_soon(state: PeerState, voter: str, moment: Moment) -> PeerState:
     """Wait no longer than at first, now that one is up that would vote for us and that we have refused.
 
-    It may be the only other one that is up. A candidate has asked it already.
+    It may be the only other one that is up. A candidate asks it again instead (``candidate.ask_again``). Who hears a
+    leader does not wait longer than at first.
     """
     role = state.role
-    if not isinstance(role, Follower | PreCandidate) or not patience.is_tried(role.in_vain):
+    if not isinstance(role, Follower | PreCandidate) or not patience.waits_longer(role.in_vain):
         return state
-    if not state.configuration.is_voter(voter):
+    if not may_stand(state) or not state.configuration.is_voter(voter):
         return state
-    soon = moment.now + patience.pause(state.settings, moment, 0)
-    return replace(state, role=replace(role, election_deadline=min(role.election_deadline, soon)))
+    return replace(state, role=replace(role, election_deadline=min(role.election_deadline, shortly(state, moment))))
 
 
 def _has_better_claim(state: PeerState, request: PreVote) -> bool:

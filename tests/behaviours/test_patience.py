@@ -54,13 +54,13 @@ def waits(state: PeerState, rounds: int, *answers: ms.Message) -> list[int]:
 
 
 class Nodes:
-    """Peers whose messages all take ``delay`` seconds, and whose disks take no time."""
+    """Peers whose messages all take ``delay`` seconds, and whose disks take no time; ``seed`` is for their dice."""
 
-    def __init__(self, states: Iterable[PeerState], delay: float) -> None:
+    def __init__(self, states: Iterable[PeerState], delay: float, seed: int = 1) -> None:
         self.now = NOW
         self.states = {state.name: state for state in states}
         self.rounds = 0
-        self._delay, self._dice, self._order = delay, random.Random(1), itertools.count()
+        self._delay, self._dice, self._order = delay, random.Random(seed), itertools.count()
         self._under_way: list[tuple[float, int, str, ms.Message]] = []
 
     def elect(self, until: float) -> bool:
@@ -157,7 +157,8 @@ def test_a_word_of_a_leader_ends_it(state: PeerState, word: ms.Message) -> None:
 def test_a_victory_ends_it() -> None:
     state = take(tired(bench.candidate()), vote("s2", 2)).state
     assert isinstance(state.role, Leader)
-    assert in_vain(take(state, bench.append("s2", 3, LogPosition(1, 1))).state) == 0
+    after = take(state, vote("s3", 3, granted=False)).state
+    assert (after.leader, after.role) == (None, Follower(NOW + 0.45)), "it waits no longer than any other"
 
 
 def test_what_elections_in_vain_consist_of_does_not_end_it() -> None:
@@ -221,9 +222,31 @@ def test_nor_for_a_learner_which_could_not_vote_for_it() -> None:
     assert take(state, pre_vote("s4", 2)).state == state
 
 
-def test_a_candidate_goes_on_waiting_for_the_votes_it_has_asked_for() -> None:
-    state = tired(bench.candidate(terms=(1, 1)))
-    assert take(state, pre_vote("s2", 3)).state == state
+def test_nor_does_a_learner_whose_log_is_longer() -> None:
+    members = Configuration(voters=bench.configuration("s2", "s3").voters, learners=bench.configuration("s1").voters)
+    state = waiting(terms=(1, 1), members=members)
+    assert take(state, pre_vote("s2", 2)).state == state
+
+
+def test_nobody_stands_before_a_promise_is_over() -> None:
+    state = waiting(terms=(1, 1), no_vote_until=NOW + 0.3)
+    assert next_deadline(take(state, pre_vote("s2", 2)).state) == NOW + 0.3
+
+
+def test_a_pre_candidate_that_learns_of_a_newer_term_asks_soon_in_that_term() -> None:
+    for asked in (tired(bench.pre_candidate()), bench.pre_candidate()):
+        count = in_vain(asked)
+        after = take(asked, pre_vote_reply("s2", 5, granted=False)).state
+        assert (after.term, after.role) == (5, Follower(NOW + 0.05, in_vain=count))
+        assert take(after, pre_vote_reply("s3", 5, granted=False)).state == after, "once for a term"
+
+
+def test_nor_later_than_it_would_have_without_nor_before_a_promise_is_over() -> None:
+    state = bench.pre_candidate()
+    for deadline, promise, expected in ((0.01, 0.0, 0.01), (0.45, 0.3, 0.3)):
+        role = replace(state.role, election_deadline=NOW + deadline)
+        asked = replace(state, role=role, no_vote_until=NOW + promise)
+        assert next_deadline(take(asked, pre_vote_reply("s2", 5, granted=False)).state) == NOW + expected
 
 
 def test_nor_does_a_vote_that_is_promised_to_nobody_change_anything() -> None:
@@ -240,6 +263,29 @@ def test_one_with_a_longer_log_that_was_alone_for_long_is_elected_soon_after_ano
     both = Nodes([alone.states["s3"], bench.peer("s1", role=Follower(NOW + 60.3))], 0.001)
     assert both.elect(NOW + 60.5)
     assert isinstance(both.states["s3"].role, Leader)
+
+
+def test_the_shorter_log_of_a_newer_term_makes_nobody_wait_twice() -> None:
+    """Of three, one is dead, and the others were cut off from each other for a minute."""
+
+    def elected(seed: int) -> bool:
+        longer = Nodes([bench.peer("s1", terms=(1, 1))], 0.001, seed)
+        shorter = Nodes([bench.peer("s2", term=5)], 0.001, 1000 + seed)
+        assert not longer.elect(NOW + 60)
+        assert not shorter.elect(NOW + 60)
+        both = Nodes([longer.states["s1"], shorter.states["s2"]], 0.001, seed)
+        return both.elect(NOW + 60 + LONGEST_WAIT + 0.3)
+
+    assert [seed for seed in range(40) if not elected(seed)] == []
+
+
+def test_a_candidate_that_has_asked_a_dead_voter_is_elected_soon_after_it_is_up_again() -> None:
+    asked = tired(bench.candidate("s1", terms=(1, 1)))
+    asked = replace(asked, role=replace(asked.role, election_deadline=NOW + 1.8))
+    again = bench.peer("s2", role=Follower(NOW + 0.3))
+    both = Nodes([asked, again], 0.001)
+    assert both.elect(NOW + 0.5)
+    assert isinstance(both.states["s1"].role, Leader)
 
 
 def test_one_that_cannot_be_elected_keeps_nobody_from_it() -> None:
