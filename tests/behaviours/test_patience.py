@@ -16,7 +16,7 @@ from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.protocol import messages as ms
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Persist, Send
-from raft_actors.protocol.events import Persisted, Received, Slept, Tick
+from raft_actors.protocol.events import PeerDown, Persisted, Received, Slept, Tick
 from raft_actors.protocol.state import Candidate, Follower, Leader, PeerState, PreCandidate
 from raft_actors.protocol.types import LogPosition, Settings
 from tests.behaviours import bench
@@ -178,6 +178,11 @@ def test_who_votes_waits_for_the_candidate_as_long_as_it_would_for_votes() -> No
         after = take(state, request_vote("s2", 2)).state
         assert after.ballot.voted_for == "s2"
         assert after.role == Follower(NOW + 1.8, in_vain=TIRED)
+
+
+def test_the_death_of_the_candidate_that_got_its_vote_makes_it_stand_but_does_not_end_it() -> None:
+    state = take(waiting(), request_vote("s2", 2)).state
+    assert take(state, PeerDown("s2")).state.role == Follower(NOW + 0.01, in_vain=TIRED)
 
 
 def test_a_sleep_does_not_end_it() -> None:
