@@ -21,6 +21,7 @@ from raft_actors.behaviours.transition import (
     Transition,
     election_deadline,
     forget_leader,
+    listening,
     may_stand,
     other_voters,
     shortly,
@@ -37,7 +38,8 @@ __all__ = ["ask_again", "campaign", "on_own_ballot", "on_pre_vote_reply", "on_ti
 def campaign(state: PeerState, moment: Moment) -> Transition:
     """The election timeout has passed: no leader is known; ask for pre-votes, or at once for votes.
 
-    Who may not stand forgets the leader all the same: reads that wait for it are turned away.
+    Who may not stand forgets the leader all the same: reads that wait for it are turned away. It waits longer each
+    time, too: a learner asks all voters each time.
 
     A candidate whose own ballot is not on disk yet has not asked anybody: it waits, instead of spending another term.
     """
@@ -46,7 +48,7 @@ def campaign(state: PeerState, moment: Moment) -> Transition:
         return Transition(replace(state, role=_with_more_time(state, role, moment)))
     state, effects = forget_leader(state)
     if not may_stand(state):
-        state = replace(state, role=Follower(election_deadline(state, moment)))
+        state = replace(state, role=listening(state, moment, role.in_vain + 1))
         return Transition(state, effects + _ask_whether_a_member(state))
     state, asked = _stand(state, moment, role.in_vain + 1)
     return Transition(state, effects + asked)

@@ -112,6 +112,15 @@ def test_a_candidate_that_is_not_answered_waits_as_long() -> None:
     assert found == [450, 450, 900, 1800, 1800]
 
 
+def test_a_learner_that_hears_nobody_asks_less_and_less_often_whether_it_is_a_member() -> None:
+    members = Configuration(voters=bench.configuration("s2", "s3").voters, learners=bench.configuration("s1").voters)
+    learner = bench.peer(members=members)
+    assert waits(learner, 6) == [450, 450, 900, 1800, 1800, 1800]
+    nodes = Nodes([learner], 0.001)
+    assert not nodes.elect(NOW + 60)
+    assert 60 / LONGEST_WAIT < nodes.rounds < 60
+
+
 def test_a_candidate_that_is_refused_waits_as_long_as_a_pre_candidate() -> None:
     state = tired(bench.candidate())
     state = replace(state, role=replace(state.role, election_deadline=NOW + 9))
