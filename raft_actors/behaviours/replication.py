@@ -164,6 +164,7 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
             promised_until=promised,
             lost=reply.wants > 0,
         )
+    newest = reply.sent >= progress.newest_sent
     inflight = progress.inflight
     if inflight and inflight[0] <= match:
         inflight = tuple([last for last in inflight if last > match])
@@ -178,7 +179,8 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         promised_until=promised,
         lost=reply.wants > 0,
         priority=reply.priority,
-        rested_at=reply.sent if reply.rests else LONG_AGO,
+        newest_sent=reply.sent if newest else progress.newest_sent,
+        rested_at=(reply.sent if reply.rests else LONG_AGO) if newest else progress.rested_at,
     )
 
 

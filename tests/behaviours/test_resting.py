@@ -135,6 +135,14 @@ def test_an_answer_to_an_offer_that_was_taken_back_counts_no_more() -> None:
     assert not leading(state).resting
 
 
+@pytest.mark.parametrize("late", [took("s2"), took("s2", rests=False)], ids=["yes", "no"])
+def test_an_answer_that_a_newer_one_has_overtaken_counts_no_more(late: ms.AppendEntriesReply) -> None:
+    state = take(offering(), Tick(), at(DUE + 0.05)).state
+    newest = took("s2", DUE + 0.05, rests=not late.rests)
+    state = take_all(state, newest, late, took("s3"), moment=at(DUE + 0.06))
+    assert leading(state).resting is newest.rests
+
+
 def test_an_offer_is_taken_back_by_a_write_that_comes_before_the_last_answer() -> None:
     state = take_all(offering(), took("s2"), WritesRequested(7, (b"x",)), took("s3"), moment=at(DUE))
     assert leading(state).offered_at == LONG_AGO
