@@ -139,6 +139,8 @@ def ask_again(state: PeerState, refused: PreVote) -> tuple[Effect, ...]:
     It may have been down when it was asked, or the request, or its vote, is lost (BUG-32). To stand anew instead would
     throw away the votes under way: where answers are late, candidates would go on doing it to themselves. Who has gone
     on to a newer term could only depose this one.
+
+    Paper: §5.1 ("Servers retry RPCs if they do not receive a response in a timely manner").
     """
     role = state.role
     if not isinstance(role, Candidate) or state.name not in role.votes or refused.term > state.term + 1:

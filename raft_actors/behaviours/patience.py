@@ -8,12 +8,15 @@
 
 The first rounds are as quick as elections have to be. If they were not enough, either this peer cannot be elected now,
 and asks for nothing, or the nodes are too busy to answer within a timeout. Then a round that begins before the last one
-was answered throws those answers away, and adds to what keeps the nodes busy: where many clusters share them, elections
-alone do that without end, long after what began it has gone.
+was answered throws most of those answers away, and adds to what keeps the nodes busy: where many clusters share them,
+elections alone do that without end, long after what began it has gone. (Promises of votes do count in the next round of
+the same term.)
 
-Only a leader's word ends it, or leading oneself. A vote, a newer term, a sleep do not: elections in vain are made of
-them. It concerns how often a peer stands, never how it votes. So somebody else can be elected meanwhile, unless this
-peer's log is longer: who refuses a voter for that, and waits longer than at first, stands soon (``voting``).
+Only a leader's word ends it, or leading oneself; a restart and a removal forget it. A vote, a newer term, a sleep do
+not: elections in vain are made of them. It concerns how often a peer stands, never how it votes. So somebody else can
+be elected meanwhile, unless this peer has the better claim. Then others would wait for it, so these stand soon: who
+refuses a voter, for its log or, of two that ask, for its name (``voting``); a pre-candidate that learns of a newer term
+(``transition``); who voted for one that is known to be dead (``step``). A candidate asks again (``candidate``).
 
 Paper: §5.2 (random timeouts), §5.6 (answers must come in far less than a timeout). Thesis: §9.3.
 """
