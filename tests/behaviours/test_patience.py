@@ -316,6 +316,22 @@ def test_nodes_that_answer_later_than_in_an_election_timeout_elect_a_leader_all_
     assert nodes.elect(NOW + 30)
 
 
+def test_they_do_so_too_where_logs_differ() -> None:
+    """Else a candidate threw its votes away whenever it refused a shorter log: five had no leader after minutes."""
+    five = bench.configuration("s1", "s2", "s3", "s4", "s5")
+
+    def elected(seed: int) -> bool:
+        logs = ((1,), (1, 1), (1,), (1, 1), (1,))
+        deadlines = (NOW + 0.3 + 0.06 * place for place in range(5))
+        peers = [
+            bench.peer(member.name, members=five, terms=terms, role=Follower(deadline))
+            for member, terms, deadline in zip(five.voters, logs, deadlines, strict=True)
+        ]
+        return Nodes(peers, 0.9, seed).elect(NOW + 30)
+
+    assert [seed for seed in range(12) if not elected(seed)] == []
+
+
 def test_peers_that_cannot_be_elected_ask_a_few_times_in_a_minute() -> None:
     """Two of five, for as long as that lasts."""
     five = bench.configuration("s1", "s2", "s3", "s4", "s5")
