@@ -237,11 +237,13 @@ def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Tra
 def on_leader_down(state: PeerState, moment: Moment) -> Transition:
     """The leader is known to be dead: forget it, and stand after a short random time instead of a timeout.
 
+    So does who voted for a candidate that died before it said a word as the leader: nobody else may be to come.
+
     A promise given for a lease is kept all the same: a lost connection shortens nothing.
     """
     state, effects = forget_leader(state)
     role = state.role
     if isinstance(role, Follower) and role.election_deadline != NEVER:
         soon = max(moment.now + DOWN_SPREAD * moment.jitter, state.no_vote_until)
-        state = replace(state, role=Follower(min(role.election_deadline, soon)))
+        state = replace(state, role=Follower(min(role.election_deadline, soon), in_vain=role.in_vain))
     return Transition(state, effects)

@@ -88,8 +88,8 @@ def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
         return Transition(replace(state, role=replace(role, transfer=None), stopping=moment.now))
     settings = state.settings
     answered = role.progress[target].match_index > 0
-    patience = settings.max_election_timeout if answered else 2 * settings.heartbeat_interval
-    return begin_transfer(state, role, Transfer(target, min(state.stopping, moment.now + patience)))
+    allowed = settings.max_election_timeout if answered else 2 * settings.heartbeat_interval
+    return begin_transfer(state, role, Transfer(target, min(state.stopping, moment.now + allowed)))
 
 
 def hand_to_successor(state: PeerState, role: Leader, moment: Moment) -> Transition:

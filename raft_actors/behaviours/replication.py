@@ -123,7 +123,8 @@ def heartbeat_all(state: PeerState, role: Leader, moment: Moment) -> tuple[Leade
     """
     role, repeated = sending.again(state, role, moment)
     rests = resting.may_offer(state, role)
-    role = replace(_news_told(state, role, moment), offered_at=moment.now if rests else LONG_AGO)
+    offered_at = resting.offered_since(role, moment) if rests else LONG_AGO
+    role = replace(_news_told(state, role, moment), offered_at=offered_at)
     return role, heartbeats(state, role, role.progress, moment, rests=rests) + repeated
 
 
@@ -163,6 +164,7 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
             promised_until=promised,
             lost=reply.wants > 0,
         )
+    newest = reply.sent >= progress.newest_sent
     inflight = progress.inflight
     if inflight and inflight[0] <= match:
         inflight = tuple([last for last in inflight if last > match])
@@ -177,7 +179,8 @@ def note_reply(progress: Progress, reply: AppendEntriesReply, log_hint: LogPosit
         promised_until=promised,
         lost=reply.wants > 0,
         priority=reply.priority,
-        rested_at=reply.sent if reply.rests else LONG_AGO,
+        newest_sent=reply.sent if newest else progress.newest_sent,
+        rested_at=(reply.sent if reply.rests else LONG_AGO) if newest else progress.rested_at,
     )
 
 

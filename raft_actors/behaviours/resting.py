@@ -12,7 +12,9 @@ node withdraws its word in the very step in which that ends. Nothing else is bui
 leases need real answers, so resting cannot make anything unsafe; with leases nobody rests, as promises age.
 
 Everything that a follower learns from heartbeats it has to know before it rests: what is committed, above all. So
-leaders rest only after all have answered the newest heartbeat, and that it offered to rest (``offered_at``).
+leaders rest only after all have taken an offer before which (``offered_at``) everything was done, and since which
+nothing has happened. Each heartbeat repeats it; where an answer takes longer than until the next one, it counts too,
+or nodes that are busy with heartbeats would stay so for ever.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ __all__ = [
     "look",
     "look_interval",
     "may_offer",
+    "offered_since",
     "on_heard",
     "partners",
     "stir",
@@ -96,9 +99,16 @@ def _is_settled(progress: Progress, last: int, priority: int) -> bool:
     return settled and not progress.lost and progress.priority <= priority
 
 
+def offered_since(role: Leader, moment: Moment) -> float:
+    """When the offer that a heartbeat makes now was made first."""
+    return moment.now if role.offered_at == LONG_AGO else role.offered_at
+
+
 def begin(state: PeerState, role: Leader, moment: Moment) -> Leader:
-    """Rest, if all others took the newest offer."""
-    if role.resting or not all(one.rested_at == role.offered_at for one in role.progress.values()):
+    """Rest, if all others took the offer that stands."""
+    if role.resting or role.offered_at == LONG_AGO:
+        return role
+    if not all(one.rested_at >= role.offered_at for one in role.progress.values()):
         return role
     return _looked(state, replace(role, resting=True), moment) if may_offer(state, role) else role
 
@@ -167,7 +177,12 @@ def stir(state: PeerState, event: Event, moment: Moment) -> PeerState:
 
 
 def _leaves_in_peace(role: Leader, event: Event) -> bool:
-    if isinstance(event, Received):
-        reply = event.message
-        return isinstance(reply, AppendEntriesReply) and (not role.resting or (reply.success and not reply.wants))
-    return isinstance(event, Tick | Heard | Applied | Persisted)
+    if not isinstance(event, Received):
+        return isinstance(event, Tick | Heard | Applied | Persisted)
+    reply = event.message
+    return isinstance(reply, AppendEntriesReply) and (not role.resting or _changes_nothing(role, reply))
+
+
+def _changes_nothing(role: Leader, reply: AppendEntriesReply) -> bool:
+    """Whether who answers a leader that rests does so, too: it may have taken the offer once, and not again."""
+    return reply.success and not reply.wants and (reply.rests or reply.sent < role.offered_at)

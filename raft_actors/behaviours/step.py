@@ -335,11 +335,11 @@ def _role_tick(state: PeerState, moment: Moment) -> Transition:
 
 
 def _down(state: PeerState, event: PeerDown, moment: Moment) -> Transition:
-    """A peer died: if it led, stand soon; if we lead, probe it anew and do not hand over to it."""
+    """A peer died: if it led, or was to lead by our vote, stand soon; if we lead, probe it anew, hand nothing to it."""
     role = state.role
     if isinstance(role, Leader):
         return leader.on_follower_down(state, role, event.name, moment)
-    if event.name != state.leader:
+    if event.name != (state.leader or state.ballot.voted_for):
         return Transition(state)
     return follower.on_leader_down(state, moment)
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from raft_actors.behaviours import patience
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Effect, Refusal, Reject, Send
 from raft_actors.protocol.messages import ReadIndexReply
-from raft_actors.protocol.state import LONG_AGO, NEVER, Follower, Leader, PeerState, PendingRead
+from raft_actors.protocol.state import LONG_AGO, NEVER, Follower, Leader, PeerState, PendingRead, PreCandidate
 from raft_actors.protocol.types import Ballot, Moment
 
 __all__ = [
@@ -22,10 +23,12 @@ __all__ = [
     "election_deadline",
     "forget_leader",
     "is_removed",
+    "listening",
     "may_stand",
     "other_voters",
     "others",
     "refusal",
+    "shortly",
 ]
 
 
@@ -72,16 +75,26 @@ def is_removed(state: PeerState) -> bool:
     return index <= state.commit_index and not configuration.has(state.name, state.incarnation)
 
 
-def election_deadline(state: PeerState, moment: Moment) -> float:
+def election_deadline(state: PeerState, moment: Moment, in_vain: int = 0) -> float:
     """When to stand, or at least to forget the leader, if nothing is heard: a fresh random timeout. Paper: §5.2.
 
-    Never for a peer that belongs to no cluster, or was told that it is out of it.
+    It is longer for who stood ``in_vain``. Never for a peer that belongs to no cluster, or was told that it is out.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
     if not state.configurations or state.removed:
         return NEVER
-    return moment.now + state.settings.election_timeout(moment.jitter)
+    return moment.now + patience.timeout(state.settings, moment, in_vain)
+
+
+def listening(state: PeerState, moment: Moment, in_vain: int) -> Follower:
+    """A follower with a fresh timeout, that of who stood ``in_vain`` times: remembered until a leader is heard."""
+    return Follower(election_deadline(state, moment, in_vain), in_vain=in_vain)
+
+
+def shortly(state: PeerState, moment: Moment, in_vain: int = 0) -> float:
+    """When to ask again after a refusal: soon, later for who stood ``in_vain``, and not before a promise is over."""
+    return max(moment.now + patience.pause(state.settings, moment, in_vain), state.no_vote_until)
 
 
 def armed(state: PeerState, moment: Moment) -> PeerState:
@@ -111,7 +124,8 @@ def become_follower(
     still be committed by the next leader.
 
     A follower that only learns of a newer term goes on waiting as before: a candidate that cannot win, but asks again
-    and again, must not keep those who can from standing.
+    and again, must not keep those who can from standing. A pre-candidate was refused for its term, and asks again soon
+    in the newer one.
 
     Paper: §5.1 ("If RPC request or response contains term T > currentTerm"), Figure 2 (what resets the timeout).
 
@@ -123,10 +137,25 @@ def become_follower(
     """
     ballot = state.ballot if term is None or term == state.term else Ballot(term, None)
     effects = _turn_away(state, state.role) if isinstance(state.role, Leader) else ()
-    keeps_waiting = isinstance(state.role, Follower) and leader is None
-    role = state.role if keeps_waiting else Follower(election_deadline(state, moment))
+    role = _leaderless(state, moment) if leader is None else listening(state, moment, 0)
     state, rejected = forget_leader(replace(state, ballot=ballot, role=role))
     return Transition(replace(state, leader=leader), effects + rejected)
+
+
+def _leaderless(state: PeerState, moment: Moment) -> Follower:
+    """The follower that one becomes who gives up its role for no leader.
+
+    If a pre-candidate waited as long as it has learned to (``patience``), all would wait whose logs are shorter. So it
+    asks soon, once for each newer term: there are no more of those than candidates, who become rare.
+    """
+    role = state.role
+    match role:
+        case Follower():
+            return role
+        case PreCandidate():
+            return Follower(min(role.election_deadline, shortly(state, moment)), in_vain=role.in_vain)
+        case _:
+            return listening(state, moment, role.in_vain)
 
 
 def forget_leader(state: PeerState) -> Transition:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours.transition import Transition, election_deadline
+from raft_actors.behaviours import patience
+from raft_actors.behaviours.candidate import ask_again
+from raft_actors.behaviours.transition import Transition, listening, may_stand, shortly
 from raft_actors.protocol.effects import Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply
 from raft_actors.protocol.state import Follower, Leader, PeerState, PreCandidate
@@ -33,17 +35,17 @@ def hears_a_leader(state: PeerState, moment: Moment) -> bool:
 
 
 def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transition:
-    """Say whether this peer would vote for the sender; changes nothing here.
+    """Say whether this peer would vote for the sender; changes nothing here, but how long it still waits to stand.
+
+    A candidate that refuses asks the sender for its vote again.
 
     Differs: of two pre-candidates that ask each other, the one with the better claim (log, then name) refuses the
     other, so that both do not go on to split the vote.
     """
-    granted = (
-        request.term > state.term
-        and request.last >= state.log.last
-        and not hears_a_leader(state, moment)
-        and not _has_better_claim(state, request)
-    )
+    better = _has_better_claim(state, request)
+    granted = request.term > state.term and not better and not hears_a_leader(state, moment)
+    if better:
+        state = _stand_soon(state, request.sender, moment)
     reply = PreVoteReply(
         cluster=request.cluster,
         sender=state.name,
@@ -52,13 +54,30 @@ def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transi
         term=request.term if granted else state.term,
         granted=granted,
     )
-    return Transition(state, (Send(request.sender, reply),))
+    repeated = () if granted else ask_again(state, request)
+    return Transition(state, (Send(request.sender, reply), *repeated))
+
+
+def _stand_soon(state: PeerState, voter: str, moment: Moment) -> PeerState:
+    """Wait no longer than at first, now that one is up that would vote for us and that we have refused.
+
+    It may be the only other one that is up. A candidate asks it again instead (``candidate.ask_again``). Who hears a
+    leader does not wait longer than at first.
+    """
+    role = state.role
+    if not isinstance(role, Follower | PreCandidate) or not patience.waits_longer(role.in_vain):
+        return state
+    if not may_stand(state) or not state.configuration.is_voter(voter):
+        return state
+    return replace(state, role=replace(role, election_deadline=min(role.election_deadline, shortly(state, moment))))
 
 
 def _has_better_claim(state: PeerState, request: PreVote) -> bool:
+    if request.last != state.log.last:
+        return state.log.last > request.last
     if not isinstance(state.role, PreCandidate) or state.term + 1 < request.term:
         return False
-    return (state.log.last, request.sender) > (request.last, state.name)
+    return state.name < request.sender
 
 
 def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transition:
@@ -79,12 +98,14 @@ def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transi
         The new state and the reply. The changed ballot is put on disk before the reply leaves (``step.seal``): a vote
         that is not on disk must never be on the wire.
     """
-    granted = state.ballot.voted_for in (None, request.sender) and request.last >= state.log.last
-    if not granted:
+    shorter = request.last < state.log.last
+    if shorter:
+        state = _stand_soon(state, request.sender, moment)
+    if shorter or state.ballot.voted_for not in (None, request.sender):
         return refuse_vote(state, request)
     state = replace(state, ballot=Ballot(state.term, request.sender))
     if isinstance(state.role, Follower):
-        state = replace(state, role=Follower(election_deadline(state, moment)))
+        state = replace(state, role=listening(state, moment, state.role.in_vain))
     return Transition(state, (_reply(state, request, granted=True),))
 
 

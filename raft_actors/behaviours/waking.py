@@ -13,7 +13,7 @@ before anything else is looked at, leadership is given up, and who wants to lead
 A sleep is seen by how late a deadline is. That of a leader was a heartbeat away at most when it fell asleep, or a look
 where it rests, so that no sleep of an election timeout goes unnoticed. That of the others may have been as far away as
 that timeout: after a sleep that is less than twice as long it may look as if nobody was heard until then, which is also
-what the inbox says.
+what the inbox says. Who stood in vain may have waited longer (``patience``), and sleep so much longer unnoticed.
 The sleep of a machine is told by the event ``Slept``.
 
 Thesis: §6.2, §6.4.1 (what a leader that does not know how late it is must not do).
@@ -24,9 +24,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.resting import look_interval
-from raft_actors.behaviours.transition import Transition, become_follower, election_deadline
+from raft_actors.behaviours.transition import Transition, become_follower, listening
 from raft_actors.protocol.configuration import has_quorum
-from raft_actors.protocol.state import Follower, Leader, PeerState
+from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
 
 __all__ = ["has_overslept", "wake"]
@@ -47,7 +47,7 @@ def wake(state: PeerState, moment: Moment) -> Transition:
         return Transition(_without_lease(state))
     if isinstance(state.role, Leader):
         return become_follower(state, moment)
-    return Transition(replace(state, role=Follower(election_deadline(state, moment), forgiven=True)))
+    return Transition(replace(state, role=replace(listening(state, moment, state.role.in_vain), forgiven=True)))
 
 
 def _without_lease(state: PeerState) -> PeerState:

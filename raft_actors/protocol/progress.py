@@ -61,7 +61,8 @@ class Progress(Struct, frozen=True, gc=False):
         sending: the snapshot that is sent; only in state ``SNAPSHOT``.
         lost: it has lost its state, and must not lead before it has another one.
         priority: its own, as it said last.
-        rested_at: when we offered to rest, if it took that offer with its newest answer.
+        newest_sent: when the newest message left which it has answered with success, by our clock.
+        rested_at: the same, if that answer took the offer to rest.
     """
 
     next_index: int
@@ -76,4 +77,5 @@ class Progress(Struct, frozen=True, gc=False):
     sending: Sending | None = None
     lost: bool = False
     priority: int = 0
+    newest_sent: float = float("-inf")
     rested_at: float = float("-inf")

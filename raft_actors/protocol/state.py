@@ -55,20 +55,26 @@ class Follower(Struct, frozen=True):
             unconfigured, and when removed.
         forgiven: one late wake-up was put down to a busy process instead of a dead leader.
         resting: its leader says nothing as long as nothing happens (``behaviours.resting``).
+        in_vain: how often it stood since it heard a leader (``behaviours.patience``).
     """
 
     election_deadline: float = NEVER
     forgiven: bool = False
     resting: bool = False
+    in_vain: int = 0
 
 
 class PreCandidate(Struct, frozen=True):
-    """Asks whether an election could be won before it disturbs anybody. Thesis: §9.6."""
+    """Asks whether an election could be won before it disturbs anybody. Thesis: §9.6.
+
+    ``in_vain`` as for a follower, this time included; a candidate goes on with the same number.
+    """
 
     resting: ClassVar[bool] = False
     votes: frozenset[str]
     refusals: frozenset[str]
     election_deadline: float
+    in_vain: int = 0
 
 
 class Candidate(Struct, frozen=True):
@@ -78,6 +84,7 @@ class Candidate(Struct, frozen=True):
     votes: frozenset[str]
     refusals: frozenset[str]
     election_deadline: float
+    in_vain: int = 0
 
 
 class ReadRound(Struct, frozen=True):
@@ -165,10 +172,11 @@ class Leader(Struct, frozen=True):
         drift_at: when to look next whether leadership should drift to a peer of higher priority.
         drift_mark: where the log ended at the last look; 0 before the first.
         moved: addresses of members that are reached elsewhere than the configuration says, by name.
-        offered_at: when all were offered to rest, in a heartbeat after which nothing has happened.
+        offered_at: when all were offered to rest first; nothing has happened since.
         resting: all took it: nobody is told anything, until something happens.
     """
 
+    in_vain: ClassVar[int] = 0
     progress: dict[str, Progress]
     first_index: int
     heartbeat_deadline: float

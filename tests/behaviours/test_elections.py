@@ -285,6 +285,17 @@ def test_the_death_of_another_follower_means_nothing() -> None:
     assert take(state, PeerDown("s3")).state == state
 
 
+def test_the_death_of_the_candidate_that_got_our_vote_means_as_much_as_that_of_a_leader() -> None:
+    state = take(bench.peer(), bench.request_vote("s2", 2)).state
+    assert next_deadline(take(state, PeerDown("s2"), at(NOW, 0.5)).state) == pytest.approx(NOW + 0.01)
+    assert take(state, PeerDown("s3")).state == state
+
+
+def test_the_death_of_one_that_got_our_vote_means_nothing_while_another_one_leads() -> None:
+    state = bench.following("s2", term=2, voted_for="s3")
+    assert take(state, PeerDown("s3")).state == state
+
+
 def test_the_death_of_the_leader_breaks_no_promise() -> None:
     state = bench.following("s2", no_vote_until=NOW + 0.3, settings=Settings(lease_reads=True))
     assert next_deadline(take(state, PeerDown("s2")).state) == NOW + 0.3

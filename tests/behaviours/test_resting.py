@@ -119,6 +119,30 @@ def test_an_older_offer_that_was_taken_counts_no_more() -> None:
     assert not leading(take_all(offering(), took("s2"), took("s3", NOW), moment=at(DUE))).resting
 
 
+def test_an_answer_that_comes_after_the_next_heartbeat_counts_as_long_as_nothing_happens() -> None:
+    """Else busy nodes, which answer later than that, would stay busy with heartbeats for ever."""
+    state = offering()
+    for place in range(1, 4):
+        state = take(state, Tick(), at(DUE + 0.05 * place)).state
+    state = take_all(state, took("s2"), took("s3", DUE + 0.05), moment=at(DUE + 0.16))
+    assert leading(state).resting
+
+
+def test_an_answer_to_an_offer_that_was_taken_back_counts_no_more() -> None:
+    state = take_all(offering(), took("s2"), bench.pre_vote("s3", 2, LAST), took("s3"), moment=at(DUE))
+    assert not leading(state).resting, "s3 did not rest when it asked"
+    state = take_all(take(state, Tick(), at(DUE + 0.05)).state, took("s2"), took("s3"), moment=at(DUE + 0.06))
+    assert not leading(state).resting
+
+
+@pytest.mark.parametrize("late", [took("s2"), took("s2", rests=False)], ids=["yes", "no"])
+def test_an_answer_that_a_newer_one_has_overtaken_counts_no_more(late: ms.AppendEntriesReply) -> None:
+    state = take(offering(), Tick(), at(DUE + 0.05)).state
+    newest = took("s2", DUE + 0.05, rests=not late.rests)
+    state = take_all(state, newest, late, took("s3"), moment=at(DUE + 0.06))
+    assert leading(state).resting is newest.rests
+
+
 def test_an_offer_is_taken_back_by_a_write_that_comes_before_the_last_answer() -> None:
     state = take_all(offering(), took("s2"), WritesRequested(7, (b"x",)), took("s3"), moment=at(DUE))
     assert leading(state).offered_at == LONG_AGO
@@ -237,6 +261,7 @@ def test_no_sleep_of_a_leader_at_rest_that_is_longer_than_an_election_timeout_go
         bench.pre_vote("s2", 3, LAST),
         bench.nack("s2", 2, 2),
         took("s2", wants=1),
+        took("s2", rests=False),
     ],
     ids=lambda event: type(event).__name__,
 )
@@ -246,7 +271,11 @@ def test_whatever_happens_rouses_a_leader(event: Event | ms.Message) -> None:
     assert leading(after).heartbeat_deadline <= DUE + 0.01 + 0.05
 
 
-@pytest.mark.parametrize("event", [Tick(), Applied(2), Persisted(bench.leader().ballot, LAST), took("s2")], ids=str)
+@pytest.mark.parametrize(
+    "event",
+    [Tick(), Applied(2), Persisted(bench.leader().ballot, LAST), took("s2"), took("s2", NOW, rests=False)],
+    ids=str,
+)
 def test_news_of_the_past_do_not(event: Event | ms.Message) -> None:
     assert leading(take(resting_leader(), event, at(DUE + 0.01)).state).resting
 

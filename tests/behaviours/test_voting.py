@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.events import PeerDown
-from raft_actors.protocol.messages import PreVoteReply, RequestVoteReply
-from raft_actors.protocol.state import Candidate, Follower
+from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply
+from raft_actors.protocol.state import Candidate, Follower, PeerState
 from raft_actors.protocol.types import Ballot, LogPosition, Settings
 from tests.behaviours import bench
-from tests.behaviours.bench import NOW, at, only, persist_then_send, pre_vote, request_vote, take
+from tests.behaviours.bench import NOW, at, only, persist_then_send, pre_vote, request_vote, sent, take
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
@@ -175,3 +176,45 @@ def test_a_pre_candidate_of_an_older_term_gives_way() -> None:
 def test_a_plain_follower_compares_no_names() -> None:
     state = replace(bench.pre_candidate("s1"), role=Follower(NOW + 0.4))
     assert only(take(state, pre_vote("s2", 2)).effects, PreVoteReply).granted
+
+
+# -- candidates that are asked for pre-votes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "asked"),
+    [
+        (bench.candidate(), pre_vote("s2", 2)),
+        (bench.candidate(terms=(1, 1)), pre_vote("s2", 2)),
+        (bench.candidate(terms=(1, 1)), pre_vote("s2", 3)),
+    ],
+    ids=["of an older term", "of an older term, with a shorter log", "of this term, with a shorter log"],
+)
+def test_a_candidate_asks_a_voter_again_that_would_rather_stand_itself(state: PeerState, asked: PreVote) -> None:
+    """It was down when it was asked, or its vote is lost."""
+    after, effects = take(state, asked)
+    assert after == state, "it waits for the others as before"
+    assert not only(effects, PreVoteReply).granted
+    assert sent(effects, RequestVote, "s2") == [only(effects, RequestVote)]
+    again = only(effects, RequestVote)
+    assert (again.term, again.last, again.transfer) == (2, state.log.last, False)
+
+
+@pytest.mark.parametrize(
+    ("state", "asked"),
+    [
+        (bench.candidate(), pre_vote("s2", 3)),
+        (bench.candidate(terms=(1, 1)), pre_vote("s2", 4)),
+        (bench.candidate(votes=()), pre_vote("s2", 2)),
+        (bench.candidate(), pre_vote("s7", 2)),
+        (bench.pre_candidate(terms=(1, 1)), pre_vote("s2", 2)),
+    ],
+    ids=["that it lets stand", "of a newer term", "before its ballot is on disk", "a stranger", "before it has asked"],
+)
+def test_it_does_not_ask_one_again(state: PeerState, asked: PreVote) -> None:
+    assert sent(take(state, asked).effects, RequestVote) == []
+
+
+def test_nor_a_learner() -> None:
+    members = Configuration(voters=bench.THREE.voters, learners=bench.configuration("s4").voters)
+    assert sent(take(bench.candidate(members=members), pre_vote("s4", 2)).effects, RequestVote) == []

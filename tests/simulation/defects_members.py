@@ -162,7 +162,7 @@ def whoever_was_not_missed_yet_counts_for_a_joint_step(honest: Any) -> Any:
     return lambda state, role, moment: {state.name, *role.progress}
 
 
-@defect("own", f"{RECONFIGURING}:_take_step")
+@defect("own", f"{RECONFIGURING}:_take_step", peers=2)
 def reads_wait_for_those_who_are_gone(honest: Any) -> Any:
     """A round was put to members that are none any more."""
     return append_configuration

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from raft_actors.protocol.state import LONG_AGO, Leader
+from raft_actors.protocol.state import Leader
 from tests.simulation.hunting import defect
 
 RESTING = "raft_actors.behaviours.resting"
@@ -26,13 +26,11 @@ def a_leader_that_rests_is_not_roused(honest: Any) -> Any:
 
 @defect("resting", f"{RESTING}:begin")
 def a_leader_rests_with_those_who_took_an_older_offer(honest: Any) -> Any:
-    """One that has been roused since waits for heartbeats in vain."""
+    """It was taken back since: nothing that happens rouses the leader any more."""
 
     def begin(state: Any, role: Any, moment: Any) -> Any:
-        old = {
-            name: replace(one, rested_at=role.offered_at if one.rested_at > LONG_AGO else LONG_AGO)
-            for name, one in role.progress.items()
-        }
-        return honest(state, replace(role, progress=old), moment)
+        taken = min(one.rested_at for one in role.progress.values())
+        begun = honest(state, replace(role, offered_at=taken), moment)
+        return replace(begun, offered_at=role.offered_at)
 
     return begin

@@ -141,7 +141,7 @@ def a_damaged_snapshot_forbids_all_older_ones(honest: Any) -> Any:
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-@defect("BUG-51", "raft_actors.behaviours.sending:advance")
+@defect("BUG-51", "raft_actors.behaviours.sending:advance", peers=5)
 def a_log_like_ours_is_taken_for_a_state(honest: Any) -> Any:
     """A follower whose log equals ours is sent no more of a snapshot, whether its machine has a state or not."""
 
