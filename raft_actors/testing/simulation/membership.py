@@ -236,7 +236,11 @@ def why_members_differ(cluster: Cluster, leader: Node) -> str | None:
         if not is_member(node, configuration) and _could_know(cluster, state, configuration) and not is_removed(state):
             return f"{node.name} was not told that it is out"
         joining = state.joining
-        found = joining is not None and any(name in configuration.members() for name in joining.seeds)
-        if joining is not None and found and joining.retry != float("inf"):
-            return f"{node.name} is not in yet: {state.joining}"
+        if joining is not None and joining.retry != float("inf") and _asks_a_member(cluster, joining, configuration):
+            return f"{node.name} is not in yet: {joining}"
     return None
+
+
+def _asks_a_member(cluster: Cluster, joining: Joining, configuration: Configuration) -> bool:
+    """Whether one of those that a peer asks can let it in: a store of that name may be lost, and another be there."""
+    return any(is_member(cluster.nodes[name], configuration) for name in joining.seeds if name in cluster.nodes)
