@@ -30,16 +30,7 @@ if TYPE_CHECKING:
     from raft_actors.intake import Mailbox
     from raft_actors.transport.zeromq.replies import Returns
 
-__all__ = [
-    "AnsweringFuture",
-    "alike",
-    "answer_of",
-    "command_of",
-    "counted",
-    "decoded",
-    "failure_of",
-    "small_instead",
-]
+__all__ = ["AnsweringFuture", "alike", "answer_of", "command_of", "counted", "decoded", "failure_of", "small_instead"]
 
 logger = logging.getLogger("raft_actors")
 
@@ -62,7 +53,7 @@ class AnsweringFuture(RequestFuture[Any]):
 
     Args:
         sender: sends it.
-        returns: the answers to the requests of that frame.
+        returns: the small answers to the frame with the request.
         number: of the request.
         codec: of the reply; ``None``: it is a number or a name.
         deadline: until when, on the monotonic clock.

@@ -301,8 +301,6 @@ class Mailbox(LendingChannel):
             return None
         with self._lock:
             batch = self._writes
-            if not batch.futures:
-                return None
             self._writes = WriteBatch()
             batch.left = len(batch.futures)
             self._open.add(batch)

@@ -8,7 +8,7 @@ from raft_actors.protocol.entry import Entry, EntryKind
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot
 from raft_actors.protocol.types import LogPosition
 from raft_actors.transport.frames import BadFrame, Letter, Part, Parts, Post, pack, unpack
-from raft_actors.transport.zeromq.lanes import PART, PIECE, TOGETHER, Lanes, Window, cut
+from raft_actors.transport.zeromq.lanes import PART, PIECE, Lanes, Window, cut
 
 HEADER = {"cluster": "c", "sender": "s1", "incarnation": "i1", "receiver": "i2", "term": 3}
 
@@ -160,4 +160,4 @@ def test_a_large_frame_is_cut_into_pieces() -> None:
     frame = bytes(range(256)) * 1000
     assert b"".join(cut(frame)) == frame
     assert max(len(one) for one in cut(frame)) == PIECE
-    assert cut(frame[:TOGETHER]) == [frame[:TOGETHER]]
+    assert cut(frame[:PIECE]) == [frame[:PIECE]]

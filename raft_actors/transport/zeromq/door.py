@@ -166,10 +166,11 @@ class Door:
             logger.exception("an answer that no frame can carry")
             self._send_apart(route, version, together)
             return
-        large = together.entered > 0 or len(frame) >= COUNTED
+        entered = together.entered
+        large = entered > 0 or len(frame) >= COUNTED
         taken = False
         try:
-            leaves = not large or self._held.pass_on(route, len(frame), together.entered)
+            leaves = not large or self._held.pass_on(route, len(frame), entered)
             taken = leaves and self._put(route, frame, large=large)
         finally:
             if not taken:

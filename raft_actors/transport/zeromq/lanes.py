@@ -186,7 +186,7 @@ def cut(frame: bytes) -> list[bytes | memoryview]:
     ZeroMQ's own heartbeats go between pieces, and each piece that comes counts as a sign of life. A piece that takes
     longer than the timeout of those would break the connection again and again.
     """
-    if len(frame) <= TOGETHER:
+    if len(frame) <= PIECE:
         return [frame]
     return [memoryview(frame)[at : at + PIECE] for at in range(0, len(frame), PIECE)]
 
