@@ -3,6 +3,9 @@
 A graceful stop does it, a caller may ask for it (``transfers``), and leadership drifts by it (``drifting``). While a
 hand-over is under way no writes are taken; it is given up after an election timeout, and the leader leads on.
 
+The successor stands only when all that was written here is committed: else it may lead before this peer knows, and who
+stops then leaves its callers with an unknown outcome. It needs the same quorum for that as for its election.
+
 Thesis: §3.10.
 """
 
@@ -71,11 +74,16 @@ def stop_when_saved(state: PeerState, moment: Moment) -> Transition:
 
 def _stop_now(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
     role = state.role
-    if not isinstance(role, Leader) or successor(state, role, moment) is None:
+    if not isinstance(role, Leader) or not (_is_alone(state) or successor(state, role, moment)):
         return Transition(state, (ReadyToStop(),))
     role = replace(role, lease_given_up=True)
-    state = replace(state, role=role, stopping=moment.now + event.timeout)
-    return _hand_to_next(state, role, moment) if role.transfer is None else Transition(state)
+    state = replace(state, role=role, stopping=moment.now + event.timeout, stop_index=state.log.last.index)
+    return Transition(state) if role.transfer or _is_alone(state) else _hand_to_next(state, role, moment)
+
+
+def _is_alone(state: PeerState) -> bool:
+    """Whether this leader needs nobody to commit, and has nobody to hand over to."""
+    return not other_voters(state) and state.configuration.is_voter(state.name)
 
 
 def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
@@ -126,12 +134,12 @@ def is_able(state: PeerState, progress: Progress, moment: Moment) -> bool:
 
 
 def continue_transfer(state: PeerState) -> Transition:
-    """Once the successor has all of our log, tell it to stand. It needs no election timeout to know."""
+    """Once the successor has all of our log, and all is committed, tell it to stand, without an election timeout."""
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or role.transfer.sent:
         return Transition(state)
-    target = role.transfer.target
-    if target not in role.progress or role.progress[target].match_index < state.log.last.index:
+    target, last = role.transfer.target, state.log.last.index
+    if target not in role.progress or role.progress[target].match_index < last or state.commit_index < last:
         return Transition(state)
     message = TimeoutNow(
         cluster=state.cluster,
@@ -171,14 +179,16 @@ def _give_up_transfer(state: PeerState, role: Leader, moment: Moment) -> Transit
 
 
 def finish_stop(state: PeerState, moment: Moment) -> Transition:
-    """A peer that was asked to stop is ready when somebody else leads, or when its time is up.
+    """A peer that was asked to stop is ready when somebody else leads and its own callers are served, or in time.
 
-    Once it leads no more, it stays for one election, since its vote may be needed, and no longer.
+    Once it leads no more and its machine has what is known to be committed, it stays for one election, since its vote
+    may be needed and the fate of its last entries may become known, and no longer.
     """
-    if not isinstance(state.role, Leader):
+    written = min(state.stop_index, state.log.last.index)  # if others overwrote some, nobody waits for those any more
+    if not isinstance(state.role, Leader) and state.handed >= min(written, state.commit_index):
         state = replace(state, stopping=min(state.stopping, moment.now + state.settings.max_election_timeout))
-    handed_over = state.leader is not None and state.leader != state.name
-    if not handed_over and moment.now < state.stopping:
+    goes_on_without = _is_alone(state) if state.leader == state.name else state.leader is not None
+    if moment.now < state.stopping and not (goes_on_without and state.handed >= written):
         return Transition(state)
     effects: tuple[Effect, ...] = (ReadyToStop(),)
     return Transition(replace(state, stopping=NEVER), effects)

@@ -64,7 +64,7 @@ def write(state: PeerState, event: WritesRequested, moment: Moment) -> Transitio
     role = state.role
     if not isinstance(role, Leader):
         return Transition(state, (Reject(event.token, refusal(state), state.leader),))
-    if role.transfer is not None:
+    if role.transfer is not None or state.stopping != NEVER:
         return Transition(state, (Reject(event.token, Refusal.ELECTION_IN_PROGRESS),))
     first, term, time = state.log.last.index + 1, state.term, max(state.time, moment.wall)
     command = EntryKind.COMMAND
@@ -85,7 +85,7 @@ def on_synced(state: PeerState, role: Leader, moment: Moment) -> Transition:
             unsynced_since=moment.now if owed else NEVER,
         )
         state = replace(state, role=role)
-    return Transition(_advance_commit(state, role, moment))
+    return handover.continue_transfer(_advance_commit(state, role, moment))
 
 
 def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment: Moment) -> Transition:

@@ -59,10 +59,20 @@ def test_a_successor_is_brought_up_to_date_first() -> None:
     state = take(bench.leader(), WritesRequested(1, (b"x",))).state
     state, effects = take(state, STOP)
     assert sent(effects, TimeoutNow) == []
-    state, effects = take(state, ack("s2", 2, 3))
+    state, effects = take(bench.synced(state).state, ack("s2", 2, 3))
     assert receivers(effects) == ["s2"]
     assert len(sent(effects, TimeoutNow)) == 1
     assert sent(take(state, ack("s2", 2, 3)).effects, TimeoutNow) == [], "told once"
+
+
+@pytest.mark.parametrize("last", ["our disk", "another follower"])
+def test_a_successor_stands_only_when_all_is_known_to_be_committed(last: str) -> None:
+    """It has everything, but if it led now, we would not know what became of the writes of our callers."""
+    state = take(bench.leader(), WritesRequested(1, (b"x",))).state
+    state, effects = take(take(state, STOP).state, ack("s2", 2, 3))
+    assert sent(effects, TimeoutNow) == []
+    effects = (bench.synced(state) if last == "our disk" else take(state, ack("s3", 2, 3))).effects
+    assert len(sent(effects, TimeoutNow, "s2")) == 1
 
 
 def test_who_was_silent_for_an_election_timeout_is_no_successor() -> None:
@@ -159,6 +169,50 @@ def test_who_leads_no_more_stays_for_one_election_and_no_longer() -> None:
     state = take(state, bench.vote("s3", 9)).state
     assert not ready(take(state, Tick(), at(NOW + 0.59)).effects)
     assert ready(take(state, Tick(), at(NOW + 0.6)).effects)
+
+
+def handed_over_with(commit: int) -> PeerState:
+    """Who was asked to stop with three entries, of which its disk has two, and so many known as committed; s2 leads."""
+    state = take(take(bench.leader(), WritesRequested(1, (b"x",))).state, STOP).state
+    if commit == 3:
+        state = take_all(state, ack("s2", 2, 3), ack("s3", 2, 3))
+    return take(state, append("s2", 3, LogPosition(2, 3), commit=commit)).state
+
+
+def test_who_has_handed_over_stays_until_its_machine_has_what_its_callers_wait_for() -> None:
+    state = handed_over_with(3)
+    assert not ready(take(state, Tick(), at(NOW + 0.6)).effects), (
+        "what is known to be committed has all the time there is"
+    )
+    assert next_deadline(replace(state, role=replace(state.role, election_deadline=NEVER))) == NOW + 5
+    state, effects = bench.synced(state, at(NOW + 1))
+    assert ready(effects)
+    assert state.handed == 3
+
+
+def test_who_has_handed_over_waits_for_the_fate_of_its_last_entries_for_one_election() -> None:
+    state = handed_over_with(2)
+    known = bench.synced(take(state, append("s2", 3, LogPosition(2, 3), commit=3)).state)
+    assert ready(known.effects)
+    assert not ready(bench.synced(state).effects)
+    assert ready(take(state, Tick(), at(NOW + 0.6)).effects)
+
+
+def test_nobody_waits_for_entries_that_the_new_leader_overwrote() -> None:
+    state = handed_over_with(2)
+    state, effects = take(state, append("s2", 3, LogPosition(2, 2), bench.entries(3, 3)))
+    state, effects = take(bench.synced(state).state, append("s2", 3, LogPosition(3, 3), commit=3))
+    assert ready(effects)
+
+
+def test_who_is_alone_stops_when_its_disk_and_its_machine_have_everything() -> None:
+    state = bench.leader(members=bench.configuration("s1"))
+    state = take(state, WritesRequested(1, (b"x",))).state
+    state, effects = take(state, STOP)
+    assert not ready(effects)
+    assert take(state, WritesRequested(7, (b"y",))).effects == (Reject(7, Refusal.ELECTION_IN_PROGRESS),)
+    assert ready(take(state, Tick(), at(NOW + 5)).effects), "its time is up"
+    assert ready(bench.synced(state).effects)
 
 
 def test_a_leader_deposed_while_it_stops_waits_for_a_new_leader_or_its_time() -> None:
