@@ -10,6 +10,7 @@ Who leads is the business of ``client_peers``, tries after a refusal that of ``r
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Iterable
 from os import PathLike
@@ -237,7 +238,11 @@ class Client:
             request.try_fail(self._closed_error())
         elif not (self._line.busy and self._line.join(request)):
             self._try(request)
-        return request.get() if block else request
+        if not block:
+            return request
+        if threading.current_thread() is threading.main_thread():
+            request.fetch = None  # it may be interrupted, and more than one's own answer hangs on what is fetched
+        return request.get()
 
     def _try(self, request: Request) -> None:
         """Make one try, at the leader as far as it is known."""
@@ -252,6 +257,7 @@ class Client:
         else:
             attempt.deadline = _soon(request, elsewhere=isinstance(mailbox, RemoteMailbox))
             request.post(mailbox, attempt)
+            request.fetch = attempt.fetch
 
     def _in_session(self, request: WriteRequest) -> bool:
         """Give a write its session; else it is answered, or waits until one is open."""

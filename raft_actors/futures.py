@@ -87,9 +87,12 @@ class RequestFuture(pykka.Future[T]):
     Attributes:
         deadline: an absolute time on ``time.monotonic()``, or ``None``. Whoever waits for the answer waits no longer
             and then fails the future itself, with ``Timeout``. Nothing happens at the deadline if nobody waits.
+        fetch: waits for so many seconds (less than 0: for ever) where the answer comes, not for the thread that would
+            hand it over; may return early. ``None``: nobody can.
     """
 
     deadline: float | None = None
+    fetch: Callable[[RequestFuture[T], float], None] | None = None
 
     # Class attributes stand for "not yet": an unanswered future has an empty __dict__ and needs no constructor.
     _outcome: _Outcome | None = None
@@ -264,7 +267,7 @@ class RequestFuture(pykka.Future[T]):
                 return
             _call(fn, self)
 
-    def _forget(self, fn: Callable[[RequestFuture[T]], object]) -> None:
+    def forget(self, fn: Callable[[RequestFuture[T]], object]) -> None:
         """Take back a callback that is no longer interested."""
         try:
             self._pending().remove(fn)
@@ -274,6 +277,10 @@ class RequestFuture(pykka.Future[T]):
     def _wait(self, timeout: float | None) -> _Outcome:
         """Sleep until there is an outcome; fail the future if its own deadline comes first."""
         refuse_if_forbidden()
+        if self.fetch is not None:
+            timeout = self._fetch(self.fetch, timeout)
+            if self._outcome is not None:
+                return self._outcome
         seconds, own = self._patience(timeout)
         asleep = threading.Lock()
         asleep.acquire()
@@ -283,13 +290,19 @@ class RequestFuture(pykka.Future[T]):
 
         self.when_done(wake)
         if not asleep.acquire(timeout=seconds):
-            self._forget(wake)
+            self.forget(wake)
             if own:
                 self._expire()
         outcome = self._outcome
         if outcome is None:
             raise Timeout(f"no answer within {timeout} seconds")
         return outcome
+
+    def _fetch(self, fetch: Callable[[RequestFuture[T], float], None], timeout: float | None) -> float | None:
+        """Wait where the answer comes; returns what is left of ``timeout``."""
+        began = time.monotonic()
+        fetch(self, self._patience(timeout)[0])
+        return None if timeout is None else timeout - (time.monotonic() - began)
 
     def _patience(self, timeout: float | None) -> tuple[float, bool]:
         """Return the seconds to sleep (-1: for ever), and whether the deadline of this future sets them."""
@@ -332,7 +345,7 @@ class RequestFuture(pykka.Future[T]):
         try:
             yield from waiter.__await__()
         finally:
-            self._forget(wake)
+            self.forget(wake)
             if timer is not None:
                 timer.cancel()
         if self._outcome is None:

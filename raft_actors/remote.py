@@ -93,6 +93,10 @@ class RemoteMailbox:
         self, kind: Callable[[bytes, str], Operation], data: bytes, codec: CheckedCodec, future: RequestFuture[Any]
     ) -> None:
         self._wire.request(_Encoded(self.place, future, kind, data, codec, trusted=self._wire.has_keys))
+        future.fetch = self._fetch
+
+    def _fetch(self, future: RequestFuture[Any], seconds: float) -> None:
+        self._wire.fetch(self.place.address, future, seconds)
 
 
 def _deadline(future: RequestFuture[Any]) -> float:

@@ -23,6 +23,8 @@ NOWAIT, MORE, EVENTS, READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVE
 """As plain numbers: the flags of pyzmq are enumerations, whose operators cost more than a small message."""
 Ready: TypeAlias = "Callable[[], object]"
 """What is called when something may have come for a socket. True: it was taken, and nothing follows from it."""
+MOST = 64
+"""So many sockets are told of at a time."""
 send = zmq.backend.Socket.send
 """``send(socket, data, flags)``, without what pyzmq does for other kinds of sockets before."""
 
@@ -95,7 +97,9 @@ class Ears:
     """The sockets of one thread, each with what is to be called when something may have come."""
 
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._poll = self._epoll or select.poll()
+        self._deaf: dict[int, None] = {}
         self._of: dict[int, tuple[Any, Ready]] = {}
         self._descriptors: dict[Any, int] = {}
         self._touched: dict[Any, None] = {}
@@ -115,6 +119,7 @@ class Ears:
         descriptor = self._descriptors.pop(socket, None)
         self._touched.pop(socket, None)
         if descriptor is not None:
+            self._deaf.pop(descriptor, None)
             self._poll.unregister(descriptor)
             del self._of[descriptor]
 
@@ -134,7 +139,36 @@ class Ears:
 
     def sleep(self, seconds: float) -> list[tuple[int, int]]:
         """Wait so long for something to happen, and return where. No socket is used: others may use them meanwhile."""
+        if self._epoll is not None:
+            return self._epoll.poll(seconds, MOST)
         return self._poll.poll(int(seconds * 1000) + (1 if seconds > 0 else 0))
+
+    # -- somebody else listens for a while -----------------------------------------------------------------------------
+
+    def leave(self, socket: Any) -> int:
+        """Let somebody else listen to a socket of ours; any thread. Returns its descriptor, -1 if that cannot be."""
+        descriptor = self._descriptors.get(socket, -1)
+        if self._epoll is None or descriptor < 0:
+            return -1
+        self._deaf[descriptor] = None
+        with contextlib.suppress(OSError):  # it was closed just now
+            self._epoll.modify(descriptor, 0)
+        return descriptor
+
+    def resume(self, descriptor: int) -> None:
+        """Listen to it again; any thread. What has come meanwhile is heard now.
+
+        Several may have left it to themselves. Each says at last that it is listened to, so the last word is that.
+        """
+        self._deaf.pop(descriptor, None)
+        if self._epoll is not None and descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self._epoll.modify(descriptor, select.EPOLLIN)
+
+    def resume_all(self) -> None:
+        """Listen to everything: who wanted to listen may have been interrupted."""
+        for descriptor in list(self._deaf):
+            self.resume(descriptor)
 
     def calls(self, ready: dict[int, Ready], happened: list[tuple[int, int]]) -> list[Ready]:
         """What is to be called, each once."""

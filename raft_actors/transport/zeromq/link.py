@@ -297,6 +297,24 @@ class Link:
 
     # -- traffic -------------------------------------------------------------------------------------------------------
 
+    @property
+    def socket(self) -> zmq.Socket[Any] | None:
+        """What one caller may listen to, if his is the only request: else ``None``."""
+        return self._socket if self.state == "ready" and self.requests.count == 1 else None
+
+    def take_answer(self) -> bool:
+        """Take what has come if it can only be the answer to one request; returns whether to go on listening."""
+        if self.socket is None or not self._server.may_be(self.peer):
+            return False
+        self._ears.touch(self._socket)
+        try:
+            self._take(unpack(receive(self._socket)))
+        except zmq.Again:
+            return True
+        except BadFrame as error:
+            self._refused[str(error)] += 1
+        return True
+
     def _receive(self) -> bool:
         """Take what has come; returns whether nothing is left to be done here."""
         for _ in range(1000):  # then others have their turn

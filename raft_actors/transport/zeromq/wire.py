@@ -24,7 +24,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
@@ -35,11 +35,15 @@ from raft_actors.transport.frames import FEW, Beat, Gone, Letter
 from raft_actors.transport.zeromq import reasons
 from raft_actors.transport.zeromq.door import Door, Incoming
 from raft_actors.transport.zeromq.ears import Bell, Ears, Ready
+from raft_actors.transport.zeromq.fetching import fetch
 from raft_actors.transport.zeromq.held import Held
 from raft_actors.transport.zeromq.link import Link
 from raft_actors.transport.zeromq.pending import Pending
 from raft_actors.transport.zeromq.replies import Reply, Returns
 from raft_actors.transport.zeromq.turns import Turns
+
+if TYPE_CHECKING:
+    from raft_actors.futures import RequestFuture
 
 __all__ = ["Wire"]
 
@@ -175,6 +179,20 @@ class Wire:
         if self._ended:  # whoever ended it may have looked into the queue before
             pending.end(reasons.closed(pending.to))
 
+    def fetch(self, address: str, future: RequestFuture[Any], seconds: float) -> None:
+        """Wait for an answer of the node at ``address`` at its socket, if nobody else asks there; may return early.
+
+        Of a process that listens itself nobody does: with the answers come those that its peers wait for.
+
+        Args:
+            address: the node.
+            future: what the caller waits for.
+            seconds: how long he does; less than 0: for ever.
+        """
+        link = self._links.get(address)
+        if self._door is None and link is not None and self._turns.asleep and link.socket is not None:
+            fetch(self._ears, link.socket, future, seconds, lambda: self._turns.borrow(lambda: self._take_now(link)))
+
     def link(self, address: str) -> Link | None:
         """What is known of the connection to ``address``; only to be looked at."""
         return self._links.get(address)
@@ -224,6 +242,17 @@ class Wire:
                 self._wake()
         return sent
 
+    def _take_now(self, link: Link) -> bool:
+        """Take an answer; if this is interrupted, nothing of others is lost."""
+        more = True
+        try:
+            goes_on = link.take_answer()
+            more = self._ears.restless()
+        finally:
+            if more:
+                self._wake()
+        return goes_on and not more
+
     def _send_queued(self) -> bool:
         """Send what is queued over connections that stand; what is more than that is left to the thread."""
         more = True
@@ -257,6 +286,7 @@ class Wire:
 
     def _turn(self) -> None:
         """What time asks for; then the peers, and at once what they send, since somebody may wait for that."""
+        self._ears.resume_all()
         now = time.monotonic()
         if now >= self._look_at:
             self._look_round(now)

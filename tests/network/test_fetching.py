@@ -1,0 +1,290 @@
+"""Who waits alone fetches his answer himself; whoever else comes, whatever happens, nobody is left without one."""
+
+from __future__ import annotations
+
+import random
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import raft_actors as raft
+from raft_actors.addresses import Place
+from raft_actors.errors import OutcomeUnknown, RaftError, Timeout
+from raft_actors.futures import RequestFuture
+from raft_actors.remote import ask
+from raft_actors.transport.frames import GetStatus
+from raft_actors.transport.zeromq import fetching, link, wire
+from raft_actors.transport.zeromq.ears import Bell, Ears
+from tests.network.servers import Servers
+from tests.network.test_turns import PATIENCE, Asker, Echo, Gate, eventually
+
+
+@pytest.fixture(autouse=True)
+def long_sleep(monkeypatch) -> None:
+    """Nothing heals by itself: what nobody wakes the thread for is never done."""
+    monkeypatch.setattr(wire, "LONGEST_SLEEP", 60.0)
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    one = Echo()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def asker(echo) -> Iterator[Asker]:
+    one = Asker(echo)
+    yield one
+    one.wire.close()
+
+
+def asked(asker: Asker, to: str = "s1", patience: float = PATIENCE) -> RequestFuture:
+    """A request whose answer may be fetched."""
+    address, future = asker.echo.address, RequestFuture()
+    future.deadline = time.monotonic() + patience
+    ask(Place(to, address), asker.wire, GetStatus(), future, bytes.decode, deadline=future.deadline)
+    future.fetch = lambda future, seconds: asker.wire.fetch(address, future, seconds)
+    return future
+
+
+def in_a_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def listened_to(asker: Asker) -> bool:
+    """Whether a caller listens, instead of the wire's thread."""
+    return bool(asker.wire._ears._deaf)
+
+
+def test_who_waits_alone_takes_the_answer_while_the_wires_thread_is_held(asker) -> None:
+    gate = Gate(asker.wire)
+    assert [asked(asker).get() for _ in range(3)] == ["s1"] * 3
+    gate.open.set()
+
+
+FEW = 3
+"""For another reason, such as the clock."""
+
+
+def wakes(asker: Asker, monkeypatch) -> int:
+    """How often the thread of the wire wakes for fifty requests."""
+    slept: list[None] = []
+    real = asker.wire._ears.sleep
+
+    def sleep(seconds: float) -> list[tuple[int, int]]:
+        happened = real(seconds)
+        slept.append(None)
+        return happened
+
+    monkeypatch.setattr(asker.wire._ears, "sleep", sleep)
+    for _ in range(50):
+        assert asked(asker).get() == "s1"
+        asker.asleep()
+    return len(slept)
+
+
+def test_the_wires_thread_is_not_woken_for_it(asker, monkeypatch) -> None:
+    assert wakes(asker, monkeypatch) <= FEW
+
+
+def test_where_it_goes_on_listening_it_is_woken_each_time_and_the_test_sees_it(asker, monkeypatch) -> None:
+    monkeypatch.setattr(Ears, "leave", lambda ears, socket: ears._descriptors[socket])
+    assert wakes(asker, monkeypatch) > 2 * FEW
+
+
+def test_where_there_is_no_epoll_the_wires_thread_takes_every_answer(monkeypatch, echo) -> None:
+    monkeypatch.delattr(select, "epoll", raising=False)
+    asker = Asker(echo)
+    assert [asked(asker).get() for _ in range(3)] == ["s1"] * 3
+    assert asker.wire._ears.leave(asker.wire.link(echo.address).socket) == -1
+    asker.wire.close()
+
+
+def test_a_node_that_listens_itself_lets_nobody_fetch(echo, monkeypatch) -> None:
+    monkeypatch.setattr(wire, "fetch", lambda *_: pytest.fail("fetched"))
+    node = Echo()
+    future: RequestFuture = RequestFuture()
+    ask(Place("s1", echo.address), node.wire, GetStatus(), future, bytes.decode, deadline=time.monotonic() + PATIENCE)
+    node.wire.fetch(echo.address, future, PATIENCE)
+    assert future.get(timeout=PATIENCE) == "s1"
+    node.close()
+
+
+def test_who_is_joined_by_another_leaves_both_answers_to_the_wires_thread(asker, echo) -> None:
+    echo.held, got = [], []
+    first = asked(asker)
+    waiting = in_a_thread(lambda: got.append(first.get()))
+    eventually(lambda: listened_to(asker))
+    second = asked(asker, "s2")
+    eventually(lambda: len(echo.held) == 2)
+    echo.release()
+    assert second.get() == "s2"
+    waiting.join(PATIENCE)
+    assert got == ["s1"]
+    eventually(lambda: not listened_to(asker))
+
+
+def test_an_answer_to_somebody_else_is_not_left_lying_behind_a_fetched_one(asker, echo) -> None:
+    """Both come at once, the hint for the second is taken with the first."""
+    echo.held = []
+    first, second = asked(asker), asked(asker, "s2")
+    eventually(lambda: len(echo.held) == 2)
+    echo.held.pop(0)()
+    assert first.get() == "s1"
+    waiting = in_a_thread(second.get)
+    eventually(lambda: listened_to(asker))
+    third = asked(asker, "s3")
+    eventually(lambda: len(echo.held) == 2)
+    echo.release()
+    assert [second.get(), third.get()] == ["s2", "s3"]
+    waiting.join(PATIENCE)
+
+
+def test_a_connection_that_breaks_wakes_who_fetches(asker, echo) -> None:
+    echo.held = []
+    future = asked(asker)
+    breaker = in_a_thread(lambda: (eventually(lambda: listened_to(asker)), echo.close()))
+    begin = time.monotonic()
+    with pytest.raises(OutcomeUnknown):
+        future.get()
+    assert time.monotonic() - begin < PATIENCE / 2
+    breaker.join(PATIENCE)
+
+
+def test_a_wire_that_is_closed_wakes_who_fetches(asker, echo) -> None:
+    echo.held = []
+    future = asked(asker)
+    closer = in_a_thread(lambda: (eventually(lambda: listened_to(asker)), asker.wire.close()))
+    with pytest.raises(RaftError):
+        future.get()
+    closer.join(PATIENCE)
+
+
+@pytest.mark.parametrize("timeout", [None, 0.1])
+def test_who_fetches_waits_no_longer_than_he_wants(asker, echo, timeout) -> None:
+    echo.held = []
+    future = asked(asker, patience=0.1 if timeout is None else PATIENCE)
+    begin = time.monotonic()
+    with pytest.raises(Timeout):
+        future.get(timeout=timeout)
+    assert 0.09 < time.monotonic() - begin < 1.0
+    assert not listened_to(asker)
+
+
+def test_who_is_interrupted_while_he_fetches_leaves_the_wire_as_it_was(asker, monkeypatch) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "unpack", interrupted)
+        future = asked(asker)
+        with pytest.raises(KeyboardInterrupt):
+            future.get()
+    assert not listened_to(asker)
+    assert asked(asker).get() == "s1"
+
+
+def test_what_nobody_listens_to_any_more_is_heard_when_the_wires_thread_has_slept(asker, echo, monkeypatch) -> None:
+    """Who was interrupted twice did not even say that he listens no more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Ears, "resume", lambda *_: None)
+        assert asked(asker).get() == "s1"
+    assert listened_to(asker)
+    asker.wire._wake()
+    eventually(lambda: not listened_to(asker))
+    future = asked(asker)
+    future.fetch = None
+    assert future.get() == "s1"
+
+
+def test_of_several_who_leave_it_to_themselves_the_last_word_is_that_it_is_listened_to() -> None:
+    """Each says at last that it is: also one whose first word comes after the last one of another."""
+    ears, bell = Ears(), Bell()
+    ears.add(bell, bell.hear)
+    descriptor = ears.leave(bell)
+    ears.resume(descriptor)
+    assert ears._epoll is not None
+    ears._epoll.modify(descriptor, 0)  # this one was slow to say it
+    bell.ring()
+    assert ears.sleep(0.0) == []
+    ears.resume(descriptor)
+    assert ears.sleep(PATIENCE) == [(descriptor, select.EPOLLIN)]
+
+
+def test_a_bell_that_rang_too_late_for_the_last_answer_changes_nothing(asker) -> None:
+    assert asked(asker).get() == "s1"
+    bell = fetching._mine.bell
+    assert isinstance(bell, Bell)
+    bell.ring()
+    assert asked(asker).get() == "s1"
+
+
+def test_a_forked_child_has_bells_of_its_own(asker) -> None:
+    assert asked(asker).get() == "s1"
+    before = fetching._mine.bell
+    fetching._forget()
+    assert asked(asker).get() == "s1"
+    assert fetching._mine.bell is not before
+
+
+def test_many_who_come_and_go_are_all_answered(asker, echo) -> None:
+    def one(seed: int) -> None:
+        dice, open_ones = random.Random(seed), []
+        for number in range(150):
+            open_ones.append((asked(asker, f"s{number}"), f"s{number}"))
+            if dice.random() < 0.8:
+                got.extend(future.get() == name for future, name in open_ones)
+                open_ones.clear()
+        got.extend(future.get() == name for future, name in open_ones)
+
+    got: list[bool] = []
+    threads = [in_a_thread(lambda seed=seed: one(seed)) for seed in range(4)]
+    for thread in threads:
+        thread.join(6 * PATIENCE)
+    assert got == [True] * 600
+
+
+# -- clients -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fetched(monkeypatch) -> list[str]:
+    """The threads in which something was fetched."""
+    threads: list[str] = []
+    real = wire.fetch
+
+    def noted(*given: object) -> None:
+        threads.append(threading.current_thread().name)
+        real(*given)
+
+    monkeypatch.setattr(wire, "fetch", noted)
+    return threads
+
+
+def test_the_main_thread_fetches_a_plain_answer_and_none_of_a_client(tmp_path, fetched) -> None:
+    """It may be interrupted, and on the answers to a client hang its session and what waits for that."""
+    assert threading.current_thread() is threading.main_thread()
+    with Servers(tmp_path, names=("s1",)) as servers:
+        servers.serve()
+        with servers.client() as client:
+            assert client.write(("set", "a", 1))
+            assert client.read(("get", "a")) == 1
+            assert fetched == []
+            thread = in_a_thread(lambda: (client.write(("set", "a", 2)), client.read(("get", "a"))))
+            thread.join(PATIENCE)
+            assert fetched == [thread.name] * 2
+            assert raft.read(servers.addresses["s1"], ("get", "a")) == 2
+            assert fetched[2:] == ["MainThread"]
+
+
+def test_where_nobody_waits_for_an_answer_nothing_is_fetched(asker) -> None:
+    future: RequestFuture = RequestFuture()
+    for address in (asker.echo.address, "127.0.0.1:1"):
+        asker.wire.fetch(address, future, PATIENCE)
+    assert not future.done()
