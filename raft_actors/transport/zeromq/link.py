@@ -64,14 +64,7 @@ TOLD_AFTER = 8
 """Failures in a row after which somebody is told: a few are nothing while all are being started."""
 PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds before a lost connection is tried again: doubling, each half to one and a half times that."""
-EVENTS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-)
+EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | reasons.EVENTS
 
 
 class Link:
@@ -181,7 +174,7 @@ class Link:
         if self.state == "idle":
             return self._turn_idle(now)
         if now >= self._since + CONNECTING_FOR:
-            self._fail(now, reasons.nobody(self.peer, f"no node answers at {self.address}"))
+            self._fail(now, reasons.silent(self.peer, self.address))
             return now
         return self._since + CONNECTING_FOR
 
@@ -236,21 +229,10 @@ class Link:
         if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.state = "greeting"
             self._put(pack(Hello(OLDEST, NEWEST, self._own), OLDEST))
-        elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self._fail(now, Unauthorized(f"the node at {self.address} does not let this key in"))
-        elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            self._fail(now, reasons.no_handshake(self.address, self._keys))
-        elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._fail(now, reasons.unheard(self.peer, self.address, self._keys))
-        elif kind == zmq.EVENT_DISCONNECTED:
-            self._fail(
-                now,
-                reasons.unheard(self.peer, self.address, self._keys)
-                if self.state == "connecting"
-                else reasons.broken(self.peer, self.address),
-            )
-        elif kind == zmq.EVENT_CLOSED and self.state == "connecting":
-            self._fail(now, reasons.nobody(self.peer, f"no node listens at {self.address}"))
+            return
+        why = reasons.of_event(kind, self.peer, self.address, self._keys, connecting=self.state == "connecting")
+        if why is not None:
+            self._fail(now, why)
 
     # -- the end of a connection ---------------------------------------------------------------------------------------
 

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
+import zmq
+
+from raft_actors.addresses import split_address
 from raft_actors.errors import RaftError, Timeout, Unauthorized, UnknownPeer
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
 
-__all__ = ["broken", "closed", "no_handshake", "nobody", "too_late", "unheard"]
+__all__ = ["EVENTS", "broken", "closed", "no_handshake", "nobody", "of_event", "silent", "too_late", "unheard"]
+
+EVENTS = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+)
+"""With which libzmq tells that a connection has ended, or has not come about."""
+
+
+def of_event(kind: int, peer: str, address: str, keys: Keyring | None, *, connecting: bool) -> RaftError | None:
+    """What an event of libzmq means for a connection; ``None``: nothing."""
+    if kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return Unauthorized(f"the node at {address} does not let this key in")
+    if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        return no_handshake(address, keys)
+    if kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL or (kind == zmq.EVENT_DISCONNECTED and connecting):
+        return unheard(peer, address, keys)
+    if kind == zmq.EVENT_DISCONNECTED:
+        return broken(peer, address)
+    if kind == zmq.EVENT_CLOSED and connecting:
+        return nobody(peer, f"no node listens at {address}")
+    return None
 
 
 def nobody(peer: str, text: str) -> UnknownPeer:
     """Nobody is there."""
     return UnknownPeer(peer, text, advice="check the address, and whether the node runs")
+
+
+def silent(peer: str, address: str) -> UnknownPeer:
+    """Nothing came of a try to connect; libzmq does not tell if it is for want of an address."""
+    host = split_address(address)[0]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        advice = f"check whether {host!r} has an address here, whether the port is right, and whether the node runs"
+        return UnknownPeer(peer, f"no node answers at {address}", advice=advice)
+    return nobody(peer, f"no node answers at {address}")
 
 
 def broken(peer: str, address: str) -> UnknownPeer:
@@ -45,7 +84,7 @@ def too_late(peer: str, address: str, *, sent: bool) -> RaftError:
     """The time of a request is over; ``sent``: it has left, and something may have come of it."""
     if sent:
         return Timeout("no answer before the deadline of the request")
-    return UnknownPeer(peer, f"no node answered at {address} in time")
+    return silent(peer, address)
 
 
 def closed(name: str) -> UnknownPeer:
