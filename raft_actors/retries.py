@@ -74,8 +74,12 @@ class Request(RequestFuture[Any]):
         self.anywhere = anywhere
 
     def try_fail(self, error: BaseException, index: int | None = None) -> bool:
-        """Answer with ``error``; while it waits for its next try, a timeout means that nothing has happened."""
+        """Answer with ``error``; while it waits for its next try, a timeout means that nothing has happened.
+
+        Of any other timeout the last refusal is the ``__cause__``: it tells more than that the time is over.
+        """
         if isinstance(error, Timeout):
+            error.__cause__ = error.__cause__ or self.refusal
             error = self.claim() or error
         return super().try_fail(error, index)
 

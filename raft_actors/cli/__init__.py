@@ -26,7 +26,7 @@ from raft_actors.cli import (
     verify,
 )
 from raft_actors.cli.common import UsageError, abandon_output, complain
-from raft_actors.errors import RaftError
+from raft_actors.errors import RaftError, Timeout
 
 __all__ = ["main"]
 
@@ -76,6 +76,9 @@ def _guarded(args: argparse.Namespace) -> int:
         return 0
     except KeyboardInterrupt:
         complain(args, "interrupted")
+        return 1
+    except Timeout as error:
+        complain(args, f"{error}; the last refusal: {error.__cause__}" if error.__cause__ else error)
         return 1
     except (RaftError, OSError) as error:
         complain(args, error)

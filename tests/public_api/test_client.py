@@ -121,6 +121,20 @@ def test_the_last_refusal_is_the_answer_when_the_time_is_over(config, block):
         refused(client, raft.NotConfigured, block=block)
 
 
+def test_whose_time_is_over_while_a_try_is_under_way_is_told_of_the_last_refusal(config):
+    """The machine hangs in a read, after nobody was there."""
+    Gate.opened.clear()
+    raft.start_peer(Gate, name="c1", config=config)
+    with raft.Client(NAMES, timeout=1.0) as client:
+        future = client.read("wait", block=False)
+        wait_until(lambda: future.refusal is not None)
+        raft.set_configuration("c1", ["c1"])
+        with pytest.raises(raft.Timeout) as caught:
+            future.get()
+        assert isinstance(caught.value.__cause__, raft.NotApplied)
+    Gate.opened.set()
+
+
 def refused(client, error, *, block):
     begun = time.monotonic()
     with pytest.raises(error) as caught:
