@@ -77,15 +77,22 @@ class AnsweringFuture(RequestFuture[Any]):
         """Answer with ``value``, there."""
         given = self._close(index)
         if given:
-            self.sender.answer(self, answer_of(self, value, index))
+            self._send(answer_of(self, value, index))
         return given
 
     def try_fail(self, error: BaseException, index: int | None = None) -> bool:
         """Answer with ``error``, there."""
         given = self._close(index)
         if given:
-            self.sender.answer(self, failure_of(self, error, index))
+            self._send(failure_of(self, error, index))
         return given
+
+    def _send(self, body: Answer | Failed) -> None:
+        """We may be in the thread of a machine: what goes wrong on the way of an answer is no reason to stop its peer."""
+        try:
+            self.sender.answer(self, body)
+        except Exception:
+            logger.exception("an answer to another process is lost")
 
     def _close(self, index: int | None) -> bool:
         """Whether nobody was first. The outcome itself is not kept."""

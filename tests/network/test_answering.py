@@ -138,6 +138,16 @@ def pickles() -> list[Ask]:
     return [submit(number, number, codec="cloudpickle") for number in (1, 2)]
 
 
+def test_an_answer_that_goes_wrong_on_its_way_does_not_stop_the_peer(served, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(served.server, "answer", lambda *_: {}["lost"])
+        served.server.take(Incoming(b"r", Guest("peer", "*"), submit(1, "a"), 1, 100, "k"))
+        wait_until(lambda: raft.read("s1", "all") == ["a"])
+    served.server._open.leave(Incoming(b"r", Guest("peer", "*"), submit(1, "a"), 1, 100, "k"), 1)
+    assert served.ask(submit(2, "b")) == ["2"]
+    assert raft.status("s1").failure is None
+
+
 @pytest.mark.parametrize(
     ("asks", "role", "error", "counted"),
     [
