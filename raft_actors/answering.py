@@ -88,7 +88,7 @@ class AnsweringFuture(RequestFuture[Any]):
         return given
 
     def _send(self, body: Answer | Failed) -> None:
-        """We may be in the thread of a machine: what goes wrong on the way of an answer is no reason to stop its peer."""
+        """In the thread of a machine, often: what goes wrong on the way of an answer must not stop its peer."""
         try:
             self.sender.answer(self, body)
         except Exception:

@@ -234,15 +234,12 @@ class Client:
         if block:
             refuse_if_forbidden()
         request.deadline = _deadline(seconds)
+        request.fetches = block and threading.current_thread() is not threading.main_thread()
         if self._closed:
             request.try_fail(self._closed_error())
         elif not (self._line.busy and self._line.join(request)):
             self._try(request)
-        if not block:
-            return request
-        if threading.current_thread() is threading.main_thread():
-            request.fetch = None  # it may be interrupted, and more than one's own answer hangs on what is fetched
-        return request.get()
+        return request.get() if block else request
 
     def _try(self, request: Request) -> None:
         """Make one try, at the leader as far as it is known."""
@@ -256,8 +253,9 @@ class Client:
             attempt.try_fail(error)
         else:
             attempt.deadline = _soon(request, elsewhere=isinstance(mailbox, RemoteMailbox))
+            if request.fetches and isinstance(mailbox, RemoteMailbox):
+                request.fetch = mailbox.fetch
             request.post(mailbox, attempt)
-            request.fetch = attempt.fetch
 
     def _in_session(self, request: WriteRequest) -> bool:
         """Give a write its session; else it is answered, or waits until one is open."""

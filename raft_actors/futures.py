@@ -277,11 +277,14 @@ class RequestFuture(pykka.Future[T]):
     def _wait(self, timeout: float | None) -> _Outcome:
         """Sleep until there is an outcome; fail the future if its own deadline comes first."""
         refuse_if_forbidden()
-        if self.fetch is not None:
-            timeout = self._fetch(self.fetch, timeout)
+        left, fetch = timeout, self.fetch
+        if fetch is not None:
+            began = time.monotonic()
+            fetch(self, self._patience(timeout)[0])
             if self._outcome is not None:
                 return self._outcome
-        seconds, own = self._patience(timeout)
+            left = None if timeout is None else timeout - (time.monotonic() - began)
+        seconds, own = self._patience(left)
         asleep = threading.Lock()
         asleep.acquire()
 
@@ -297,12 +300,6 @@ class RequestFuture(pykka.Future[T]):
         if outcome is None:
             raise Timeout(f"no answer within {timeout} seconds")
         return outcome
-
-    def _fetch(self, fetch: Callable[[RequestFuture[T], float], None], timeout: float | None) -> float | None:
-        """Wait where the answer comes; returns what is left of ``timeout``."""
-        began = time.monotonic()
-        fetch(self, self._patience(timeout)[0])
-        return None if timeout is None else timeout - (time.monotonic() - began)
 
     def _patience(self, timeout: float | None) -> tuple[float, bool]:
         """Return the seconds to sleep (-1: for ever), and whether the deadline of this future sets them."""

@@ -59,14 +59,16 @@ class RemoteMailbox:
 
     def write(self, command: Any, future: RequestFuture[Any], *, watch: bool) -> None:
         """As ``Mailbox.write``."""
-        del watch
+        if not watch:
+            future.fetch = self.fetch
         self._ask(Submit, command, future)
 
     def read(
         self, query: Any, consistency: str, future: RequestFuture[Any], *, watch: bool, min_index: int | None
     ) -> None:
         """As ``Mailbox.read``."""
-        del watch
+        if not watch:
+            future.fetch = self.fetch
         self._ask(lambda data, codec: Query(data, codec, consistency, min_index), query, future)
 
     def write_session(self, write: SessionWrite, future: RequestFuture[Any], *, watch: bool) -> None:
@@ -93,9 +95,9 @@ class RemoteMailbox:
         self, kind: Callable[[bytes, str], Operation], data: bytes, codec: CheckedCodec, future: RequestFuture[Any]
     ) -> None:
         self._wire.request(_Encoded(self.place, future, kind, data, codec, trusted=self._wire.has_keys))
-        future.fetch = self._fetch
 
-    def _fetch(self, future: RequestFuture[Any], seconds: float) -> None:
+    def fetch(self, future: RequestFuture[Any], seconds: float) -> None:
+        """Wait for the answer where it comes (``Wire.fetch``)."""
         self._wire.fetch(self.place.address, future, seconds)
 
 

@@ -21,7 +21,7 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raft_actors.errors import NotLeader, RaftError, Timeout
+from raft_actors.errors import NotApplied, NotLeader, RaftError, Timeout
 from raft_actors.futures import RequestFuture
 
 if TYPE_CHECKING:
@@ -55,9 +55,12 @@ class Request(RequestFuture[Any]):
         number: its place among all requests.
         tries: how many times it was refused.
         refusal: the last one.
+        fetches: its caller waits, and may fetch the answer himself. Not the main thread: it may be interrupted, and
+            more than one answer hangs on what becomes of a client's.
     """
 
     tries = 0
+    fetches = False
     refusal: RaftError | None = None
 
     def __init__(
@@ -79,7 +82,8 @@ class Request(RequestFuture[Any]):
         Of any other timeout the last refusal is the ``__cause__``: it tells more than that the time is over.
         """
         if isinstance(error, Timeout):
-            error.__cause__ = error.__cause__ or self.refusal
+            if isinstance(self.refusal, NotApplied):
+                error.__cause__ = self.refusal
             error = self.claim() or error
         return super().try_fail(error, index)
 

@@ -3,8 +3,8 @@
 A graceful stop does it, a caller may ask for it (``transfers``), and leadership drifts by it (``drifting``). While a
 hand-over is under way no writes are taken; it is given up after an election timeout, and the leader leads on.
 
-The successor stands only when all that was written here is committed: else it may lead before this peer knows, and who
-stops then leaves its callers with an unknown outcome. It needs the same quorum for that as for its election.
+Where this peer stops, its successor stands only when all that was written here is committed: else it may lead before
+this peer knows, and who stops then leaves its callers with an unknown outcome.
 
 Thesis: §3.10.
 """
@@ -134,12 +134,17 @@ def is_able(state: PeerState, progress: Progress, moment: Moment) -> bool:
 
 
 def continue_transfer(state: PeerState) -> Transition:
-    """Once the successor has all of our log, and all is committed, tell it to stand, without an election timeout."""
+    """Once the successor has all of our log, tell it to stand. It needs no election timeout to know.
+
+    Who stops tells it only when all is committed: who goes on hears of that later.
+    """
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or role.transfer.sent:
         return Transition(state)
     target, last = role.transfer.target, state.log.last.index
-    if target not in role.progress or role.progress[target].match_index < last or state.commit_index < last:
+    if target not in role.progress or role.progress[target].match_index < last:
+        return Transition(state)
+    if state.stopping != NEVER and state.commit_index < last:
         return Transition(state)
     message = TimeoutNow(
         cluster=state.cluster,
@@ -184,11 +189,14 @@ def finish_stop(state: PeerState, moment: Moment) -> Transition:
     Once it leads no more and its machine has what is known to be committed, it stays for one election, since its vote
     may be needed and the fate of its last entries may become known, and no longer.
     """
+    role = state.role
+    effects: tuple[Effect, ...] = ()
+    if isinstance(role, Leader) and role.transfer is None and not _is_alone(state) and moment.now < state.stopping:
+        state, effects = _hand_to_next(state, role, moment)  # it was elected again, or is alone no more
     written = min(state.stop_index, state.log.last.index)  # if others overwrote some, nobody waits for those any more
     if not isinstance(state.role, Leader) and state.handed >= min(written, state.commit_index):
         state = replace(state, stopping=min(state.stopping, moment.now + state.settings.max_election_timeout))
     goes_on_without = _is_alone(state) if state.leader == state.name else state.leader is not None
     if moment.now < state.stopping and not (goes_on_without and state.handed >= written):
-        return Transition(state)
-    effects: tuple[Effect, ...] = (ReadyToStop(),)
-    return Transition(replace(state, stopping=NEVER), effects)
+        return Transition(state, effects)
+    return Transition(replace(state, stopping=NEVER), (*effects, ReadyToStop()))

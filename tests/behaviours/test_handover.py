@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import ReadyToStop, Refusal, Reject
-from raft_actors.protocol.events import PeerDown, StopRequested, Tick, WritesRequested
+from raft_actors.protocol.events import PeerDown, StopRequested, Tick, TransferRequested, WritesRequested
 from raft_actors.protocol.messages import RequestVoteReply, TimeoutNow
 from raft_actors.protocol.state import NEVER, Leader, PeerState
 from raft_actors.protocol.types import LogPosition
@@ -75,6 +75,28 @@ def test_a_successor_stands_only_when_all_is_known_to_be_committed(last: str) ->
     assert len(sent(effects, TimeoutNow, "s2")) == 1
 
 
+def test_who_goes_on_tells_its_successor_before_all_is_committed() -> None:
+    """Such as from a leader whose disk is slow; it hears what became of the writes as a follower."""
+    state = take(bench.leader(), WritesRequested(1, (b"x",))).state
+    state = take(state, TransferRequested(5, "s2", 5.0)).state
+    effects = take(state, ack("s2", 2, 3)).effects
+    assert len(sent(effects, TimeoutNow, "s2")) == 1
+
+
+def test_a_stopping_leader_that_is_alone_no_more_or_was_elected_again_hands_over() -> None:
+    state = replace(bench.leader(), stopping=NOW + 1e8, stop_index=2)
+    state, effects = take(state, Tick())
+    assert len(sent(effects, TimeoutNow, "s2")) == 1
+    assert not ready(effects)
+    state = take(state, bench.request_vote("s2", 3, LogPosition(2, 2), transfer=True)).state
+    assert ready(take(state, append("s2", 3, LogPosition(2, 2), bench.entries(3, 3))).effects)
+
+
+def test_a_stopping_leader_that_has_lost_the_others_meanwhile_is_ready() -> None:
+    state = replace(take_all(bench.leader(), PeerDown("s2"), PeerDown("s3")), stopping=NOW + 1e8, stop_index=2)
+    assert ready(take(state, Tick()).effects)
+
+
 def test_who_was_silent_for_an_election_timeout_is_no_successor() -> None:
     state = take(bench.awake(bench.leader(), NOW + 0.58), ack("s3", 2, 2), at(NOW + 0.62)).state
     assert receivers(take(state, STOP, at(NOW + 0.62)).effects) == ["s3"]
@@ -113,7 +135,7 @@ def test_a_stop_without_time_still_tells_the_successor() -> None:
 
 def test_a_hand_over_that_was_no_stop_leaves_the_leader_leading() -> None:
     state = take(bench.leader(), StopRequested(0.2)).state
-    state = replace(state, stopping=NEVER)
+    state = replace(state, stopping=NEVER, stop_index=0)
     state, effects = take(state, Tick(), at(NOW + 0.2))
     assert not ready(effects)
     assert isinstance(state.role, Leader)
@@ -157,7 +179,7 @@ def test_a_successor_that_never_answered_has_two_heartbeats() -> None:
 
 
 def test_the_death_of_the_target_of_a_hand_over_that_is_no_stop_ends_it() -> None:
-    state = replace(take(bench.leader(), STOP).state, stopping=NEVER)
+    state = replace(take(bench.leader(), STOP).state, stopping=NEVER, stop_index=0)
     state, effects = take(state, PeerDown("s2"))
     assert leading(state).transfer is None
     assert not ready(effects)
@@ -212,7 +234,10 @@ def test_who_is_alone_stops_when_its_disk_and_its_machine_have_everything() -> N
     assert not ready(effects)
     assert take(state, WritesRequested(7, (b"y",))).effects == (Reject(7, Refusal.ELECTION_IN_PROGRESS),)
     assert ready(take(state, Tick(), at(NOW + 5)).effects), "its time is up"
-    assert ready(bench.synced(state).effects)
+    state, effects = bench.synced(state)
+    assert ready(effects)
+    late = take(state, WritesRequested(7, (b"y",))).effects
+    assert late == (Reject(7, Refusal.ELECTION_IN_PROGRESS),), "it came in the turn in which all was done"
 
 
 def test_a_leader_deposed_while_it_stops_waits_for_a_new_leader_or_its_time() -> None:

@@ -21,6 +21,8 @@ from raft_actors.transport.zeromq.ears import Bell, Ears
 from tests.network.servers import Servers
 from tests.network.test_turns import PATIENCE, Asker, Echo, Gate, eventually
 
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="the wire's thread takes every answer there")
+
 
 @pytest.fixture(autouse=True)
 def long_sleep(monkeypatch) -> None:
@@ -65,6 +67,7 @@ def listened_to(asker: Asker) -> bool:
 def answered_while_somebody_listens(asker: Asker) -> list[object]:
     """What comes of a request whose answer is held until its caller listens."""
     asker.echo.held, got = [], []
+    asker.asleep()
     future = asked(asker)
 
     def wait() -> None:
@@ -147,20 +150,77 @@ def test_who_is_joined_by_another_leaves_both_answers_to_the_wires_thread(asker,
     eventually(lambda: not listened_to(asker))
 
 
-def test_an_answer_to_somebody_else_is_not_left_lying_behind_a_fetched_one(asker, echo) -> None:
-    """Both come at once, the hint for the second is taken with the first."""
+def test_what_comes_right_behind_an_answer_is_left_to_the_wires_thread(asker, echo, monkeypatch) -> None:
+    """Whoever takes one may have taken the only hint of the other."""
+    echo.held, rung = [], []
+    asked(asker)
+    eventually(lambda: echo.held)
+    with monkeypatch.context() as patch:
+        patch.setattr(asker.wire, "_wake", lambda: rung.append(True))
+        patch.setattr(Ears, "restless", lambda _: False)
+        assert asker.wire._take_now(asker.wire.link(echo.address))
+        assert not rung
+        patch.setattr(Ears, "restless", lambda _: True)
+        assert not asker.wire._take_now(asker.wire.link(echo.address))
+        assert rung
+    echo.release()
+
+
+def test_after_somebody_else_came_nobody_listens_for_a_moment(asker, echo) -> None:
     echo.held = []
     first, second = asked(asker), asked(asker, "s2")
-    eventually(lambda: len(echo.held) == 2)
-    echo.held.pop(0)()
-    assert first.get() == "s1"
-    waiting = in_a_thread(second.get)
-    eventually(lambda: listened_to(asker))
-    third = asked(asker, "s3")
-    eventually(lambda: len(echo.held) == 2)
+    found = asker.wire.link(echo.address)
+    assert not found.take_answer()
     echo.release()
-    assert [second.get(), third.get()] == ["s2", "s3"]
-    waiting.join(PATIENCE)
+    assert [first.get(), second.get()] == ["s1", "s2"]
+    found._crowded_until = time.monotonic() + PATIENCE
+    echo.held = []
+    third = asked(asker)
+    assert found.socket is None
+    found._crowded_until = 0.0
+    assert found.socket is not None
+    echo.release()
+    assert third.get() == "s1"
+
+
+def test_where_a_request_has_not_left_nobody_listens_for_its_answer(asker, echo) -> None:
+    """There is a hint of room that only the wire's thread can use."""
+    echo.held = []
+    asked(asker)
+    found = asker.wire.link(echo.address)
+    assert found.socket is not None
+    found.requests.unsent.append(found.requests._sent.popitem()[1])
+    assert found.requests.count == 1
+    assert found.socket is None
+
+
+@pytest.mark.parametrize("timeout", [3e6, 1e8, float("inf")])
+def test_who_has_all_the_time_in_the_world_may_say_so(asker, timeout) -> None:
+    assert asked(asker, patience=1e8).get(timeout=timeout) == "s1"
+
+
+def test_who_cannot_have_a_bell_waits_for_the_wires_thread(asker, monkeypatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(fetching, "Bell", none_left)
+    thread_results: list[str] = []
+    in_a_thread(lambda: thread_results.append(asked(asker).get())).join(PATIENCE)
+    assert thread_results == ["s1"]
+
+
+def test_a_forked_child_lets_its_parent_listen(asker, echo, monkeypatch) -> None:
+    echo.held = []
+    asked(asker)
+    socket = asker.wire.link(echo.address).socket
+    with monkeypatch.context() as patch:
+        patch.setattr("raft_actors.transport.zeromq.ears.os.getpid", lambda: -1)
+        assert asker.wire._ears.leave(socket) == -1
+    assert not listened_to(asker)
+    descriptor = asker.wire._ears.leave(socket)
+    assert descriptor >= 0
+    asker.wire._ears.resume(descriptor)
+    echo.release()
 
 
 def test_a_connection_that_breaks_wakes_who_fetches(asker, echo) -> None:
@@ -203,6 +263,7 @@ def test_who_is_interrupted_while_he_fetches_leaves_the_wire_as_it_was(asker, mo
         (result,) = answered_while_somebody_listens(asker)
     assert isinstance(result, KeyboardInterrupt)
     assert not listened_to(asker)
+    assert asker.wire.link(asker.echo.address).requests.count == 0
     assert asked(asker).get() == "s1"
 
 
@@ -292,13 +353,16 @@ def test_the_main_thread_fetches_a_plain_answer_and_none_of_a_client(tmp_path, f
             assert client.write(("set", "a", 1))
             assert client.read(("get", "a")) == 1
             assert fetched == []
+            assert client.write(("set", "a", 1), block=False).get()
             eventually(lambda: in_a_thread(lambda: client.write(("set", "a", 2))).join(PATIENCE) or fetched)
             assert "MainThread" not in fetched
             eventually(lambda: raft.read(servers.addresses["s1"], ("get", "a")) == 2 and "MainThread" in fetched)
+            fetched.clear()
+            assert raft.read(servers.addresses["s1"], ("get", "a"), block=False).get() == 2
+            assert fetched == []
 
 
-def test_where_nobody_waits_for_an_answer_nothing_is_fetched(asker) -> None:
-    future: RequestFuture = RequestFuture()
+def test_where_nobody_waits_for_an_answer_nothing_is_fetched(asker, fetched) -> None:
     for address in (asker.echo.address, "127.0.0.1:1"):
-        asker.wire.fetch(address, future, PATIENCE)
-    assert not future.done()
+        asker.wire.fetch(address, RequestFuture(), PATIENCE)
+    assert fetched == []

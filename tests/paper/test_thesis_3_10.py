@@ -53,7 +53,6 @@ def test_3_10_2_it_brings_the_target_up_to_date_by_ordinary_replication() -> Non
     assert sent(effects, TimeoutNow) == []
     state, effects = take(state, bench.nack("s3", 2, 2, LogPosition(1, 1)))
     assert [one.index for one in only(effects, AppendEntries).entries] == [2, 3]
-    state = bench.synced(state).state
     assert sent(take(state, ack("s3", 2, 3)).effects, TimeoutNow, "s3")
 
 

@@ -122,16 +122,20 @@ def test_the_last_refusal_is_the_answer_when_the_time_is_over(config, block):
 
 
 def test_whose_time_is_over_while_a_try_is_under_way_is_told_of_the_last_refusal(config):
-    """The machine hangs in a read, after nobody was there."""
+    """The machine hangs in a read, after nobody was there. Nothing is its own cause, and no timeout that of another."""
     Gate.opened.clear()
     raft.start_peer(Gate, name="c1", config=config)
-    with raft.Client(NAMES, timeout=1.0) as client:
+    with raft.Client(NAMES, timeout=3.0) as client:
         future = client.read("wait", block=False)
         wait_until(lambda: future.refusal is not None)
         raft.set_configuration("c1", ["c1"])
         with pytest.raises(raft.Timeout) as caught:
             future.get()
         assert isinstance(caught.value.__cause__, raft.NotApplied)
+        future.refusal = late = raft.Timeout("late")
+        for error in (late, raft.Timeout("later")):
+            assert future.try_fail(error) is False
+            assert error.__cause__ is None
     Gate.opened.set()
 
 

@@ -299,3 +299,13 @@ def test_pykka_can_answer_into_it() -> None:
             ref.ask(None, timeout=10)
     finally:
         ref.stop()
+
+
+def test_who_has_waited_where_the_answer_comes_is_told_how_long_he_wanted_to_wait():
+    future, waited = RequestFuture(), []
+    future.fetch = lambda _, seconds: waited.append(seconds)
+    with pytest.raises(raft.Timeout, match="no answer within 0.05 seconds"):
+        future.get(timeout=0.05)
+    assert waited == [0.05]
+    future.fetch = lambda one, _: one.set(7)
+    assert future.get() == 7

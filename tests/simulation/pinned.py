@@ -136,7 +136,7 @@ PINNED = {
     "an_install_counts_as_applied_without_its_state": 0,
     "a_state_is_adopted_before_it_is_loaded": 19,
     "a_state_is_adopted_before_it_is_recorded": 3,
-    "an_install_that_failed_is_acknowledged": 529,
+    "an_install_that_failed_is_acknowledged": 68,
     "an_install_is_acknowledged_before_it_is_recorded": 0,
     "of_two_loaded_states_only_the_later_is_kept": 352,
 }

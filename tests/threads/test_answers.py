@@ -119,6 +119,22 @@ def test_a_peer_alone_that_stops_gracefully_answers_its_writes(answers: Answers)
         assert answers.all_given(TIMEOUT) == list(range(1, IN_FLIGHT + 1))
 
 
+def test_what_comes_while_a_peer_alone_stops_is_done_or_turned_away_and_never_unknown() -> None:
+    with Cluster(Recorder, size=1) as cluster:
+        for _ in range(4):
+            cluster.disk("s1").delay(0.05)
+            futures = [raft.write("s1", 0, block=False)]
+            stopper = threading.Thread(target=cluster.stop, args=("s1",))
+            stopper.start()
+            while stopper.is_alive():
+                futures.append(raft.write("s1", 0, block=False))
+                stopper.join(0.001)
+            results = [outcome(future, TIMEOUT) for future in futures]
+            assert not [one for one in results if isinstance(one, raft.OutcomeUnknown)], Counter(map(repr, results))
+            cluster.start("s1")
+            assert cluster.leader() == "s1"
+
+
 def test_writes_in_flight_when_the_leader_crashes(answers: Answers) -> None:
     with Cluster(Recorder) as cluster:
         leader = leader_of(cluster)

@@ -60,6 +60,9 @@ class Bell:
     Its descriptors are open for as long as anybody holds it: one that was closed may be another file a moment later.
     """
 
+    _counter: int = -1
+    _sockets: tuple[sockets.socket, ...] = ()
+
     def __init__(self) -> None:
         self._counter = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
         self._sockets = () if self._counter >= 0 else sockets.socketpair()
@@ -100,6 +103,7 @@ class Ears:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._poll = self._epoll or select.poll()
         self._deaf: dict[int, None] = {}
+        self._process = os.getpid()
         self._of: dict[int, tuple[Any, Ready]] = {}
         self._descriptors: dict[Any, int] = {}
         self._touched: dict[Any, None] = {}
@@ -148,11 +152,12 @@ class Ears:
     def leave(self, socket: Any) -> int:
         """Let somebody else listen to a socket of ours; any thread. Returns its descriptor, -1 if that cannot be."""
         descriptor = self._descriptors.get(socket, -1)
-        if self._epoll is None or descriptor < 0:
+        if self._epoll is None or descriptor < 0 or os.getpid() != self._process:  # a child shares it with its parent
             return -1
         self._deaf[descriptor] = None
         with contextlib.suppress(OSError):  # it was closed just now
             self._epoll.modify(descriptor, 0)
+        self._deaf[descriptor] = None  # if all was listened to again meanwhile, and this thread is interrupted now
         return descriptor
 
     def resume(self, descriptor: int) -> None:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["fetch"]
 
 
+LONGEST = 1e6
+"""Seconds that ``poll`` can be given at a time."""
+
+
 class _Mine(threading.local):
     """The bell of the running thread; a child that was forked needs another one."""
 
@@ -57,7 +61,10 @@ def fetch(ears: Ears, socket: Any, future: RequestFuture[Any], seconds: float, t
         seconds: how long; less than 0: for ever.
         take: takes what has come; returns whether to go on listening.
     """
-    bell = _mine.bell = _mine.bell or Bell()
+    try:
+        bell = _mine.bell = _mine.bell or Bell()
+    except OSError:  # there are no more descriptors
+        return
     me = threading.get_ident()
 
     def wake(_: object) -> None:
@@ -81,7 +88,7 @@ def _listen(descriptor: int, bell: Bell, future: RequestFuture[Any], seconds: fl
     until = time.monotonic() + seconds
     left = seconds
     while not future.done() and (left > 0 or seconds < 0):
-        happened = [one for one, _ in poll.poll(left * 1000 if seconds >= 0 else None)]
+        happened = [one for one, _ in poll.poll(1000 * min(left, LONGEST) if seconds >= 0 else None)]
         if bell.fileno() in happened:  # for this answer, or for one of before
             bell.hear()
         elif happened and not take():

@@ -15,7 +15,6 @@ Everything here is done by whoever has the turn of the wire (``turns``); only it
 from __future__ import annotations
 
 import collections
-import errno
 import logging
 import random
 import time
@@ -47,11 +46,11 @@ from raft_actors.transport.frames import (
     unpack,
 )
 from raft_actors.transport.zeromq import reasons
-from raft_actors.transport.zeromq.ears import MORE, NOWAIT, Ears, may_read, receive, send
-from raft_actors.transport.zeromq.lanes import TOGETHER, WIDE, Lanes, cut
+from raft_actors.transport.zeromq.ears import NOWAIT, Ears, may_read, receive
+from raft_actors.transport.zeromq.lanes import TOGETHER, WIDE, Lanes
 from raft_actors.transport.zeromq.pending import Pending, Requests
 from raft_actors.transport.zeromq.server_key import ServerKey
-from raft_actors.transport.zeromq.sockets import CONNECTING_FOR, calling, show_keys
+from raft_actors.transport.zeromq.sockets import CONNECTING_FOR, calling, put, show_keys
 
 if TYPE_CHECKING:
     from raft_actors.keys import Keyring
@@ -64,6 +63,8 @@ TOLD_AFTER = 8
 """Failures in a row after which somebody is told: a few are nothing while all are being started."""
 PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds before a lost connection is tried again: doubling, each half to one and a half times that."""
+CROWDED = 0.01
+"""Seconds for which nobody listens alone, after somebody else came meanwhile: it would be for nothing again."""
 EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | reasons.EVENTS
 
 
@@ -105,7 +106,7 @@ class Link:
         self.requests = Requests()
         self._socket: zmq.Socket[Any] | None = None
         self._monitor: zmq.Socket[Any] | None = None
-        self._since = self._retry_at = self._hurry_at = 0.0
+        self._since = self._retry_at = self._hurry_at = self._crowded_until = 0.0
         self._failures = 0
         self._attempt = 0
         self._server = ServerKey(keys)
@@ -279,16 +280,24 @@ class Link:
 
     # -- traffic -------------------------------------------------------------------------------------------------------
 
+    def touch(self) -> None:
+        """Its socket may have been used: it is asked before the wire's thread sleeps."""
+        self._ears.touch(self._socket)
+
     @property
     def socket(self) -> zmq.Socket[Any] | None:
-        """What one caller may listen to, if his is the only request: else ``None``."""
-        return self._socket if self.state == "ready" and self.requests.count == 1 else None
+        """What one caller may listen to, if his is the only request, and there is nothing else to do: else ``None``."""
+        alone = self.requests.count == 1 and not self.busy
+        return self._socket if alone and time.monotonic() >= self._crowded_until else None
 
     def take_answer(self) -> bool:
         """Take what has come if it can only be the answer to one request; returns whether to go on listening."""
-        if self.socket is None or not self._server.may_be(self.peer):
+        if self.requests.count != 1 or self.busy:
+            self._crowded_until = time.monotonic() + CROWDED
             return False
-        self._ears.touch(self._socket)
+        if self._socket is None or not self._server.may_be(self.peer):
+            return False
+        self.touch()
         try:
             self._take(unpack(receive(self._socket)))
         except zmq.Again:
@@ -384,14 +393,5 @@ class Link:
     def _put(self, frame: bytes) -> bool:
         if self._socket is None:
             return False
-        try:
-            *pieces, last = cut(frame)
-            for piece in pieces:
-                send(self._socket, piece, NOWAIT | MORE)
-            send(self._socket, last, NOWAIT)
-        except zmq.ZMQError as error:
-            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
-                raise
-            self._blocked = True
-            return False
-        return True
+        self._blocked = not put(self._socket, frame)
+        return not self._blocked

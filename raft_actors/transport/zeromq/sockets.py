@@ -1,7 +1,8 @@
-"""How our sockets are set: what they keep, when a connection counts as broken, and which keys they show."""
+"""How our sockets are set, and written to: what they keep, when a connection counts as broken, which keys they show."""
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import zmq
@@ -9,8 +10,10 @@ import zmq
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Keyring
 from raft_actors.transport.frames import LARGEST
+from raft_actors.transport.zeromq.ears import MORE, NOWAIT, send
+from raft_actors.transport.zeromq.lanes import cut
 
-__all__ = ["CONNECTING_FOR", "calling", "listening", "show_keys"]
+__all__ = ["CONNECTING_FOR", "calling", "listening", "put", "show_keys"]
 
 CONNECTING_FOR = 3.0
 """Seconds for a connection and its handshake."""
@@ -34,6 +37,20 @@ def calling(context: zmq.Context[Any], address: str) -> zmq.Socket[Any]:
     socket.setsockopt(zmq.RCVHWM, 0)  # full, and broken, and a heartbeat due: libzmq 4.3.5 would abort
     socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECTING_FOR * 1000))
     return socket
+
+
+def put(socket: Any, frame: bytes) -> bool:
+    """Hand a frame to libzmq; False: it has no room for it now, or nobody to send it to."""
+    try:
+        *pieces, last = cut(frame)
+        for piece in pieces:
+            send(socket, piece, NOWAIT | MORE)
+        send(socket, last, NOWAIT)
+    except zmq.ZMQError as error:
+        if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
+            raise
+        return False
+    return True
 
 
 def listening(context: zmq.Context[Any], keys: Keyring | None) -> zmq.Socket[Any]:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
+from raft_actors.errors import OutcomeUnknown
 from raft_actors.keys import Keyring
 from raft_actors.lending import become_lender, has_brought, lend_all
 from raft_actors.protocol.messages import AppendEntries
@@ -182,12 +183,8 @@ class Wire:
     def fetch(self, address: str, future: RequestFuture[Any], seconds: float) -> None:
         """Wait for an answer of the node at ``address`` at its socket, if nobody else asks there; may return early.
 
-        Of a process that listens itself nobody does: with the answers come those that its peers wait for.
-
-        Args:
-            address: the node.
-            future: what the caller waits for.
-            seconds: how long he does; less than 0: for ever.
+        Not in a process that listens itself: with the answers comes what its peers wait for. ``seconds`` less than 0:
+        for ever.
         """
         link = self._links.get(address)
         if self._door is None and link is not None and self._turns.asleep and link.socket is not None:
@@ -239,6 +236,7 @@ class Wire:
             more = pending.deadline < self._wakes_at or self._ears.restless()
         finally:
             if more:
+                link.touch()
                 self._wake()
         return sent
 
@@ -248,8 +246,12 @@ class Wire:
         try:
             goes_on = link.take_answer()
             more = self._ears.restless()
+        except BaseException:  # whose answer it was is interrupted, and waits no more
+            link.requests.fail(unsent=reasons.closed(""), sent=OutcomeUnknown("interrupted while the answer was taken"))
+            raise
         finally:
             if more:
+                link.touch()
                 self._wake()
         return goes_on and not more
 
