@@ -230,7 +230,12 @@ class Peer(PeerPorts, InboxActor):
         return math.ceil(deadline / self._grid) * self._grid
 
     def _take_writes(self, moment: Moment, *, hand_over: bool) -> None:
-        """Append what came, unless a batch was appended just now and commits: then more may come together."""
+        """Append what came, unless a batch was appended just now and commits: then more may come together.
+
+        Not if this peer ends with this turn: what it has not taken has certainly had no effect.
+        """
+        if self._ending is not None:
+            return
         if not hand_over and moment.now < self._hold_until and is_committing(self.engine.state):
             return
         writes = self.mailbox.take_writes()

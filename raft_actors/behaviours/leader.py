@@ -64,7 +64,7 @@ def write(state: PeerState, event: WritesRequested, moment: Moment) -> Transitio
     role = state.role
     if not isinstance(role, Leader):
         return Transition(state, (Reject(event.token, refusal(state), state.leader),))
-    if role.transfer is not None or state.stop_index:
+    if role.transfer is not None or state.stopping != NEVER:
         return Transition(state, (Reject(event.token, Refusal.ELECTION_IN_PROGRESS),))
     first, term, time = state.log.last.index + 1, state.term, max(state.time, moment.wall)
     command = EntryKind.COMMAND

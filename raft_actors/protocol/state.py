@@ -300,7 +300,7 @@ class PeerState(Struct, frozen=True, kw_only=True):
         handing: a caller waits for somebody else to lead.
         drift: when leadership drifted to a peer of higher priority last.
         stopping: when a graceful stop gives up handing over; ``NEVER`` if none was asked for.
-        stop_index: newest entry when a leader was asked; its callers wait for those up to it, and no more are taken.
+        stop_index: newest entry when a leader was asked for it: its callers wait for those up to it.
         stop_after_snapshot: ``(latest, end)``: a graceful stop that has to end by ``end`` begins once the snapshot that
             makes the restart faster is durable, and at ``latest`` without it.
     """

@@ -297,7 +297,7 @@ class Node(NodePorts, NodeWork, NodeSnapshots, NodeSleep, NodeHandovers, NodeMem
                 stops.append(item)
             else:
                 engine.run(item, moment)
-        writes = self.mailbox.take_writes()
+        writes = None if self._ending else self.mailbox.take_writes()
         if writes is not None:
             engine.write(writes, moment)
         if drained.reads is not None:
