@@ -292,10 +292,10 @@ class Link:
 
     def take_answer(self) -> bool:
         """Take what has come if it can only be the answer to one request; returns whether to go on listening."""
-        if self.requests.count != 1 or self.busy:
+        waiting = self.requests.count
+        if waiting > 1:
             self._crowded_until = time.monotonic() + CROWDED
-            return False
-        if self._socket is None or not self._server.may_be(self.peer):
+        if waiting != 1 or self.busy or self._socket is None or not self._server.may_be(self.peer):
             return False
         self.touch()
         try:

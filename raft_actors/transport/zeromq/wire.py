@@ -246,8 +246,10 @@ class Wire:
         try:
             goes_on = link.take_answer()
             more = self._ears.restless()
-        except BaseException:  # whose answer it was is interrupted, and waits no more
-            link.requests.fail(unsent=reasons.closed(""), sent=OutcomeUnknown("interrupted while the answer was taken"))
+        except BaseException:
+            if link.requests.count == 1:  # that of the caller, who is interrupted
+                why = OutcomeUnknown("interrupted while the answer was taken")
+                link.requests.fail(unsent=why, sent=why)
             raise
         finally:
             if more:
