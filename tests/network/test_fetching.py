@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import select
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -18,30 +20,13 @@ from raft_actors.remote import ask
 from raft_actors.transport.frames import GetStatus
 from raft_actors.transport.zeromq import fetching, link, wire
 from raft_actors.transport.zeromq.ears import Bell, Ears
+from tests.network.echoing import PATIENCE, Asker, Echo, Gate, eventually
 from tests.network.servers import Servers
-from tests.network.test_turns import PATIENCE, Asker, Echo, Gate, eventually
 
-pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="the wire's thread takes every answer there")
-
-
-@pytest.fixture(autouse=True)
-def long_sleep(monkeypatch) -> None:
-    """Nothing heals by itself: what nobody wakes the thread for is never done."""
-    monkeypatch.setattr(wire, "LONGEST_SLEEP", 60.0)
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    one = Echo()
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def asker(echo) -> Iterator[Asker]:
-    one = Asker(echo)
-    yield one
-    one.wire.close()
+pytestmark = [
+    pytest.mark.usefixtures("long_sleep"),
+    pytest.mark.skipif(not hasattr(select, "epoll"), reason="the wire's thread takes every answer there"),
+]
 
 
 def asked(asker: Asker, to: str = "s1", patience: float = PATIENCE) -> RequestFuture:
@@ -305,9 +290,19 @@ def test_a_bell_that_rang_too_late_for_the_last_answer_changes_nothing(asker, ec
 
 
 def test_a_forked_child_has_bells_of_its_own() -> None:
-    before = fetching._mine.bell = Bell()
-    fetching._forget()
-    assert fetching._mine.bell is not before
+    program = """if True:
+        import os
+        from raft_actors.transport.zeromq import fetching
+        from raft_actors.transport.zeromq.ears import Bell
+
+        fetching._mine.bell = Bell()
+        child = os.fork()
+        if child == 0:
+            os._exit(7 if fetching._mine.bell is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert fetching._mine.bell is not None
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_many_who_come_and_go_are_all_answered(asker, echo) -> None:

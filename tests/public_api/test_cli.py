@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import threading
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raft_actors.cli import main
+from raft_actors.cli import _guarded, main
 from raft_actors.cli.common import UsageError, load_machine
 from raft_actors.cli.feeding import parsed, shown
 from raft_actors.cli.lines import BATCH, Lines
 from raft_actors.cli.tables import print_table
+from raft_actors.errors import Timeout, UnknownPeer
 from raft_actors.machines import KV
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -131,6 +133,16 @@ def test_main_returns_the_exit_status_and_never_raises(capsys, monkeypatch):
     capsys.readouterr()
     assert main(["log", "nowhere"]) == 1
     assert capsys.readouterr().err == "raft-actors log: ZeroDivisionError: division by zero\n"
+
+
+@pytest.mark.parametrize("refusal", [None, UnknownPeer("s1", "nobody is there", advice="look")])
+def test_a_timeout_is_told_with_the_last_refusal_if_there_was_one(capsys, refusal):
+    def run(_):
+        raise Timeout("too late", advice="wait longer") from refusal
+
+    assert _guarded(argparse.Namespace(command="read", run=run)) == 1
+    more = "; the last refusal: nobody is there: look" if refusal else ""
+    assert capsys.readouterr().err == f"raft-actors read: too late: wait longer{more}\n"
 
 
 def test_a_table_is_columns_where_nobody_watches(capsys):

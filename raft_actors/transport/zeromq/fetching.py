@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch"]
 
-
 LONGEST = 1e6
 """Seconds that ``poll`` can be given at a time."""
 

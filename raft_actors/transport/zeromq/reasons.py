@@ -47,13 +47,13 @@ def nobody(peer: str, text: str) -> UnknownPeer:
 
 def silent(peer: str, address: str) -> UnknownPeer:
     """Nothing came of a try to connect; libzmq does not tell if it is for want of an address."""
-    host = split_address(address)[0]
+    host, text = split_address(address)[0], f"no node answers at {address}"
     try:
         ipaddress.ip_address(host)
     except ValueError:
         advice = f"check whether {host!r} has an address here, whether the port is right, and whether the node runs"
-        return UnknownPeer(peer, f"no node answers at {address}", advice=advice)
-    return nobody(peer, f"no node answers at {address}")
+        return UnknownPeer(peer, text, advice=advice)
+    return nobody(peer, text)
 
 
 def broken(peer: str, address: str) -> UnknownPeer:

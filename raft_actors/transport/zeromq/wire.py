@@ -9,8 +9,8 @@
 
 Rule: sockets are touched by whoever has the turn only (ZeroMQ's are not thread-safe), and nobody waits for it: what is
 to be sent is put into a queue, and the bell is rung only if the thread sleeps and there is more to do than to send.
-What comes in, connections and deadlines are the business of this thread alone. What comes in is handed on at once, to
-code that never blocks.
+What comes in, connections and deadlines are the business of this thread alone, but for an answer that its caller
+fetches (``fetching``). What comes in is handed on at once, to code that never blocks.
 
 What others are likely to add to leaves better together: of requests and answers of a connection on which some are open
 already, and of heartbeats, which the peers of a node send at the same time, the thread collects what there is.
