@@ -52,7 +52,8 @@ class Mailbox(LendingChannel):
         refusal: made into the answer of whatever comes after the close.
         read_stale: hands a batch of one query to the machine directly; set by the peer.
         status: makes the answer to ``GetStatus``; set by the peer.
-        holding: writes do not wake the peer now: it takes them with the next turn; set in its turn only.
+        hold_until: until then writes do not wake the peer: it takes them in its next turn, or at this time; 0: they
+            wake it. Set in its turn only.
         overloaded: how many requests were turned away because it was full.
     """
 
@@ -63,7 +64,7 @@ class Mailbox(LendingChannel):
         self.refusal: Callable[[], RaftError] = lambda: RaftError(f"peer {name!r} is closed")
         self.read_stale: Callable[[ReadBatch, int], bool] | None = None
         self.status: Callable[[], Any] | None = None
-        self.holding = False
+        self.hold_until = 0.0
         self.overloaded = 0
         self._max_command_bytes = config.max_command_bytes
         self._max_pending = config.max_pending_writes
@@ -121,9 +122,7 @@ class Mailbox(LendingChannel):
             batch.size += size
             self._pending += count
             self._pending_bytes += size
-            if not self.holding and self._rings():
-                self._asleep = False
-                self._bell.release()
+            self._call_for(batch)
         return True
 
     def check_size(self, size: int) -> None:
@@ -227,14 +226,19 @@ class Mailbox(LendingChannel):
                 batch, items = lane()
                 items.append(item)
                 self._count(batch, future, size)
-                if not (self.holding and batch is self._writes) and self._rings():
-                    self._asleep = False
-                    self._bell.release()
+                self._call_for(batch)
         if refused:
             future.try_fail(self._why_not_taken())
         elif watch:
             self._watch()
         return not refused
+
+    def _call_for(self, batch: WriteBatch | ReadBatch) -> None:
+        """Wake the peer for something new in ``batch``, or see to it that it wakes in time; the lock is held."""
+        held = self.hold_until and batch is self._writes
+        if self._asleep and self.hold_until < self._armed if held else self._rings():
+            self._asleep = False
+            self._bell.release()
 
     def _is_full(self, size: int) -> bool:
         """Whether a request must be turned away; the lock is held."""
@@ -334,7 +338,10 @@ class Mailbox(LendingChannel):
     def _has_work(self) -> bool:
         if self._items or self._closed or self._reads.futures or self._lease_reads.futures:
             return True
-        return bool(self._writes.futures) and not self.holding
+        return bool(self._writes.futures) and not self.hold_until
+
+    def _due(self) -> float:
+        return min(self.deadline, self.hold_until) if self.hold_until and self._writes.futures else self.deadline
 
     # -- Pykka ---------------------------------------------------------------------------------------------------------
 

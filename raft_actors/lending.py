@@ -11,7 +11,8 @@ costs. The owner's turn stays exclusive: the owner runs it, or one sender while 
 The owner is rung after all when the turn left something for it: more items, an earlier deadline, its own end.
 
 A thread that brings much at a time, as the one that reads from the network, is a *lender*: what it posts wakes nobody.
-When it has brought everything, it runs one turn of each sleeping owner, for all of it together.
+When it has brought everything, it runs one turn of each sleeping owner, for all of it together. Whoever gets work by
+such a turn (the disk, the machine) is roused only when the messages of the turn have left: others wait for those.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Any
 
 from raft_actors.mailbox import NEVER, Channel
 
-__all__ = ["LendingChannel", "become_lender", "has_brought", "lend_all"]
+__all__ = ["LendingChannel", "become_lender", "has_brought", "lend_all", "rouse", "rouse_all"]
 
 
 class _Thread(threading.local):
-    """The channels that the running thread has brought something for; ``None``: it is no lender."""
+    """Whom the running thread has brought something for, and whom it will rouse; ``None``: it is no lender."""
 
     brought: dict[LendingChannel, None] | None = None
+    roused: dict[Channel, None] | None = None
 
 
 _thread = _Thread()
@@ -37,7 +39,7 @@ _thread = _Thread()
 
 def become_lender() -> None:
     """From now on, what this thread posts waits for ``lend_all``; it must be called before the thread sleeps."""
-    _thread.brought = {}
+    _thread.brought, _thread.roused = {}, {}
 
 
 def lend_all() -> None:
@@ -46,6 +48,23 @@ def lend_all() -> None:
         brought, _thread.brought = _thread.brought, {}
         for channel in brought:
             channel.help()
+
+
+def rouse(channel: Channel) -> None:
+    """Wake the owner of ``channel`` if there is something for it; a lender does so in ``rouse_all``."""
+    roused = _thread.roused
+    if roused is None:
+        channel.rouse()
+    else:
+        roused[channel] = None
+
+
+def rouse_all() -> None:
+    """Wake whom this thread, a lender, was to rouse: when it has sent what it had, since they will want its lock."""
+    while _thread.roused:
+        roused, _thread.roused = _thread.roused, {}
+        for channel in roused:
+            channel.rouse()
 
 
 def has_brought() -> bool:
@@ -136,7 +155,7 @@ class LendingChannel(Channel):
     def _give_back(self, *, owner_must_go_on: bool) -> None:
         with self._lock:
             self._lent = False
-            if owner_must_go_on or self._overdue or self._gate or self._has_work() or self.deadline < self._armed:
+            if owner_must_go_on or self._overdue or self._gate or self._has_work() or self._due() < self._armed:
                 self._overdue = False
                 self._bell.release()
             else:
@@ -146,7 +165,7 @@ class LendingChannel(Channel):
         with self._lock:
             if self._has_work():
                 return
-            self._asleep, self._armed = True, self.deadline
+            self._asleep, self._armed = True, self._due()
         left = self._armed - time.monotonic()
         if self._bell.acquire(timeout=min(left, threading.TIMEOUT_MAX) if left > 0 else 0):
             return

@@ -57,16 +57,17 @@ class Channel:
                 self._bell.release()
         return True
 
-    def post_all(self, items: list[Any]) -> bool:
-        """Queue several items at once; False if the channel is closed."""
+    def leave(self, items: list[Any]) -> None:
+        """Queue several items and wake nobody: somebody will ``rouse`` the owner, or it finds them before it sleeps."""
         with self._lock:
-            if self._closed:
-                return False
-            self._items += items
-            if self._asleep:
-                self._asleep = False
-                self._bell.release()
-        return True
+            if not self._closed:
+                self._items += items
+
+    def rouse(self) -> None:
+        """Wake the owner if it sleeps and there is something for it."""
+        with self._lock:
+            if self._has_work():
+                self._ring()
 
     def whisper(self, item: Any, concern: int) -> bool:
         """Queue ``item``, but wake the owner only if it said that this concerns it.
@@ -147,6 +148,10 @@ class Channel:
 
     # -- within --------------------------------------------------------------------------------------------------------
 
+    def _due(self) -> float:
+        """When to wake although nothing came; the lock is held."""
+        return self.deadline
+
     def _has_work(self) -> bool:
         return bool(self._items) or self._closed
 
@@ -164,8 +169,8 @@ class Channel:
         with self._lock:
             if self._has_work():
                 return
-            self._asleep = True
-        left = self.deadline - time.monotonic()
+            self._asleep, due = True, self._due()
+        left = due - time.monotonic()
         if self._bell.acquire(timeout=min(left, threading.TIMEOUT_MAX) if left > 0 else 0):
             return
         with self._lock:

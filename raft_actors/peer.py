@@ -29,6 +29,7 @@ from raft_actors.behaviours.attention import ANSWERS, concerns, is_committing
 from raft_actors.callers import Callers
 from raft_actors.engine import Engine
 from raft_actors.errors import OutcomeUnknown, RaftError
+from raft_actors.lending import rouse
 from raft_actors.log_writer import Job, LogWriter, Writer
 from raft_actors.machine_actor import ApplyBatch, MachineActor, Replica
 from raft_actors.mailbox import FINISH, Envelope, InboxActor
@@ -63,8 +64,6 @@ logger = logging.getLogger("raft_actors")
 
 HOLD = 0.004
 """Seconds for which a leader may keep new writes while an earlier batch commits, so that they form one batch."""
-LEISURE = 0.005
-"""Seconds for which a follower that is busy with new entries may keep committed ones from its machine."""
 TOGETHER = 0.125
 """Share of a heartbeat interval by which heartbeats over a network may be late."""
 _FOR_THE_ACTOR = frozenset((Envelope, *get_args(CallerOrder), StopNow))
@@ -212,10 +211,9 @@ class Peer(PeerPorts, InboxActor):
             engine.run(stop, moment)
         deadline = engine.tick(moment)
         self._flush()
-        if self._for_machine:
-            deadline = min(deadline, moment.now + LEISURE)
-        mailbox.holding = moment.now < self._hold_until and is_committing(engine.state)
-        mailbox.deadline = min(deadline, self._hold_until) if mailbox.holding else self._together(deadline)
+        holding = moment.now < self._hold_until and is_committing(engine.state)
+        mailbox.hold_until = self._hold_until if holding else 0.0
+        mailbox.deadline = self._together(deadline)
         mailbox.attention = concerns(engine.state)
         self.owner.state = engine.state
 
@@ -252,16 +250,21 @@ class Peer(PeerPorts, InboxActor):
         busy = bool(self._for_disk)
         if busy:
             jobs, self._for_disk = self._for_disk, []
-            self.writer.channel.post_all(jobs)
+            self.writer.channel.leave(jobs)
+            rouse(self.writer.channel)
         if self._for_machine and not (busy and self._machine_can_wait()):
             work, self._for_machine = self._for_machine, []
-            self.machine.channel.post_all(work)
+            self.machine.channel.leave(work)
+            rouse(self.machine.channel)
         for item in self._for_keeper:
             self.keeper.hand(item)
         self._for_keeper.clear()
 
     def _machine_can_wait(self) -> bool:
-        """Whether nobody here waits for the entries to be applied, so that some more may come together."""
+        """Whether nobody here waits for the entries to be applied: they may wait for the disk, which others wait for.
+
+        They are handed over when it is done (``_report``), or with the next turn that brings nothing for it.
+        """
         work = self._for_machine
         return len(work) < MAX_APPLYING and all(type(one) is ApplyBatch and not one.segments for one in work)
 

@@ -211,7 +211,9 @@ class PeerPorts:
 
     def _report(self, event: Event) -> None:
         """The log writer did something; called in its thread. A follower whose log is applied waits for no sync."""
-        if type(event) is Persisted:
+        if self._for_machine:  # it has waited for this; the writer has time now
+            self.mailbox.lend(event)
+        elif type(event) is Persisted:
             self.mailbox.whisper(event, SYNCED)
         else:
             self.mailbox.post(event)

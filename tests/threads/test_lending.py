@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from raft_actors.lending import LendingChannel
+from raft_actors.lending import LendingChannel, become_lender, lend_all, rouse, rouse_all
 
 PATIENCE = 10.0
 
@@ -211,3 +211,66 @@ def test_every_item_is_handled_once_and_in_the_order_of_its_sender(owner) -> Non
     assert max(Counter(owner.seen).values()) == 1
     for kind in "abcd":
         assert [number for one, number in owner.seen if one == kind] == list(range(count))
+
+
+# -- who gets work by a turn -------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_wakes_nobody_until_the_owner_is_roused(owner) -> None:
+    asleep(owner)
+    owner.channel.leave(["job", "next"])
+    assert owner.channel._asleep
+    rouse(owner.channel)
+    eventually(lambda: owner.seen == ["job", "next"])
+    assert owner.by == ["owner", "owner"]
+
+
+def test_an_owner_for_whom_nothing_was_left_sleeps_on(owner) -> None:
+    asleep(owner)
+    before = owner.wakes
+    rouse(owner.channel)
+    assert owner.channel._asleep
+    assert owner.wakes == before
+
+
+def test_an_owner_that_is_awake_finds_what_was_left(owner) -> None:
+    owner.leave.clear()
+    owner.channel.post("first")
+    owner.enter.wait(PATIENCE)
+    owner.channel.leave(["job"])
+    owner.leave.set()
+    eventually(lambda: owner.seen == ["first", "job"])
+
+
+def test_nothing_is_left_at_a_closed_channel(owner) -> None:
+    owner.channel.close()
+    owner.channel.leave(["late"])
+    assert owner.channel.take() == []
+
+
+def test_a_lender_rouses_whom_a_turn_gave_work_only_when_it_has_sent_what_it_had(owner) -> None:
+    peer = LendingChannel()
+    peer._asleep, heard = True, []
+
+    def turn() -> bool:
+        owner.channel.leave(peer.take())
+        rouse(owner.channel)
+        return False
+
+    def wire() -> None:
+        become_lender()
+        peer.post("job")
+        lend_all()
+        heard.append(owner.channel._asleep)
+        rouse_all()
+        heard.append(owner.channel._asleep)
+
+    peer.turn = turn
+    asleep(owner)
+    owner.leave.clear()  # once awake, it stays so
+    lender = threading.Thread(target=wire)
+    lender.start()
+    lender.join(PATIENCE)
+    assert heard == [True, False]
+    owner.leave.set()
+    eventually(lambda: owner.seen == ["job"])

@@ -30,7 +30,7 @@ import zmq
 
 from raft_actors.errors import OutcomeUnknown
 from raft_actors.keys import Keyring
-from raft_actors.lending import become_lender, has_brought, lend_all
+from raft_actors.lending import become_lender, has_brought, lend_all, rouse_all
 from raft_actors.protocol.messages import AppendEntries
 from raft_actors.transport.frames import FEW, Beat, Gone, Letter
 from raft_actors.transport.zeromq import reasons
@@ -93,16 +93,14 @@ class Wire:
         self._lost: Callable[[str, str], None] = _nobody
         self._beat: Callable[[float], float] = lambda _: FOREVER
         self._beat_at = self._look_by = FOREVER
-        self._look_at = 0.0
-        self._more = False
+        self._look_at, self._more = 0.0, False
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._ears = Ears()
         self._door: Door | None = None
         self._links: dict[str, Link] = {}
         self._queue: collections.deque[Any] = collections.deque()
-        self._turns = Turns()
-        self._wakes_at = 0.0
+        self._turns, self._wakes_at = Turns(), 0.0
         self._bell = Bell()
         self._ears.add(self._bell, self._bell.hear)
         self._ids = itertools.count(1)
@@ -284,6 +282,7 @@ class Wire:
                 self._turn()
             except Exception:
                 logger.exception("the transport goes on after an error")
+                rouse_all()
                 time.sleep(PAUSE)  # an error that comes again and again must not take the whole processor
         self._end()
         self._turns.give()
@@ -303,6 +302,7 @@ class Wire:
         due = min(self._look_by, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
         for link in list(self._links.values()):
             due = min(due, link.attend(now))
+        rouse_all()
         self._wakes_at = now if has_brought() else due  # a link that fails has news for the peers
         while self._listen(self._wakes_at):
             pass
