@@ -40,8 +40,8 @@ __all__ = [
     "take_offer",
 ]
 
-BEATS = 2.5
-"""Beats for a leader within the shortest election timeout, as who follows it waits no longer."""
+BEATS = 2.1
+"""Beats for a leader within the shortest election timeout, as who follows it waits no longer: one may be lost."""
 ANSWERS = 2
 """Beats for a follower within the longest one, as its leader does not mind to wait so long."""
 
