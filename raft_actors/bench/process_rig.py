@@ -44,6 +44,7 @@ class ProcessRig:
     def __init__(self, folder: Path, storage: str) -> None:
         self.folder = folder / "processes"
         self.keys = self.folder / "keys"
+        self._log = self.folder / "log"
         self.names = tuple(f"bench-{number}@127.0.0.1:{_free_port()}" for number in range(1, SIZE + 1))
         self._storage = storage
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -71,10 +72,13 @@ class ProcessRig:
         """Start a process, and wait until it is ready."""
         words = ["serve", name, "--machine", "raft_actors.machines:Echo", "--data-dir", str(self.folder / "data")]
         words += ["--peers", ",".join(self.names), "--storage", self._storage, "--keys", str(self.keys)]
-        process = subprocess.Popen([sys.executable, "-m", "raft_actors", *words], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "raft_actors", *words]
+        with self._log.open("a") as log:  # what they log would stand between the results
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self._processes[name] = process
         if process.stdout is None or "ready" not in process.stdout.readline():
-            raise raft.PeerFailed(f"{name} did not start")
+            why = self._log.read_text().strip().rpartition("\n")[2]
+            raise raft.PeerFailed(f"{name} did not start: {why}", advice="try `raft-actors serve` by hand")
 
     def kill(self, name: str) -> None:
         """As ``kill -9``."""
