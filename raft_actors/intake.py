@@ -52,8 +52,8 @@ class Mailbox(LendingChannel):
         refusal: made into the answer of whatever comes after the close.
         read_stale: hands a batch of one query to the machine directly; set by the peer.
         status: makes the answer to ``GetStatus``; set by the peer.
-        hold_until: until then writes do not wake the peer: it takes them in its next turn, or at this time; 0: they
-            wake it. Set in its turn only.
+        hold_until: until then writes are no work for the peer: it takes them in its next turn, or at this time, for
+            which the first of them sets its clock; 0: they are. Set in its turn only.
         overloaded: how many requests were turned away because it was full.
     """
 
@@ -235,8 +235,11 @@ class Mailbox(LendingChannel):
 
     def _call_for(self, batch: WriteBatch | ReadBatch) -> None:
         """Wake the peer for something new in ``batch``, or see to it that it wakes in time; the lock is held."""
-        held = self.hold_until and batch is self._writes
-        if self._asleep and self.hold_until < self._armed if held else self._rings():
+        if batch is self._writes and self._holds():
+            rings = self._asleep and self.hold_until < self._armed  # it means to sleep longer
+        else:
+            rings = self._rings()
+        if rings:
             self._asleep = False
             self._bell.release()
 
@@ -338,7 +341,10 @@ class Mailbox(LendingChannel):
     def _has_work(self) -> bool:
         if self._items or self._closed or self._reads.futures or self._lease_reads.futures:
             return True
-        return bool(self._writes.futures) and not self.hold_until
+        return bool(self._writes.futures) and not self._holds()
+
+    def _holds(self) -> bool:
+        return self.hold_until > 0.0 and time.monotonic() < self.hold_until
 
     def _due(self) -> float:
         return min(self.deadline, self.hold_until) if self.hold_until and self._writes.futures else self.deadline

@@ -28,7 +28,7 @@ __all__ = ["LendingChannel", "become_lender", "has_brought", "lend_all", "rouse"
 
 
 class _Thread(threading.local):
-    """Whom the running thread has brought something for, and whom it will rouse; ``None``: it is no lender."""
+    """Whom the running thread has brought something for, and whom it will rouse; both ``None``: it is no lender."""
 
     brought: dict[LendingChannel, None] | None = None
     roused: dict[Channel, None] | None = None

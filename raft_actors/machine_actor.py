@@ -247,6 +247,11 @@ class MachineActor(InboxActor):
     _crowd = CROWD
     _arrivals = itertools.count()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for an index that is not applied yet; any thread."""
+        return bool(self._waiting)
+
     def __str__(self) -> str:
         return f"raft-machine-{self.name}"
 

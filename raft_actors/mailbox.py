@@ -58,7 +58,10 @@ class Channel:
         return True
 
     def leave(self, items: list[Any]) -> None:
-        """Queue several items and wake nobody: somebody will ``rouse`` the owner, or it finds them before it sleeps."""
+        """Queue several items and wake nobody: somebody will ``rouse`` the owner, or it finds them before it sleeps.
+
+        A closed channel takes nothing; who closes it answers for its owner.
+        """
         with self._lock:
             if not self._closed:
                 self._items += items

@@ -111,7 +111,7 @@ class Peer(PeerPorts, InboxActor):
             failed=self._fail,
             owner=mailbox.put,
         )
-        keeper = Keeper(self.name, store, replica, mailbox.codec.name, self._report)
+        keeper = Keeper(self.name, store, replica, mailbox.codec.name, mailbox.post)
         self.keeper = SnapshotKeeper(self.name, keeper, failed=self._fail, owner=mailbox.put)
         self._outbox: list[Send] = []
         self._for_disk: list[Job | Load | Compact] = []
@@ -121,7 +121,7 @@ class Peer(PeerPorts, InboxActor):
         self._grid = 0.0 if transport is LOCAL else state.settings.heartbeat_interval * TOGETHER
         self._suspension = Suspension()
         self._stop_by = float("inf")
-        self._hold_until = 0.0
+        self._hold_until = 0.0  # of the newest batch, also when it is committed; the mailbox is told while it is not
         self._stoppers: list[Envelope[Any]] = []
         self._ending: StopNow | None = None
         self._crashed = False
@@ -266,6 +266,8 @@ class Peer(PeerPorts, InboxActor):
         They are handed over when it is done (``_report``), or with the next turn that brings nothing for it.
         """
         work = self._for_machine
+        if self.machine.awaited:
+            return False
         return len(work) < MAX_APPLYING and all(type(one) is ApplyBatch and not one.segments for one in work)
 
     def _control(self, item: Envelope[Any] | CallerOrder | StopNow, moment: Moment) -> None:

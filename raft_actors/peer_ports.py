@@ -210,8 +210,11 @@ class PeerPorts:
         self.mailbox.whisper(Applied(index), APPLIED)
 
     def _report(self, event: Event) -> None:
-        """The log writer did something; called in its thread. A follower whose log is applied waits for no sync."""
-        if self._for_machine:  # it has waited for this; the writer has time now
+        """The log writer did something; called in its thread. A follower whose log is applied waits for no sync.
+
+        What the machine was not given because of the disk, it is given now: acknowledgements have left.
+        """
+        if self._for_machine:
             self.mailbox.lend(event)
         elif type(event) is Persisted:
             self.mailbox.whisper(event, SYNCED)

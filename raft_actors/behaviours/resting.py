@@ -40,8 +40,9 @@ __all__ = [
     "take_offer",
 ]
 
-BEATS = 2.1
-"""Beats for a leader within the shortest election timeout, as who follows it waits no longer: one may be lost."""
+BEATS = 2.2
+"""Beats for a leader within the shortest election timeout, as who follows it waits no longer: one may be lost, and the
+next one be late by nearly a tenth of that time."""
 ANSWERS = 2
 """Beats for a follower within the longest one, as its leader does not mind to wait so long."""
 

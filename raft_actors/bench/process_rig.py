@@ -22,8 +22,10 @@ from raft_actors.network import NETWORK
 __all__ = ["ProcessRig", "WireProbe"]
 
 
-_SCHEDULED = 2
-"""Which of the clocks of a process: how long the scheduler let its threads run (``clock_getcpuclockid``)."""
+def _clock_of(pid: int) -> int:
+    """The clock that Linux keeps of a process: how long its threads have run (as ``clock_getcpuclockid`` makes it)."""
+    scheduled = 2
+    return (~pid << 3) | scheduled
 
 
 def _free_port() -> int:
@@ -44,7 +46,6 @@ class ProcessRig:
     def __init__(self, folder: Path, storage: str) -> None:
         self.folder = folder / "processes"
         self.keys = self.folder / "keys"
-        self._log = self.folder / "log"
         self.names = tuple(f"bench-{number}@127.0.0.1:{_free_port()}" for number in range(1, SIZE + 1))
         self._storage = storage
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -73,11 +74,12 @@ class ProcessRig:
         words = ["serve", name, "--machine", "raft_actors.machines:Echo", "--data-dir", str(self.folder / "data")]
         words += ["--peers", ",".join(self.names), "--storage", self._storage, "--keys", str(self.keys)]
         command = [sys.executable, "-m", "raft_actors", *words]
-        with self._log.open("a") as log:  # what they log would stand between the results
+        said = self.folder / f"{name}.log"
+        with said.open("w") as log:  # what it logs would stand between the results
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self._processes[name] = process
         if process.stdout is None or "ready" not in process.stdout.readline():
-            why = self._log.read_text().strip().rpartition("\n")[2]
+            why = said.read_text().strip().rpartition("\n")[2]
             raise raft.PeerFailed(f"{name} did not start: {why}", advice="try `raft-actors serve` by hand")
 
     def kill(self, name: str) -> None:
@@ -134,7 +136,7 @@ class ProcessRig:
 
     def cpu(self) -> float:
         """Seconds of CPU that the processes have used, by the clocks that Linux keeps of them: exact, not in ticks."""
-        return sum(time.clock_gettime((~process.pid << 3) | _SCHEDULED) for process in self._processes.values())
+        return sum(time.clock_gettime(_clock_of(process.pid)) for process in self._processes.values())
 
 
 _ECHO = """

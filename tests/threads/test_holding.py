@@ -110,6 +110,28 @@ def test_writes_that_are_held_are_taken_at_the_end_of_the_hold(mailbox, owner, b
     assert until <= owner[-1] < until + 2.0
 
 
+def test_writes_that_come_in_a_lent_turn_that_begins_a_hold_are_taken_at_its_end(mailbox, owner) -> None:
+    until = time.monotonic() + 0.1
+
+    def turn() -> bool:
+        mailbox.drain()
+        mailbox.hold_until = until
+        submit(mailbox, 3)
+        return False
+
+    mailbox.turn = turn
+    wait_until(lambda: mailbox._asleep)
+    mailbox.lend("a message")
+    wait_until(lambda: mailbox.hold_until == 0.0 and not mailbox._writes.futures)
+    assert until <= owner[-1] < until + 2.0
+
+
+def test_a_hold_that_is_over_holds_nothing_although_its_batch_still_commits(mailbox) -> None:
+    mailbox.hold_until = time.monotonic() - 0.001
+    submit(mailbox, 1)
+    assert mailbox._has_work()
+
+
 def test_an_idle_leader_takes_a_write_at_once(monkeypatch) -> None:
     monkeypatch.setattr(peer, "HOLD", 30.0)  # were it held, it would time out
     with Cluster(Recorder) as cluster:
@@ -129,6 +151,21 @@ def test_a_follower_applies_as_soon_as_its_disk_is_done_and_waits_for_no_heartbe
             for name in cluster.names:
                 if name != leader:  # that the last one is committed, it learns only with the next message
                     wait_until(lambda name=name, count=count: len(cluster.state(name)) >= count - 1)
+
+
+def test_a_follower_applies_at_once_what_a_stale_read_waits_for_however_slow_its_disk() -> None:
+    rarely = raft.Config(heartbeat_interval=100, min_election_timeout=300, max_election_timeout=600)
+    with Cluster(Recorder, config=rarely) as cluster:
+        leader = cluster.leader()
+        follower = next(name for name in cluster.names if name != leader)
+        cluster.write("first")
+        wait_until(lambda: raft.status(follower).last_index == raft.status(leader).last_index)
+        index = raft.status(leader).commit_index
+        waiting = raft.read(follower, "len", consistency="stale", min_index=index, timeout=10.0, block=False)
+        cluster.disk(follower).hang()
+        cluster.write("its disk does not get this, but it brings the news that the first is committed")
+        assert outcome(waiting) == 1
+        cluster.disk(follower).heal()
 
 
 def test_a_follower_whose_disk_hangs_applies_what_was_committed_before() -> None:
