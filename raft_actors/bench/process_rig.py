@@ -28,11 +28,12 @@ def _clock_of(pid: int) -> int:
     return (~pid << 3) | scheduled
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+def _reserved() -> socket.socket:
+    """Hold a free port, so that nobody else is given it; a server that sets ``SO_REUSEADDR`` may listen there."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("127.0.0.1", 0))
+    return one
 
 
 class ProcessRig:
@@ -46,7 +47,8 @@ class ProcessRig:
     def __init__(self, folder: Path, storage: str) -> None:
         self.folder = folder / "processes"
         self.keys = self.folder / "keys"
-        self.names = tuple(f"bench-{number}@127.0.0.1:{_free_port()}" for number in range(1, SIZE + 1))
+        self._ports = [_reserved() for _ in range(SIZE)]
+        self.names = tuple(f"bench-{n}@127.0.0.1:{one.getsockname()[1]}" for n, one in enumerate(self._ports, 1))
         self._storage = storage
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
@@ -97,6 +99,8 @@ class ProcessRig:
         for process in self._processes.values():
             process.kill()
             self._end(process)
+        for port in self._ports:
+            port.close()
         NETWORK.keys = None
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -19,16 +19,23 @@ from raft_actors.bench.process_rig import ProcessRig, WireProbe
 pytest.importorskip("zmq")
 
 
-@pytest.mark.parametrize("case", PROCESS_CASES)
+FOR_ONE_LEADER = ("write_sequential", "write_threads_32", "write_pipelined_1000", "read_linearizable_1")
+"""They fail, as they should, where another leader is elected meanwhile: not to be run beside much else."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case in FOR_ONE_LEADER else ()) for case in PROCESS_CASES]
+)
 def test_a_short_run_of_each_case_prints_one_line_beside_a_bare_round_trip_and_logs_nothing(case, tmp_path) -> None:
     words = ["bench", "--processes", "--case", case, "--storage", "lmdb", "--seconds", "0.2", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "raft_actors", *words, "--dir", str(tmp_path)],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
         timeout=100,
     )
+    assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     result = json.loads(line)
     assert (result["case"], result["storage"], result["peers"]) == (case, "lmdb", 3)
@@ -44,11 +51,11 @@ def test_a_process_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def test_the_cpu_of_the_processes_is_that_which_the_system_counts(tmp_path: Path) -> None:
-    with ProcessRig(tmp_path, "lmdb") as rig:
-        leader, before, begin = rig.leader(), rig.cpu(), time.perf_counter()
+    with ProcessRig(tmp_path, "lmdb") as rig, raft.Client(rig.names, timeout=30.0, keys=rig.keys) as client:
+        before, begin = rig.cpu(), time.perf_counter()
         assert before > 0.1, "three interpreters have started"
         while time.perf_counter() < begin + 0.5:
-            raft.write(leader, b"x")
+            client.write(b"x")
         used, took = rig.cpu() - before, time.perf_counter() - begin
         ticks = sum(_ticks(process.pid) for process in rig._processes.values())
         assert 0.05 * took < used < 3 * took
