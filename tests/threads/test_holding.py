@@ -162,6 +162,7 @@ def test_a_follower_applies_at_once_what_a_stale_read_waits_for_however_slow_its
         wait_until(lambda: raft.status(follower).last_index == raft.status(leader).last_index)
         index = raft.status(leader).commit_index
         waiting = raft.read(follower, "len", consistency="stale", min_index=index, timeout=10.0, block=False)
+        wait_until(lambda: cluster._peer(follower).machine.awaited, what="the read waits in the machine")
         cluster.disk(follower).hang()
         cluster.write("its disk does not get this, but it brings the news that the first is committed")
         assert outcome(waiting) == 1
