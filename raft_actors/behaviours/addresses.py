@@ -12,7 +12,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.appending import append_configuration
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.configuration import Configuration, Member
 from raft_actors.protocol.events import AddressHeard
 from raft_actors.protocol.state import Leader, PeerState
@@ -29,23 +29,23 @@ def moved_before(state: PeerState) -> dict[str, str]:
     return {state.name: state.address}
 
 
-def on_address_heard(state: PeerState, event: AddressHeard) -> Transition:
+def on_address_heard(state: PeerState, event: AddressHeard) -> Outcome:
     """A member spoke from elsewhere: a leader writes that down as soon as it can. Others leave it to the leader."""
     role = state.role
     if not isinstance(role, Leader) or not state.configuration.has(event.name, event.incarnation):
-        return Transition(state)
+        return state, ()
     if state.address_of(event.name) == event.address:
-        return Transition(state)
-    return Transition(replace(state, role=replace(role, moved={**role.moved, event.name: event.address})))
+        return state, ()
+    return replace(state, role=replace(role, moved={**role.moved, event.name: event.address})), ()
 
 
-def follow(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def follow(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """Append the addresses that members have moved to. The configuration of now is committed, and no change waits."""
     now = state.configuration
     moved = replace(now, voters=_at(now.voters, role.moved), learners=_at(now.learners, role.moved))
     role = replace(role, moved={})
     if _same(now, moved):
-        return Transition(replace(state, role=role))
+        return replace(state, role=role), ()
     return append_configuration(state, role, moved, moment)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.replication import feed_all
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.configuration import Configuration, encode
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -22,17 +22,17 @@ from raft_actors.protocol.types import Moment
 __all__ = ["append", "append_configuration"]
 
 
-def append(state: PeerState, role: Leader, entries: tuple[Entry, ...], moment: Moment) -> Transition:
+def append(state: PeerState, role: Leader, entries: tuple[Entry, ...], moment: Moment) -> Outcome:
     """Append ``entries`` of the current term."""
     log = state.log.append(entries)
     if not role.unsynced:
         role = replace(role, unsynced=log.last.index, unsynced_since=moment.now)
     state = replace(state, log=log, time=entries[-1].time)
     role, sends = feed_all(state, role, moment)
-    return Transition(replace(state, role=role), (*sends, Persist(entries=entries)))
+    return replace(state, role=role), (*sends, Persist(entries=entries))
 
 
-def append_configuration(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> Transition:
+def append_configuration(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> Outcome:
     """Append the next configuration; it counts from now on."""
     index = state.log.last.index + 1
     known = role.progress

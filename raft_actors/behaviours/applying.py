@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.installing import adopt_if_ready
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.effects import Apply, ClusterFormed, Effect, Load, ServeReads
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import Applied, EntriesLoaded
@@ -24,7 +24,7 @@ MAX_APPLYING = 4
 """How many batches the machine may hold before it reported one back."""
 
 
-def hand_over(state: PeerState) -> Transition:
+def hand_over(state: PeerState) -> Outcome:
     """Everything that the machine may have now. Runs at the end of every step, and is cheap when there is nothing."""
     effects: list[Effect] = []
     if state.restoring is not None:
@@ -38,7 +38,7 @@ def hand_over(state: PeerState) -> Transition:
         state = replace(state, formed=0)
     if state.log.overfull:
         state = replace(state, log=state.log.trimmed(state.log.durable + 1))
-    return Transition(state, tuple(effects))
+    return state, tuple(effects)
 
 
 def _apply(state: PeerState, effects: list[Effect]) -> PeerState:
@@ -75,21 +75,21 @@ def _serve(state: PeerState, effects: list[Effect]) -> PeerState:
     return replace(state, confirmed_reads=waiting)
 
 
-def on_applied(state: PeerState, event: Applied) -> Transition:
+def on_applied(state: PeerState, event: Applied) -> Outcome:
     """The machine reported a batch back."""
     if event.index > state.handed:
         raise Violation(f"the machine applied {event.index}, but was handed only {state.handed}")
     applying = tuple(last for last in state.applying if last > event.index)
-    return Transition(replace(state, last_applied=max(state.last_applied, event.index), applying=applying))
+    return replace(state, last_applied=max(state.last_applied, event.index), applying=applying), ()
 
 
-def on_machine_entries_loaded(state: PeerState, event: EntriesLoaded) -> Transition:
+def on_machine_entries_loaded(state: PeerState, event: EntriesLoaded) -> Outcome:
     """Old entries came back from the store for the machine; what it was handed is committed, so it never changes."""
     state = replace(state, loading=False)
     if not event.entries or event.first != state.handed + 1 or event.first < state.log.first:
-        return Transition(state)  # also if a snapshot was installed meanwhile, which has what came of them
+        return state, ()  # also if a snapshot was installed meanwhile, which has what came of them
     end = event.entries[-1]
     if not state.log.has(LogPosition(end.term, end.index)):
         raise Violation(f"the store holds another committed entry {end.index} than the log")
     effects: list[Effect] = []
-    return Transition(_handed(state, event.entries, effects), tuple(effects))
+    return _handed(state, event.entries, effects), tuple(effects)

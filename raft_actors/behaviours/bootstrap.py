@@ -21,7 +21,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours import formation
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.events import ClusterRequested
 from raft_actors.protocol.state import NEVER, PeerState
 from raft_actors.protocol.types import Moment
@@ -32,21 +32,21 @@ ATTEMPT = 2.0
 """Seconds after which a peer that asks gives up and begins anew, so that those who are free are not bound for ever."""
 
 
-def on_bootstrap_tick(state: PeerState, moment: Moment) -> Transition:
+def on_bootstrap_tick(state: PeerState, moment: Moment) -> Outcome:
     """If we are the lowest of those who look for each other, ask the others, again and again."""
     bootstrap = state.bootstrap
     if bootstrap is None:
-        return Transition(state)
+        return state, ()
     if state.cluster:
-        return Transition(replace(state, bootstrap=None))
+        return replace(state, bootstrap=None), ()
     if moment.now < bootstrap.retry:
-        return Transition(state)
+        return state, ()
     asks = state.name == min(bootstrap.names)
     state = replace(state, bootstrap=replace(bootstrap, retry=moment.now + ATTEMPT if asks else NEVER))
     if not asks:
-        return Transition(state)
+        return state, ()
     if state.formation is not None and moment.now < state.formation.deadline:
-        return Transition(state)
+        return state, ()
     asked = ClusterRequested(0, _proposal(state, moment), bootstrap.names, ATTEMPT)
     return formation.request(state, asked, moment)
 

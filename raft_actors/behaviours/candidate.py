@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from raft_actors.behaviours.leader import become_leader
 from raft_actors.behaviours.transition import (
-    Transition,
+    Outcome,
     election_deadline,
     forget_leader,
     listening,
@@ -35,7 +35,7 @@ from raft_actors.protocol.types import Ballot, Moment
 __all__ = ["ask_again", "campaign", "on_own_ballot", "on_pre_vote_reply", "on_timeout_now", "on_vote_reply"]
 
 
-def campaign(state: PeerState, moment: Moment) -> Transition:
+def campaign(state: PeerState, moment: Moment) -> Outcome:
     """The election timeout has passed: no leader is known; ask for pre-votes, or at once for votes.
 
     Who may not stand forgets the leader all the same: reads that wait for it are turned away. It waits longer each
@@ -45,22 +45,22 @@ def campaign(state: PeerState, moment: Moment) -> Transition:
     """
     role = state.role
     if isinstance(role, Candidate) and state.name not in role.votes:
-        return Transition(replace(state, role=_with_more_time(state, role, moment)))
+        return replace(state, role=_with_more_time(state, role, moment)), ()
     state, effects = forget_leader(state)
     if not may_stand(state):
         state = replace(state, role=listening(state, moment, role.in_vain + 1))
-        return Transition(state, effects + _ask_whether_a_member(state))
+        return state, effects + _ask_whether_a_member(state)
     state, asked = _stand(state, moment, role.in_vain + 1)
-    return Transition(state, effects + asked)
+    return state, effects + asked
 
 
-def _stand(state: PeerState, moment: Moment, in_vain: int) -> Transition:
+def _stand(state: PeerState, moment: Moment, in_vain: int) -> Outcome:
     """Begin a round. Also who asks for no pre-votes is a pre-candidate first: the candidate takes its count over."""
     own = frozenset((state.name,))
     state = replace(state, role=PreCandidate(own, frozenset(), election_deadline(state, moment, in_vain), in_vain))
     if has_quorum(state.configuration, own) or not state.settings.pre_vote:
         return start_election(state, moment)
-    return Transition(state, _pre_votes(state))
+    return state, _pre_votes(state)
 
 
 def _ask_whether_a_member(state: PeerState) -> tuple[Effect, ...]:
@@ -87,27 +87,27 @@ def _pre_votes(state: PeerState) -> tuple[Effect, ...]:
     )
 
 
-def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> Transition:
+def on_pre_vote_reply(state: PeerState, reply: PreVoteReply, moment: Moment) -> Outcome:
     """Count who would vote for us, and ask again soon if anybody refuses, but less soon each time.
 
     It may only have heard the leader a little longer than we did, and the others may be dead.
     """
     role = state.role
     if not isinstance(role, PreCandidate):
-        return Transition(state)
+        return state, ()
     if reply.granted:
         if reply.term != state.term + 1:
-            return Transition(state)
+            return state, ()
         votes = role.votes | {reply.sender}
         state = replace(state, role=replace(role, votes=votes))
-        return start_election(state, moment) if has_quorum(state.configuration, votes) else Transition(state)
+        return start_election(state, moment) if has_quorum(state.configuration, votes) else (state, ())
     refusals, again = role.refusals | {reply.sender}, min(role.election_deadline, shortly(state, moment, role.in_vain))
     if _can_win(state, refusals):
-        return Transition(replace(state, role=replace(role, refusals=refusals, election_deadline=again)))
-    return Transition(replace(state, role=Follower(again, in_vain=role.in_vain)))
+        return replace(state, role=replace(role, refusals=refusals, election_deadline=again)), ()
+    return replace(state, role=Follower(again, in_vain=role.in_vain)), ()
 
 
-def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) -> Transition:
+def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) -> Outcome:
     """Move to a new term, vote for ourselves, ask the others. Paper: §5.2, Figure 2 ("Candidates")."""
     state, effects = forget_leader(state)
     in_vain = state.role.in_vain
@@ -117,7 +117,7 @@ def start_election(state: PeerState, moment: Moment, *, transfer: bool = False) 
         role=Candidate(frozenset(), frozenset(), election_deadline(state, moment, in_vain), in_vain),
     )
     requests = tuple(_request_vote(state, voter, transfer=transfer) for voter in other_voters(state))
-    return Transition(state, effects + requests)
+    return state, effects + requests
 
 
 def _request_vote(state: PeerState, voter: Member, *, transfer: bool = False) -> Send:
@@ -148,33 +148,33 @@ def ask_again(state: PeerState, refused: PreVote) -> tuple[Effect, ...]:
     return tuple(_request_vote(state, voter) for voter in other_voters(state) if voter.name == refused.sender)
 
 
-def on_own_ballot(state: PeerState, ballot: Ballot, moment: Moment) -> Transition:
+def on_own_ballot(state: PeerState, ballot: Ballot, moment: Moment) -> Outcome:
     """Our vote for ourselves is on disk: it counts from now on, and so does the timeout (a slow disk costs no term)."""
     role = state.role
     if not isinstance(role, Candidate) or ballot != state.ballot or state.name in role.votes:
-        return Transition(state)
+        return state, ()
     return _counted(state, _with_more_time(state, role, moment), state.name, moment)
 
 
-def on_vote_reply(state: PeerState, reply: RequestVoteReply, moment: Moment) -> Transition:
+def on_vote_reply(state: PeerState, reply: RequestVoteReply, moment: Moment) -> Outcome:
     """Count a vote of our term; each voter once. Paper: §5.2."""
     role = state.role
     if not isinstance(role, Candidate) or reply.term != state.term:
-        return Transition(state)
+        return state, ()
     if reply.granted:
         return _counted(state, role, reply.sender, moment)
     role = replace(role, refusals=role.refusals | {reply.sender})
     if not _can_win(state, role.refusals):
         role = replace(role, election_deadline=min(role.election_deadline, shortly(state, moment, role.in_vain)))
-    return Transition(replace(state, role=role))
+    return replace(state, role=role), ()
 
 
-def _counted(state: PeerState, role: Candidate, voter: str, moment: Moment) -> Transition:
+def _counted(state: PeerState, role: Candidate, voter: str, moment: Moment) -> Outcome:
     role = replace(role, votes=role.votes | {voter})
     state = replace(state, role=role)
     if state.name in role.votes and has_quorum(state.configuration, role.votes):
         return become_leader(state, moment)
-    return Transition(state)
+    return state, ()
 
 
 def _can_win(state: PeerState, refusals: frozenset[str]) -> bool:
@@ -185,8 +185,8 @@ def _with_more_time(state: PeerState, role: Candidate, moment: Moment) -> Candid
     return replace(role, election_deadline=election_deadline(state, moment, role.in_vain))
 
 
-def on_timeout_now(state: PeerState, message: TimeoutNow, moment: Moment) -> Transition:
+def on_timeout_now(state: PeerState, message: TimeoutNow, moment: Moment) -> Outcome:
     """The leader hands over to us: stand at once, without pre-vote. Thesis: §3.10."""
     if message.sender != state.leader or not may_stand(state):
-        return Transition(state)
+        return state, ()
     return start_election(state, moment, transfer=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.handover import begin_transfer, is_able
-from raft_actors.behaviours.transition import Transition, other_voters
+from raft_actors.behaviours.transition import Outcome, other_voters
 from raft_actors.protocol.progress import Progress, ProgressState
 from raft_actors.protocol.state import NEVER, Drift, Leader, PeerState, Transfer
 from raft_actors.protocol.types import Moment
@@ -36,14 +36,14 @@ def earliest(state: PeerState, moment: Moment) -> float:
     return max(moment.now + GRACE * state.settings.max_election_timeout, state.drift.tried_at + state.drift.pause)
 
 
-def drift(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def drift(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """Of a leader, when it wakes: hand over to the worthiest voter of higher priority, if there is one."""
     if moment.now < role.drift_at:
-        return Transition(state)
+        return state, ()
     target = _worthiest(state, role, moment) if role.drift_mark and _is_calm(state, role) else None
     if target is None:
         again = moment.now + state.settings.heartbeat_interval
-        return Transition(replace(state, role=replace(role, drift_at=again, drift_mark=state.log.last.index)))
+        return replace(state, role=replace(role, drift_at=again, drift_mark=state.log.last.index)), ()
     pause = _next_pause(state, moment)
     role = replace(role, drift_at=moment.now + pause, drift_mark=0)
     state = replace(state, drift=Drift(moment.now, pause))

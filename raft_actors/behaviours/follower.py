@@ -15,7 +15,7 @@ from raft_actors.behaviours.candidate import campaign
 from raft_actors.behaviours.installing import give_up, on_piece
 from raft_actors.behaviours.reads import ask_again
 from raft_actors.behaviours.resting import take_offer
-from raft_actors.behaviours.transition import Transition, armed, become_follower, election_deadline, forget_leader
+from raft_actors.behaviours.transition import Outcome, armed, become_follower, election_deadline, forget_leader
 from raft_actors.protocol.configuration import Configuration, decode
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -35,7 +35,7 @@ DOWN_SPREAD = 0.02
 """Seconds over which the survivors of a dead leader spread their candidacies."""
 
 
-def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) -> Transition:
+def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) -> Outcome:
     """Follow the sender, append what is new, and say up to where the log equals the leader's.
 
     Args:
@@ -46,11 +46,11 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if isinstance(state.role, Leader):
         raise Violation(f"{message.sender} leads term {state.term} too")
     if not _well_formed(message):
-        return Transition(state, (Discard(message.sender, "entries are not contiguous"),))
+        return state, (Discard(message.sender, "entries are not contiguous"),)
     state, effects = _follow(state, message.sender, moment)
     message = _beyond_compacted(state, message)
     if not state.log.has(message.previous):
-        return Transition(state, (*effects, _refuse(state, message)))
+        return state, (*effects, _refuse(state, message))
     state, persist = _merge(state, message)
     state = armed(state, moment)
     end = message.previous.index + len(message.entries)
@@ -63,7 +63,7 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
         effects += asked
     if message.rests and take_offer(state, message):
         state = replace(state, role=replace(state.role, resting=True))
-    return Transition(state, (*effects, *persist, _accept(state, message, match)))
+    return state, (*effects, *persist, _accept(state, message, match))
 
 
 def _beyond_compacted(state: PeerState, message: AppendEntries) -> AppendEntries:
@@ -75,7 +75,7 @@ def _beyond_compacted(state: PeerState, message: AppendEntries) -> AppendEntries
     return replace(message, previous=start, entries=entries)
 
 
-def on_install_snapshot(state: PeerState, message: InstallSnapshot, moment: Moment) -> Transition:
+def on_install_snapshot(state: PeerState, message: InstallSnapshot, moment: Moment) -> Outcome:
     """Follow the sender, and take a piece of its snapshot.
 
     Args:
@@ -87,7 +87,7 @@ def on_install_snapshot(state: PeerState, message: InstallSnapshot, moment: Mome
         raise Violation(f"{message.sender} leads term {state.term} too")
     state, effects = _follow(state, message.sender, moment)
     state, answered = on_piece(state, message)
-    return Transition(state, effects + answered)
+    return state, effects + answered
 
 
 def _durable_match(state: PeerState, end: int) -> int:
@@ -104,7 +104,7 @@ def _well_formed(message: AppendEntries) -> bool:
     return not entries or (entries[0].index == before + 1 and entries[-1].index == before + len(entries))
 
 
-def _follow(state: PeerState, leader: str, moment: Moment) -> Transition:
+def _follow(state: PeerState, leader: str, moment: Moment) -> Outcome:
     """Hear the leader: a fresh timeout, and with lease reads a promise not to vote until then."""
     effects: tuple[Effect, ...] = ()
     if state.leader != leader:
@@ -116,7 +116,7 @@ def _follow(state: PeerState, leader: str, moment: Moment) -> Transition:
         state = replace(state, no_vote_until=max(state.no_vote_until, promised))
     if state.removed:  # a leader speaks to members only: it was let in again
         state = replace(state, removed=0)
-    return Transition(replace(state, heard_at=moment.now, role=Follower(election_deadline(state, moment))), effects)
+    return replace(state, heard_at=moment.now, role=Follower(election_deadline(state, moment))), effects
 
 
 def _merge(state: PeerState, message: AppendEntries) -> tuple[PeerState, tuple[Persist, ...]]:
@@ -174,7 +174,7 @@ def _decoded(entry: Entry) -> Configuration:
         raise Violation(f"entry {entry.index} is no configuration: {error}") from error
 
 
-def refuse_outdated(state: PeerState, message: AppendEntries) -> Transition:
+def refuse_outdated(state: PeerState, message: AppendEntries) -> Outcome:
     """An older term: our own, in the answer, deposes its leader. Paper: Figure 2 (AppendEntries, rule 1).
 
     The answer copies no round and promises nothing: its sender may lead our term by now, and what a message of an
@@ -188,7 +188,7 @@ def refuse_outdated(state: PeerState, message: AppendEntries) -> Transition:
         term=state.term,
         success=False,
     )
-    return Transition(state, (Send(message.sender, reply),))
+    return state, (Send(message.sender, reply),)
 
 
 def _accept(state: PeerState, message: AppendEntries, match: int) -> Send:
@@ -220,7 +220,7 @@ def _reply(state: PeerState, message: AppendEntries, *, success: bool, match: in
     return Send(message.sender, reply)
 
 
-def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Transition:
+def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Outcome:
     """Nothing was heard for an election timeout: stand.
 
     Differs: a wake-up that comes late says that *this process* is starved, and the leader's heartbeats perhaps with
@@ -230,11 +230,11 @@ def on_election_timeout(state: PeerState, role: Follower, moment: Moment) -> Tra
     late = moment.now - role.election_deadline
     if late > state.settings.heartbeat_interval and state.leader is not None and not role.forgiven:
         role = replace(role, election_deadline=election_deadline(state, moment), forgiven=True)
-        return Transition(replace(state, role=role))
+        return replace(state, role=role), ()
     return campaign(state, moment)
 
 
-def on_leader_down(state: PeerState, moment: Moment) -> Transition:
+def on_leader_down(state: PeerState, moment: Moment) -> Outcome:
     """The leader is known to be dead: forget it, and stand after a short random time instead of a timeout.
 
     So does who voted for a candidate that died before it said a word as the leader: nobody else may be to come.
@@ -246,4 +246,4 @@ def on_leader_down(state: PeerState, moment: Moment) -> Transition:
     if isinstance(role, Follower) and role.election_deadline != NEVER:
         soon = max(moment.now + DOWN_SPREAD * moment.jitter, state.no_vote_until)
         state = replace(state, role=Follower(min(role.election_deadline, soon), in_vain=role.in_vain))
-    return Transition(state, effects)
+    return state, effects

@@ -22,7 +22,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.candidate import campaign
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.configuration import Configuration, Member, encode
 from raft_actors.protocol.effects import ClusterRefused, Effect, Persist, Refusal, Send
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -39,11 +39,11 @@ MARGIN = 1.0
 """Seconds for which a peer stays free beyond the coordinator's own deadline."""
 
 
-def request(state: PeerState, event: ClusterRequested, moment: Moment) -> Transition:
+def request(state: PeerState, event: ClusterRequested, moment: Moment) -> Outcome:
     """A caller wants a cluster: ask every named peer whether it is free."""
     refused = _refuse_caller(state, event, moment)
     if refused is not None:
-        return Transition(state, (refused,))
+        return state, (refused,)
     forming = Forming(
         event.token,
         event.proposal,
@@ -65,12 +65,12 @@ def _refuse_caller(state: PeerState, event: ClusterRequested, moment: Moment) ->
     return None
 
 
-def _ask_or_form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
+def _ask_or_form(state: PeerState, forming: Forming, moment: Moment) -> Outcome:
     missing = [name for name in forming.names if name not in forming.free]
     if not missing:
         return _form(state, forming, moment)
     until = forming.deadline - moment.now + MARGIN
-    return Transition(state, tuple(_ask(state, forming, name, until) for name in missing))
+    return state, tuple(_ask(state, forming, name, until) for name in missing)
 
 
 def _ask(state: PeerState, forming: Forming, name: str, until: float) -> Send:
@@ -88,7 +88,7 @@ def _ask(state: PeerState, forming: Forming, name: str, until: float) -> Send:
     return Send(name, message)
 
 
-def _form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
+def _form(state: PeerState, forming: Forming, moment: Moment) -> Outcome:
     """All are free: the configuration is the first entry of the new cluster's log. Stand for election at once."""
     members = tuple(forming.free[name] for name in forming.names)
     configuration = Configuration(voters=members)
@@ -104,10 +104,10 @@ def _form(state: PeerState, forming: Forming, moment: Moment) -> Transition:
         formed=forming.token,
     )
     state, effects = campaign(state, moment)
-    return Transition(state, (Persist(entries=(entry,)), *effects))
+    return state, (Persist(entries=(entry,)), *effects)
 
 
-def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> Transition:
+def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> Outcome:
     """Somebody wants us in a new cluster: say whether we are free, and keep free if so."""
     if message.until <= 0:
         return _withdraw(state, message)
@@ -123,7 +123,7 @@ def on_form_cluster(state: PeerState, message: FormCluster, moment: Moment) -> T
         state, effects = _give_up(state, formation, Refusal.FORMING, message.sender)
     state = replace(state, formation=Reserved(message.proposal, moment.now + message.until, message.incarnation))
     state, answered = _answer(state, message, "")
-    return Transition(state, effects + answered)
+    return state, effects + answered
 
 
 def _may_change(formation: Forming | Reserved, message: FormCluster) -> bool:
@@ -132,14 +132,14 @@ def _may_change(formation: Forming | Reserved, message: FormCluster) -> bool:
     return again or formation.proposal == message.proposal
 
 
-def _withdraw(state: PeerState, message: FormCluster) -> Transition:
+def _withdraw(state: PeerState, message: FormCluster) -> Outcome:
     formation = state.formation
     if isinstance(formation, Reserved) and formation.proposal == message.proposal:
         state = replace(state, formation=None)
-    return Transition(state)
+    return state, ()
 
 
-def _answer(state: PeerState, message: FormCluster, refusal: str) -> Transition:
+def _answer(state: PeerState, message: FormCluster, refusal: str) -> Outcome:
     reply = FormClusterReply(
         cluster=state.cluster,
         sender=state.name,
@@ -151,10 +151,10 @@ def _answer(state: PeerState, message: FormCluster, refusal: str) -> Transition:
         configuration=state.configuration if refusal == "configured" else None,
         address=state.address,
     )
-    return Transition(state, (Send(message.sender, reply),))
+    return state, (Send(message.sender, reply),)
 
 
-def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Moment) -> Transition:
+def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Moment) -> Outcome:
     """Another peer is free, or is not.
 
     Who keeps itself free for somebody else is asked again until our time is up: that other attempt may give way to
@@ -164,13 +164,13 @@ def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Mom
     if not isinstance(forming, Forming) or forming.proposal != reply.proposal or moment.now >= forming.deadline:
         return _let_go(state, reply)
     if reply.sender not in forming.names:
-        return Transition(state)
+        return state, ()
     if reply.refusal == "different":
         return _give_up(_warned(state, reply.sender), forming, Refusal.DIFFERENT, reply.sender)
     if reply.refusal == "configured":
         return _give_up(state, forming, Refusal.CONFIGURED, reply.sender, reply.configuration)
     if reply.refusal:
-        return Transition(replace(state, formation=replace(forming, busy=forming.busy | {reply.sender})))
+        return replace(state, formation=replace(forming, busy=forming.busy | {reply.sender})), ()
     known = forming.free.get(reply.sender)
     if known is not None and known.incarnation != reply.incarnation:
         return _give_up(state, forming, Refusal.FORMING, reply.sender)
@@ -178,7 +178,7 @@ def on_form_cluster_reply(state: PeerState, reply: FormClusterReply, moment: Mom
     forming = replace(forming, free={**forming.free, reply.sender: free})
     state = replace(state, formation=forming)
     if any(name not in forming.free for name in forming.names):
-        return Transition(state)
+        return state, ()
     return _form(state, forming, moment)
 
 
@@ -193,10 +193,10 @@ def _warned(state: PeerState, peer: str) -> PeerState:
     return state if bootstrap is None else replace(state, bootstrap=replace(bootstrap, refused=peer))
 
 
-def _let_go(state: PeerState, reply: FormClusterReply) -> Transition:
+def _let_go(state: PeerState, reply: FormClusterReply) -> Outcome:
     """Free for an attempt that is over: nobody has to keep itself free for it any longer."""
     if reply.refusal or reply.proposal == state.cluster:
-        return Transition(state)
+        return state, ()
     message = FormCluster(
         cluster="",
         sender=state.name,
@@ -207,32 +207,32 @@ def _let_go(state: PeerState, reply: FormClusterReply) -> Transition:
         names=(),
         until=0.0,
     )
-    return Transition(state, (Send(reply.sender, message),))
+    return state, (Send(reply.sender, message),)
 
 
 def _give_up(
     state: PeerState, forming: Forming, refusal: Refusal, peer: str, configuration: Configuration | None = None
-) -> Transition:
+) -> Outcome:
     """Tell the caller, and let go those who keep themselves free for us."""
     withdrawn = tuple(_ask(state, forming, name, 0.0) for name in forming.free if name != state.name)
     refused = ClusterRefused(forming.token, refusal, peer, configuration)
-    return Transition(replace(state, formation=None), (refused, *withdrawn))
+    return replace(state, formation=None), (refused, *withdrawn)
 
 
-def on_formation_tick(state: PeerState, moment: Moment) -> Transition:
+def on_formation_tick(state: PeerState, moment: Moment) -> Outcome:
     """Ask again who did not answer; give up when the time is over."""
     formation = state.formation
     if isinstance(formation, Reserved) and moment.now >= formation.deadline:
-        return Transition(replace(state, formation=None))
+        return replace(state, formation=None), ()
     if not isinstance(formation, Forming):
-        return Transition(state)
+        return state, ()
     if moment.now >= formation.deadline:
         missing = next(name for name in formation.names if name not in formation.free)
         refusal = Refusal.FORMING if missing in formation.busy else Refusal.UNREACHABLE
         return _give_up(state, formation, refusal, missing)
     if moment.now < formation.retry:
-        return Transition(state)
+        return state, ()
     formation = replace(formation, retry=moment.now + RETRY)
     effects: tuple[Effect, ...]
     state, effects = _ask_or_form(replace(state, formation=formation), formation, moment)
-    return Transition(state, effects)
+    return state, effects

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from raft_actors.behaviours.snapshots import worth_a_snapshot
-from raft_actors.behaviours.transition import Transition, other_voters
+from raft_actors.behaviours.transition import Outcome, other_voters
 from raft_actors.protocol.effects import Effect, ReadyToStop, Send
 from raft_actors.protocol.events import StopRequested
 from raft_actors.protocol.messages import TimeoutNow
@@ -43,7 +43,7 @@ SAVING_SHARE = 0.5
 """Share of the time for a graceful stop in which a snapshot may be taken first."""
 
 
-def stop(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
+def stop(state: PeerState, event: StopRequested, moment: Moment) -> Outcome:
     """Asked to stop: save first what would make the restart slow; then a leader hands over, if anybody can take it."""
     if worth_a_snapshot(state):
         latest = moment.now + SAVING_SHARE * event.timeout
@@ -51,34 +51,32 @@ def stop(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
         role = state.role
         if isinstance(role, Leader):  # who is asked to stop trusts no lease any more, whenever it hands over
             state = replace(state, role=replace(role, lease_given_up=True))
-        return Transition(
-            replace(state, stop_after_snapshot=(latest, moment.now + event.timeout), snapshot_wanted=wanted)
-        )
+        return (replace(state, stop_after_snapshot=(latest, moment.now + event.timeout), snapshot_wanted=wanted), ())
     return _stop_now(state, event, moment)
 
 
-def stop_when_saved(state: PeerState, moment: Moment) -> Transition:
+def stop_when_saved(state: PeerState, moment: Moment) -> Outcome:
     """Of a peer that saves before it stops: go on with stopping as soon as the snapshot is recorded, or its time is up.
 
     The store knows it before it is closed: the log writer does what was queued before.
     """
     if state.stop_after_snapshot is None:
-        return Transition(state)
+        return state, ()
     latest, end = state.stop_after_snapshot
     failed = state.capturing is None and state.handed < state.no_snapshot_before
     if state.snapshot_wanted > state.snapshot_index and not failed and moment.now < latest:
-        return Transition(state)
+        return state, ()
     state = replace(state, stop_after_snapshot=None)
     return _stop_now(state, StopRequested(max(end - moment.now, 0.0)), moment)
 
 
-def _stop_now(state: PeerState, event: StopRequested, moment: Moment) -> Transition:
+def _stop_now(state: PeerState, event: StopRequested, moment: Moment) -> Outcome:
     role = state.role
     if not isinstance(role, Leader) or not (_is_alone(state) or successor(state, role, moment)):
-        return Transition(state, (ReadyToStop(),))
+        return state, (ReadyToStop(),)
     role = replace(role, lease_given_up=True)
     state = replace(state, role=role, stopping=moment.now + event.timeout, stop_index=state.log.last.index)
-    return Transition(state) if role.transfer or _is_alone(state) else _hand_to_next(state, role, moment)
+    return (state, ()) if role.transfer or _is_alone(state) else _hand_to_next(state, role, moment)
 
 
 def _is_alone(state: PeerState) -> bool:
@@ -86,29 +84,29 @@ def _is_alone(state: PeerState) -> bool:
     return not other_voters(state) and state.configuration.is_voter(state.name)
 
 
-def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def _hand_to_next(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """Of a stopping leader: turn to whoever can take it now. If there is nobody, stop without it.
 
     The successor has an election timeout; one that has not answered since we lead may be dead, and has two heartbeats.
     """
     target = successor(state, role, moment)
     if target is None:
-        return Transition(replace(state, role=replace(role, transfer=None), stopping=moment.now))
+        return replace(state, role=replace(role, transfer=None), stopping=moment.now), ()
     settings = state.settings
     answered = role.progress[target].match_index > 0
     allowed = settings.max_election_timeout if answered else 2 * settings.heartbeat_interval
     return begin_transfer(state, role, Transfer(target, min(state.stopping, moment.now + allowed)))
 
 
-def hand_to_successor(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def hand_to_successor(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """Of a leader that goes: turn to whoever can take it now; if there is nobody, it goes on alone."""
     target = successor(state, role, moment)
     if target is None:
-        return Transition(replace(state, role=role))
+        return replace(state, role=role), ()
     return begin_transfer(state, role, Transfer(target, moment.now + state.settings.max_election_timeout))
 
 
-def begin_transfer(state: PeerState, role: Leader, transfer: Transfer) -> Transition:
+def begin_transfer(state: PeerState, role: Leader, transfer: Transfer) -> Outcome:
     """Take no more writes, and trust no lease: as soon as the target has all of our log, it is told to stand."""
     role = replace(role, transfer=transfer, lease_given_up=True)
     return continue_transfer(replace(state, role=role))
@@ -133,19 +131,19 @@ def is_able(state: PeerState, progress: Progress, moment: Moment) -> bool:
     return not progress.lost and progress.heard_at > moment.now - state.settings.max_election_timeout
 
 
-def continue_transfer(state: PeerState) -> Transition:
+def continue_transfer(state: PeerState) -> Outcome:
     """Once the successor has all of our log, tell it to stand. It needs no election timeout to know.
 
     Who stops tells it only when all is committed: who goes on hears of that later.
     """
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or role.transfer.sent:
-        return Transition(state)
+        return state, ()
     target, last = role.transfer.target, state.log.last.index
     if target not in role.progress or role.progress[target].match_index < last:
-        return Transition(state)
+        return state, ()
     if state.stopping != NEVER and state.commit_index < last:
-        return Transition(state)
+        return state, ()
     message = TimeoutNow(
         cluster=state.cluster,
         sender=state.name,
@@ -154,14 +152,14 @@ def continue_transfer(state: PeerState) -> Transition:
         term=state.term,
     )
     role = replace(role, transfer=replace(role.transfer, sent=True))
-    return Transition(replace(state, role=role), (Send(target, message),))
+    return replace(state, role=role), (Send(target, message),)
 
 
-def expire_transfer(state: PeerState, moment: Moment) -> Transition:
+def expire_transfer(state: PeerState, moment: Moment) -> Outcome:
     """The hand-over took too long: lead on; a stopping leader tries again, with whoever answers now."""
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or moment.now < role.transfer.deadline:
-        return Transition(state)
+        return state, ()
     target = role.transfer.target
     if target in role.progress and role.progress[target].match_index == 0:
         silent = replace(role.progress[target], heard_at=NEVER_HEARD)
@@ -169,21 +167,21 @@ def expire_transfer(state: PeerState, moment: Moment) -> Transition:
     return _give_up_transfer(state, role, moment)
 
 
-def on_successor_down(state: PeerState, name: str, moment: Moment) -> Transition:
+def on_successor_down(state: PeerState, name: str, moment: Moment) -> Outcome:
     """The successor died: a stopping leader turns to another one, any other leads on."""
     role = state.role
     if not isinstance(role, Leader) or role.transfer is None or role.transfer.target != name:
-        return Transition(state)
+        return state, ()
     return _give_up_transfer(state, role, moment)
 
 
-def _give_up_transfer(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def _give_up_transfer(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     if moment.now < state.stopping < NEVER:
         return _hand_to_next(state, role, moment)
-    return Transition(replace(state, role=replace(role, transfer=None)))
+    return replace(state, role=replace(role, transfer=None)), ()
 
 
-def finish_stop(state: PeerState, moment: Moment) -> Transition:
+def finish_stop(state: PeerState, moment: Moment) -> Outcome:
     """A peer that was asked to stop is ready when somebody else leads and its own callers are served, or in time.
 
     Once it leads no more and its machine has what is known to be committed, it stays for one election, since its vote
@@ -198,5 +196,5 @@ def finish_stop(state: PeerState, moment: Moment) -> Transition:
         state = replace(state, stopping=min(state.stopping, moment.now + state.settings.max_election_timeout))
     goes_on_without = _is_alone(state) if state.leader == state.name else state.leader is not None
     if moment.now < state.stopping and not (goes_on_without and state.handed >= written):
-        return Transition(state, effects)
-    return Transition(replace(state, stopping=NEVER), (*effects, ReadyToStop()))
+        return state, effects
+    return replace(state, stopping=NEVER), (*effects, ReadyToStop())

@@ -21,7 +21,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.snapshots import answer_callers, covered
-from raft_actors.behaviours.transition import Transition, armed
+from raft_actors.behaviours.transition import Outcome, armed
 from raft_actors.protocol.effects import Adopt, Discard, DropChunks, Effect, Persist, Restore, Send, StoreChunk
 from raft_actors.protocol.events import ChunkStored, SnapshotLoaded
 from raft_actors.protocol.log import Log
@@ -33,12 +33,12 @@ from raft_actors.protocol.types import Moment
 __all__ = ["adopt_if_ready", "give_up", "on_chunk_stored", "on_piece", "on_snapshot_loaded", "refuse_outdated_piece"]
 
 
-def refuse_outdated_piece(state: PeerState, message: InstallSnapshot) -> Transition:
+def refuse_outdated_piece(state: PeerState, message: InstallSnapshot) -> Outcome:
     """An older term: our own, in the answer, deposes its leader."""
-    return Transition(state, (_reply(state, message.sender, message.id, message.offset, received=0),))
+    return state, (_reply(state, message.sender, message.id, message.offset, received=0),)
 
 
-def on_piece(state: PeerState, message: InstallSnapshot) -> Transition:
+def on_piece(state: PeerState, message: InstallSnapshot) -> Outcome:
     """A piece from the leader that we follow, in its term: store it if it is the next one, say where we are if not.
 
     Args:
@@ -46,19 +46,19 @@ def on_piece(state: PeerState, message: InstallSnapshot) -> Transition:
         message: the piece.
     """
     if not 0 <= message.offset < message.offset + len(message.data) <= message.size:
-        return Transition(state, (Discard(message.sender, "piece outside of its snapshot"),))
+        return state, (Discard(message.sender, "piece outside of its snapshot"),)
     if not _needed(state, message.last.index):
         return _not_needed(state, message)
     receiving = state.receiving
     if receiving is None or receiving.id != message.id:
         receiving = Receiving(message.id, message.size)
     if receiving.storing:
-        return Transition(state)
+        return state, ()
     if message.offset != receiving.received:
         answer = _reply(state, message.sender, message.id, message.offset, received=receiving.received)
-        return Transition(replace(state, receiving=receiving), (answer,))
+        return replace(state, receiving=receiving), (answer,)
     store = StoreChunk(message.id, message.offset, message.size, message.data)
-    return Transition(replace(state, receiving=replace(receiving, storing=True)), (store,))
+    return replace(state, receiving=replace(receiving, storing=True)), (store,)
 
 
 def _needed(state: PeerState, index: int) -> bool:
@@ -68,25 +68,25 @@ def _needed(state: PeerState, index: int) -> bool:
     return index > state.commit_index
 
 
-def _not_needed(state: PeerState, message: InstallSnapshot) -> Transition:
+def _not_needed(state: PeerState, message: InstallSnapshot) -> Outcome:
     """Everything in it is committed here: say how much of that is on our disk; the leader has all of it (BUG-48)."""
     match = 0 if state.term_unsynced else min(message.last.index, state.log.durable)
     answer = _reply(state, message.sender, message.id, message.offset, received=message.offset, match=match)
-    return Transition(state, (answer,))
+    return state, (answer,)
 
 
-def on_chunk_stored(state: PeerState, event: ChunkStored, moment: Moment) -> Transition:
+def on_chunk_stored(state: PeerState, event: ChunkStored, moment: Moment) -> Outcome:
     """A piece is stored: ask for the next, or install what is complete."""
     receiving, leader = state.receiving, state.leader
     if receiving is None or receiving.id != event.id or leader is None:
-        return Transition(state)
+        return state, ()
     if event.received < 0 or (event.snapshot is not None and not _fits(state, event, event.snapshot)):
-        return Transition(replace(state, receiving=None), (DropChunks(),))
+        return replace(state, receiving=None), (DropChunks(),)
     if event.snapshot is not None:
         state, effects = _install(state, event.snapshot, receiving, leader)
-        return Transition(armed(state, moment), effects)
+        return armed(state, moment), effects
     answer = _reply(state, leader, event.id, receiving.received, received=event.received)
-    return Transition(replace(state, receiving=replace(receiving, received=event.received, storing=False)), (answer,))
+    return replace(state, receiving=replace(receiving, received=event.received, storing=False)), (answer,)
 
 
 def _fits(state: PeerState, event: ChunkStored, snapshot: Snapshot) -> bool:
@@ -94,7 +94,7 @@ def _fits(state: PeerState, event: ChunkStored, snapshot: Snapshot) -> bool:
     return event.cluster == state.cluster and snapshot.id == event.id and _needed(state, snapshot.last.index)
 
 
-def _install(state: PeerState, snapshot: Snapshot, receiving: Receiving, leader: str) -> Transition:
+def _install(state: PeerState, snapshot: Snapshot, receiving: Receiving, leader: str) -> Outcome:
     """Begin the log anew after ``snapshot``, or keep what follows it; acknowledge when the store has it."""
     last = snapshot.last
     kept = state.log.has(last)
@@ -118,14 +118,14 @@ def _install(state: PeerState, snapshot: Snapshot, receiving: Receiving, leader:
         restoring=snapshot,
         restored=False,
     )
-    return Transition(state, (Persist(snapshot=snapshot), answer, Restore(snapshot)))
+    return state, (Persist(snapshot=snapshot), answer, Restore(snapshot))
 
 
-def on_snapshot_loaded(state: PeerState, event: SnapshotLoaded) -> Transition:
+def on_snapshot_loaded(state: PeerState, event: SnapshotLoaded) -> Outcome:
     """Its state is in memory; one that was overtaken by another is forgotten."""
     if state.restoring is None or state.restoring.id != event.id:
-        return Transition(state)
-    return Transition(replace(state, restored=True))
+        return state, ()
+    return replace(state, restored=True), ()
 
 
 def adopt_if_ready(state: PeerState, effects: list[Effect]) -> PeerState:
@@ -145,11 +145,11 @@ def adopt_if_ready(state: PeerState, effects: list[Effect]) -> PeerState:
     )
 
 
-def give_up(state: PeerState) -> Transition:
+def give_up(state: PeerState) -> Outcome:
     """The term or the leader changes: whatever has arrived of a snapshot is worth nothing any more."""
     if state.receiving is None:
-        return Transition(state)
-    return Transition(replace(state, receiving=None), (DropChunks(),))
+        return state, ()
+    return replace(state, receiving=None), (DropChunks(),)
 
 
 def _reply(state: PeerState, to: str, id: str, offset: int, *, received: int, match: int = 0) -> Send:  # noqa: A002

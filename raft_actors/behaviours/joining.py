@@ -19,7 +19,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours import membership
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.changes import AddMember
 from raft_actors.protocol.configuration import Member
 from raft_actors.protocol.effects import Send
@@ -43,13 +43,13 @@ def is_in(state: PeerState, joining: Joining) -> bool:
     return joining.learner or configuration.is_voter(state.name)
 
 
-def on_join_tick(state: PeerState, moment: Moment) -> Transition:
+def on_join_tick(state: PeerState, moment: Moment) -> Outcome:
     """Ask the next one, or be content."""
     joining = state.joining
     if joining is None or moment.now < joining.retry:
-        return Transition(state)
+        return state, ()
     if is_in(state, joining):
-        return Transition(replace(state, joining=None))
+        return replace(state, joining=None), ()
     target = joining.leader or joining.seeds[joining.turn % len(joining.seeds)]
     retry = moment.now + RETRY * (1 + moment.jitter)
     turn = joining.turn if joining.leader else joining.turn + 1
@@ -64,23 +64,23 @@ def on_join_tick(state: PeerState, moment: Moment) -> Transition:
         expected=joining.expected,
         address=state.address,
     )
-    return Transition(state, (Send(target, message),))
+    return state, (Send(target, message),)
 
 
-def on_join_reply(state: PeerState, reply: JoinReply, moment: Moment) -> Transition:
+def on_join_reply(state: PeerState, reply: JoinReply, moment: Moment) -> Outcome:
     """Remember what we were told: turn to the leader, or give up where no waiting helps."""
     joining = state.joining
     if joining is None:
-        return Transition(state)
+        return state, ()
     joining = replace(joining, refusal=reply.refusal)
     if reply.refusal in FINAL:
         joining = replace(joining, retry=NEVER)
     elif reply.refusal is JoinRefusal.NO_LEADER and reply.leader not in (None, state.name, reply.sender):
         joining = replace(joining, leader=reply.leader, retry=moment.now)
-    return Transition(replace(state, joining=joining))
+    return replace(state, joining=joining), ()
 
 
-def on_join(state: PeerState, message: Join, moment: Moment) -> Transition:
+def on_join(state: PeerState, message: Join, moment: Moment) -> Outcome:
     """Somebody wants to be a member: let it in if we lead, else say who does."""
     refusal = _why_not(state, message, moment)
     if refusal is JoinRefusal.ACCEPTED and _wants_more(state, message):
@@ -96,7 +96,7 @@ def on_join(state: PeerState, message: Join, moment: Moment) -> Transition:
         leader=state.leader,
         address=state.address_of(state.leader),
     )
-    return Transition(state, (Send(message.sender, reply),))
+    return state, (Send(message.sender, reply),)
 
 
 def _why_not(state: PeerState, message: Join, moment: Moment) -> JoinRefusal:

@@ -14,7 +14,7 @@ from raft_actors.behaviours.addresses import moved_before
 from raft_actors.behaviours.appending import append
 from raft_actors.behaviours.reads import confirm_round
 from raft_actors.behaviours.replication import feed, heartbeat_all, note_reply
-from raft_actors.behaviours.transition import Transition, become_follower, refusal
+from raft_actors.behaviours.transition import Outcome, become_follower, refusal
 from raft_actors.protocol.configuration import agreed_index, has_quorum
 from raft_actors.protocol.effects import Accept, Effect, Refusal, Reject
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -38,7 +38,7 @@ NEWS_SHARE = 0.1
 """Commit news wait this share of a heartbeat interval for an entry to travel with."""
 
 
-def become_leader(state: PeerState, moment: Moment) -> Transition:
+def become_leader(state: PeerState, moment: Moment) -> Outcome:
     """Won: announce it with a no-op of the new term, whose commit commits everything before it (paper §5.4.2, §8)."""
     next_index = state.log.last.index + 1
     progress = {
@@ -59,23 +59,23 @@ def become_leader(state: PeerState, moment: Moment) -> Transition:
     return append(state, role, (noop,), moment)
 
 
-def write(state: PeerState, event: WritesRequested, moment: Moment) -> Transition:
+def write(state: PeerState, event: WritesRequested, moment: Moment) -> Outcome:
     """Append the commands that arrived together as one batch; anybody but the leader turns them away at once."""
     role = state.role
     if not isinstance(role, Leader):
-        return Transition(state, (Reject(event.token, refusal(state), state.leader),))
+        return state, (Reject(event.token, refusal(state), state.leader),)
     if role.transfer is not None or state.stopping != NEVER:
-        return Transition(state, (Reject(event.token, Refusal.ELECTION_IN_PROGRESS),))
+        return state, (Reject(event.token, Refusal.ELECTION_IN_PROGRESS),)
     first, term, time = state.log.last.index + 1, state.term, max(state.time, moment.wall)
     command = EntryKind.COMMAND
     entries = [Entry(index, term, command, time, data) for index, data in enumerate(event.commands, first)]
     for place in event.sessions:
         entries[place] = replace(entries[place], kind=EntryKind.SESSION)
     state, effects = append(state, role, tuple(entries), moment)
-    return Transition(state, (Accept(event.token, first, term), *effects))
+    return state, (Accept(event.token, first, term), *effects)
 
 
-def on_synced(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def on_synced(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """Our disk caught up: stop its clock, or restart it for the next batch, and count ourselves."""
     if role.unsynced and state.log.durable >= role.unsynced:
         owed = state.log.durable < state.log.last.index
@@ -88,12 +88,12 @@ def on_synced(state: PeerState, role: Leader, moment: Moment) -> Transition:
     return handover.continue_transfer(_advance_commit(state, role, moment))
 
 
-def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment: Moment) -> Transition:
+def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment: Moment) -> Outcome:
     """Learn what a follower has, send it more, commit what a quorum has, and confirm the reads that waited for it."""
     role = state.role
     progress = role.progress.get(reply.sender) if isinstance(role, Leader) else None
     if not isinstance(role, Leader) or progress is None:
-        return Transition(state)
+        return state, ()
     if reply.match_index > state.log.last.index:
         raise Violation(f"{reply.sender} claims to match up to {reply.match_index}, our log ends at {state.log.last}")
     hint = NOWHERE if reply.success else state.log.conflict_hint(reply.hint)
@@ -114,7 +114,7 @@ def on_append_entries_reply(state: PeerState, reply: AppendEntriesReply, moment:
     if role.transfer is not None:
         state, handed = handover.continue_transfer(state)
         effects += handed
-    return Transition(state, tuple(effects))
+    return state, tuple(effects)
 
 
 def _feed_anew(
@@ -127,19 +127,19 @@ def _feed_anew(
     return state, progress
 
 
-def on_install_snapshot_reply(state: PeerState, reply: InstallSnapshotReply, moment: Moment) -> Transition:
+def on_install_snapshot_reply(state: PeerState, reply: InstallSnapshotReply, moment: Moment) -> Outcome:
     """A follower has a piece of our snapshot, or all of it: send the next, or go on with entries."""
     role = state.role
     progress = role.progress.get(reply.sender) if isinstance(role, Leader) else None
     if not isinstance(role, Leader) or progress is None:
-        return Transition(state)
+        return state, ()
     if reply.match_index > state.log.last.index:
         raise Violation(f"{reply.sender} claims to match up to {reply.match_index}, our log ends at {state.log.last}")
     effects: list[Effect] = []
     progress = sending.advance(state, progress, reply, moment, effects)
     progress = feed(state, role, reply.sender, progress, moment, effects)
     role = replace(role, progress={**role.progress, reply.sender: progress})
-    return Transition(_advance_commit(replace(state, role=role), role, moment), tuple(effects))
+    return _advance_commit(replace(state, role=role), role, moment), tuple(effects)
 
 
 def _leading(state: PeerState) -> Leader:
@@ -163,7 +163,7 @@ def _advance_commit(state: PeerState, role: Leader, moment: Moment) -> PeerState
     return replace(state, commit_index=index, role=replace(role, news_deadline=news))
 
 
-def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """What the clock asks of a leader: heartbeats, commit news, and the question whether it still leads."""
     if moment.now >= role.quorum_deadline and not _still_leads(state, role, moment):
         return become_follower(state, moment)
@@ -173,7 +173,7 @@ def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Transition
         role = resting.look(state, role, moment)
         state = replace(state, role=role)
         if role.resting:
-            return Transition(state)
+            return state, ()
     if moment.now >= role.quorum_deadline:
         role = replace(role, quorum_deadline=moment.now + state.settings.min_election_timeout / 2)
         state = replace(state, role=role)
@@ -182,17 +182,17 @@ def on_leader_tick(state: PeerState, role: Leader, moment: Moment) -> Transition
     expired += handed
     role = _leading(state)
     if moment.now < min(role.heartbeat_deadline, role.news_deadline, role.round_deadline):
-        return Transition(state, expired)
+        return state, expired
     role = replace(role, round_deadline=NEVER)
     role, sends = heartbeat_all(state, role, moment)
-    return Transition(replace(state, role=role), expired + sends)
+    return replace(state, role=role), expired + sends
 
 
-def on_follower_down(state: PeerState, role: Leader, name: str, moment: Moment) -> Transition:
+def on_follower_down(state: PeerState, role: Leader, name: str, moment: Moment) -> Outcome:
     """A follower died: what is in flight to it is lost, and leadership is not handed to it."""
     progress = role.progress.get(name)
     if progress is None:
-        return Transition(state)
+        return state, ()
     lost = Progress(next_index=progress.match_index + 1, match_index=progress.match_index, round=progress.round)
     state = replace(state, role=replace(role, progress={**role.progress, name: lost}))
     return handover.on_successor_down(state, name, moment)

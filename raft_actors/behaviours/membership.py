@@ -18,7 +18,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.appending import append_configuration
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.changes import (
     AddMember,
     Change,
@@ -51,30 +51,30 @@ RETRY = 0.1
 """Seconds after which a newcomer that did not answer is asked again."""
 
 
-def request(state: PeerState, event: ChangeRequested, moment: Moment) -> Transition:
+def request(state: PeerState, event: ChangeRequested, moment: Moment) -> Outcome:
     """A caller wants other members: refuse what cannot be, join what is under way, else ask the newcomers."""
     role, token = state.role, event.token
     if not isinstance(role, Leader) or role.transfer is not None or role.leaving:
         leader = state.leader if state.leader != state.name else None
-        return Transition(state, (ChangeAnswer(token, ChangeRefusal.NOT_LEADER, leader=leader),))
+        return state, (ChangeAnswer(token, ChangeRefusal.NOT_LEADER, leader=leader),)
     if state.configuration.changing:
         return _join_the_one_under_way(state, role, event)
     refused = _why_not(state, role, event)
     if refused is not None:
-        return Transition(state, (refused,))
+        return state, (refused,)
     if _is_so(state.configuration, event.change) and not _looks_dead(state, role, event.change, moment):
-        return Transition(_waiting(state, role, token, _as_goal(state.configuration)))
+        return _waiting(state, role, token, _as_goal(state.configuration)), ()
     asked = _to_ask(state.configuration, event.change, state.name)
     deadline = moment.now + event.timeout
     preparing = Preparing(token, event.change, asked, {}, deadline, moment.now + RETRY)
     return _ask(replace(state, role=replace(role, preparing=preparing)), preparing)
 
 
-def _join_the_one_under_way(state: PeerState, role: Leader, event: ChangeRequested) -> Transition:
+def _join_the_one_under_way(state: PeerState, role: Leader, event: ChangeRequested) -> Outcome:
     goal = state.configuration.goal
     if goal is None or event.expected is not None or not _is_so(_as_configuration(goal), event.change):
-        return Transition(state, (ChangeAnswer(event.token, ChangeRefusal.IN_PROGRESS),))
-    return Transition(_waiting(state, role, event.token, goal))
+        return state, (ChangeAnswer(event.token, ChangeRefusal.IN_PROGRESS),)
+    return _waiting(state, role, event.token, goal), ()
 
 
 def _waiting(state: PeerState, role: Leader, token: int, goal: Goal) -> PeerState:
@@ -164,10 +164,10 @@ def prepare(state: PeerState, change: AddMember, newcomer: Member, moment: Momen
 # -- introductions -----------------------------------------------------------------------------------------------------
 
 
-def _ask(state: PeerState, preparing: Preparing) -> Transition:
+def _ask(state: PeerState, preparing: Preparing) -> Outcome:
     """Ask those who have not answered."""
     asked = [name for name in preparing.asked if name not in preparing.known]
-    return Transition(state, tuple(Send(name, _introduce(state)) for name in asked))
+    return state, tuple(Send(name, _introduce(state)) for name in asked)
 
 
 def _introduce(state: PeerState) -> Introduce:
@@ -176,7 +176,7 @@ def _introduce(state: PeerState) -> Introduce:
     )
 
 
-def on_introduce(state: PeerState, message: Introduce, moment: Moment) -> Transition:
+def on_introduce(state: PeerState, message: Introduce, moment: Moment) -> Outcome:
     """A leader that is to make us a member asks who we are. It is told, and decides."""
     formation = state.formation
     reply = IntroduceReply(
@@ -188,30 +188,30 @@ def on_introduce(state: PeerState, message: Introduce, moment: Moment) -> Transi
         busy=formation is not None and moment.now < formation.deadline,
         address=state.address,
     )
-    return Transition(state, (Send(message.sender, reply),))
+    return state, (Send(message.sender, reply),)
 
 
-def on_introduced(state: PeerState, reply: IntroduceReply) -> Transition:
+def on_introduced(state: PeerState, reply: IntroduceReply) -> Outcome:
     """A newcomer has told who it is: a member of another cluster is not taken."""
     role = state.role
     preparing = role.preparing if isinstance(role, Leader) else None
     if not isinstance(role, Leader) or preparing is None or reply.sender not in preparing.asked or reply.busy:
-        return Transition(state)
+        return state, ()
     if reply.cluster not in ("", state.cluster):
         return _refuse(state, role, preparing, ChangeRefusal.FOREIGN, reply.sender)
     known = {**preparing.known, reply.sender: Member(reply.sender, reply.incarnation, reply.address)}
-    return Transition(replace(state, role=replace(role, preparing=replace(preparing, known=known))))
+    return replace(state, role=replace(role, preparing=replace(preparing, known=known))), ()
 
 
-def _refuse(state: PeerState, role: Leader, preparing: Preparing, refusal: ChangeRefusal, peer: str = "") -> Transition:
+def _refuse(state: PeerState, role: Leader, preparing: Preparing, refusal: ChangeRefusal, peer: str = "") -> Outcome:
     effects: tuple[Effect, ...] = (ChangeAnswer(preparing.token, refusal, peer),) if preparing.token else ()
-    return Transition(replace(state, role=replace(role, preparing=None)), effects)
+    return replace(state, role=replace(role, preparing=None)), effects
 
 
 # -- the beginning -----------------------------------------------------------------------------------------------------
 
 
-def begin_if_possible(state: PeerState, role: Leader, preparing: Preparing, moment: Moment) -> Transition:
+def begin_if_possible(state: PeerState, role: Leader, preparing: Preparing, moment: Moment) -> Outcome:
     """Take the first step of the change that is being prepared, once everybody asked has answered.
 
     Args:
@@ -228,22 +228,22 @@ def begin_if_possible(state: PeerState, role: Leader, preparing: Preparing, mome
         return _ask(replace(state, role=replace(role, preparing=preparing)), preparing)
     committed = state.commit_index >= max(state.configuration_index, role.first_index)
     if missing or not committed or role.transfer is not None:
-        return Transition(state)
+        return state, ()
     return _begin(state, role, preparing, moment)
 
 
-def _begin(state: PeerState, role: Leader, preparing: Preparing, moment: Moment) -> Transition:
+def _begin(state: PeerState, role: Leader, preparing: Preparing, moment: Moment) -> Outcome:
     goal = goal_of(state.configuration, preparing.change, preparing.known)
     begun = replace(role, preparing=None)
     if preparing.token:
         begun = replace(begun, callers=(*role.callers, (preparing.token, goal)))
     if is_reached(state.configuration, goal):
-        return Transition(replace(state, role=begun))
+        return replace(state, role=begun), ()
     configuration = replace(state.configuration, goal=goal)
     first = next_configuration(configuration, ()) or configuration
     silent = _silent(state, role, first, moment) if first.outgoing else ""
     if silent and is_heard(state, role, silent, moment):
-        return Transition(state)  # it has not answered this leader yet, and may do so
+        return state, ()  # it has not answered this leader yet, and may do so
     if silent:
         return _refuse(state, role, preparing, ChangeRefusal.NO_QUORUM, silent)
     return append_configuration(state, begun, first, moment)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.replication import heartbeats
-from raft_actors.behaviours.transition import Transition, refusal
+from raft_actors.behaviours.transition import Outcome, refusal
 from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.effects import Effect, Refusal, Reject, Send
 from raft_actors.protocol.events import ReadsRequested
@@ -32,23 +32,23 @@ ASK_AGAIN = 2.0
 """Heartbeat intervals after which a follower that hears its leader asks again."""
 
 
-def read(state: PeerState, event: ReadsRequested, moment: Moment) -> Transition:
+def read(state: PeerState, event: ReadsRequested, moment: Moment) -> Outcome:
     """A caller of this peer asks to read: start or join a round as leader, ask the leader as follower."""
     if isinstance(state.role, Leader):
         return _enqueue(state, state.role, PendingRead(token=event.token, lease=event.lease), moment)
     if state.leader is None:
-        return Transition(state, (Reject(event.token, refusal(state), None),))
+        return state, (Reject(event.token, refusal(state), None),)
     forwarded = (*state.forwarded, (state.next_request, event.token))
     asked_at = state.asked_at if state.forwarded else moment.now
     state = replace(state, forwarded=forwarded, next_request=state.next_request + 1, asked_at=asked_at)
-    return Transition(state, (_question(state),))
+    return state, (_question(state),)
 
 
-def ask_again(state: PeerState, moment: Moment) -> Transition:
+def ask_again(state: PeerState, moment: Moment) -> Outcome:
     """Repeat the newest question, if the leader is heard and has owed an answer for long: something was lost."""
     if moment.now < state.asked_at + ASK_AGAIN * state.settings.heartbeat_interval:
-        return Transition(state)
-    return Transition(replace(state, asked_at=moment.now), (_question(state),))
+        return state, ()
+    return replace(state, asked_at=moment.now), (_question(state),)
 
 
 def _question(state: PeerState) -> Send:
@@ -64,34 +64,34 @@ def _question(state: PeerState) -> Send:
     return Send(leader, question)
 
 
-def on_read_index(state: PeerState, message: ReadIndex, moment: Moment) -> Transition:
+def on_read_index(state: PeerState, message: ReadIndex, moment: Moment) -> Outcome:
     """A follower asks on behalf of its callers."""
     if isinstance(state.role, Leader):
         return _enqueue(state, state.role, PendingRead(peer=message.sender, request=message.request), moment)
-    return Transition(state, (_reply(state, message.sender, message.request, None),))
+    return state, (_reply(state, message.sender, message.request, None),)
 
 
-def on_read_index_reply(state: PeerState, message: ReadIndexReply) -> Transition:
+def on_read_index_reply(state: PeerState, message: ReadIndexReply) -> Outcome:
     """The leader answered: the reads wait only for the machine now, or had no effect.
 
     An answer is good for every question asked before its own, whose answers may be lost.
     """
     if message.request >= state.next_request:
-        return Transition(state)
+        return state, ()
     tokens = [token for number, token in state.forwarded if number <= message.request]
     state = replace(state, forwarded=state.forwarded[len(tokens) :])
     if message.index is None:
-        return Transition(state, tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for token in tokens))
+        return state, tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for token in tokens)
     confirmed = tuple((message.index, token) for token in tokens)
-    return Transition(replace(state, confirmed_reads=state.confirmed_reads + confirmed))
+    return replace(state, confirmed_reads=state.confirmed_reads + confirmed), ()
 
 
-def _enqueue(state: PeerState, role: Leader, pending: PendingRead, moment: Moment) -> Transition:
+def _enqueue(state: PeerState, role: Leader, pending: PendingRead, moment: Moment) -> Outcome:
     if _may_answer_at_once(state, role, pending, moment):
         return _confirmed(state, max(state.commit_index, role.first_index), (pending,))
     role = replace(role, queued_reads=(*role.queued_reads, pending))
     if role.reading is not None:
-        return Transition(replace(state, role=role))
+        return replace(state, role=role), ()
     return _start_round(state, role, moment)
 
 
@@ -109,7 +109,7 @@ def _holds_lease(state: PeerState, role: Leader, moment: Moment) -> bool:
     return has_quorum(state.configuration, loyal | {state.name})
 
 
-def _start_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def _start_round(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     number = role.round + 1
     reading = ReadRound(number, max(state.commit_index, role.first_index), role.queued_reads)
     role = replace(
@@ -120,7 +120,7 @@ def _start_round(state: PeerState, role: Leader, moment: Moment) -> Transition:
         round_deadline=moment.now + PATIENCE * state.settings.heartbeat_interval,
     )
     asked = _quorum_to_ask(state, role)
-    return Transition(replace(state, role=role), heartbeats(state, role, asked, moment))
+    return replace(state, role=role), heartbeats(state, role, asked, moment)
 
 
 def _quorum_to_ask(state: PeerState, role: Leader) -> list[str]:
@@ -137,23 +137,23 @@ def _quorum_to_ask(state: PeerState, role: Leader) -> list[str]:
     return asked
 
 
-def confirm_round(state: PeerState, role: Leader, reading: ReadRound, moment: Moment) -> Transition:
+def confirm_round(state: PeerState, role: Leader, reading: ReadRound, moment: Moment) -> Outcome:
     """Finish the round under way if a quorum has confirmed it, and start the next if reads wait."""
     confirmed = {name for name, progress in role.progress.items() if progress.round >= reading.number}
     if not has_quorum(state.configuration, confirmed | {state.name}):
-        return Transition(state)
+        return state, ()
     role = replace(role, reading=None, round_deadline=NEVER)
     state, effects = _confirmed(replace(state, role=role), reading.index, reading.reads)
     if not role.queued_reads:
-        return Transition(state, effects)
+        return state, effects
     state, started = _start_round(state, role, moment)
-    return Transition(state, effects + started)
+    return state, effects + started
 
 
-def _confirmed(state: PeerState, index: int, reads: tuple[PendingRead, ...]) -> Transition:
+def _confirmed(state: PeerState, index: int, reads: tuple[PendingRead, ...]) -> Outcome:
     own = tuple((index, one.token) for one in reads if not one.peer)
     effects: tuple[Effect, ...] = tuple(_reply(state, one.peer, one.request, index) for one in reads if one.peer)
-    return Transition(replace(state, confirmed_reads=state.confirmed_reads + own), effects)
+    return replace(state, confirmed_reads=state.confirmed_reads + own), effects
 
 
 def _reply(state: PeerState, to: str, request: int, index: int | None) -> Send:

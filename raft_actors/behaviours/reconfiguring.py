@@ -21,7 +21,7 @@ from raft_actors.behaviours.appending import append_configuration
 from raft_actors.behaviours.handover import hand_to_successor
 from raft_actors.behaviours.membership import answering, begin_if_possible
 from raft_actors.behaviours.reads import confirm_round
-from raft_actors.behaviours.transition import Transition, become_follower
+from raft_actors.behaviours.transition import Outcome, become_follower
 from raft_actors.protocol.changes import given_up, is_reached, newcomers, next_configuration
 from raft_actors.protocol.configuration import Configuration, has_quorum
 from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Effect, Send
@@ -35,7 +35,7 @@ PATIENCE = 10.0
 """Election timeouts without a sign of a newcomer, or of a quorum, after which a change is given up."""
 
 
-def advance(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def advance(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """Do what the newest configuration, once committed, asks of its leader. Runs at the end of a leader's every step.
 
     It is cheap when there is nothing to do.
@@ -57,17 +57,17 @@ def advance(state: PeerState, role: Leader, moment: Moment) -> Transition:
     elif settled and role.moved:
         state, next_ = addresses.follow(state, role, moment)
     else:
-        return Transition(state, effects)
-    return Transition(state, effects + next_)
+        return state, effects
+    return state, effects + next_
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-def _continue(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> Transition:
+def _continue(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> Outcome:
     """Take the next step towards the goal, if its time has come, or give the change up, if it will not come."""
     if role.transfer is not None:
-        return Transition(state)
+        return state, ()
     role = _watch_newcomers(state, role, configuration, moment)
     ready = [name for name, one in role.rounds.items() if one.ready]
     step = next_configuration(configuration, ready)
@@ -77,16 +77,16 @@ def _continue(state: PeerState, role: Leader, configuration: Configuration, mome
         role = replace(role, stuck_since=moment.now)
     if _is_hopeless(state, role, configuration, moment):
         return append_configuration(state, role, given_up(configuration), moment)
-    return Transition(replace(state, role=role))
+    return replace(state, role=role), ()
 
 
-def _take_step(state: PeerState, role: Leader, step: Configuration, moment: Moment) -> Transition:
+def _take_step(state: PeerState, role: Leader, step: Configuration, moment: Moment) -> Outcome:
     """Append it; reads under way may have their quorum by that, and those who are still asked may be gone."""
     state, effects = append_configuration(state, role, step, moment)
     if not isinstance(state.role, Leader) or state.role.reading is None:
-        return Transition(state, effects)
+        return state, effects
     state, confirmed = confirm_round(state, state.role, state.role.reading, moment)
-    return Transition(state, effects + confirmed)
+    return state, effects + confirmed
 
 
 def _watch_newcomers(state: PeerState, role: Leader, configuration: Configuration, moment: Moment) -> Leader:
@@ -146,10 +146,10 @@ def _tell_removed(state: PeerState, role: Leader) -> tuple[PeerState, Leader, tu
     return replace(state, role=role), role, effects
 
 
-def _leave(state: PeerState, role: Leader, moment: Moment) -> Transition:
+def _leave(state: PeerState, role: Leader, moment: Moment) -> Outcome:
     """We vote no more, and all know it who must: hand over once, then step down."""
     if role.transfer is not None:
-        return Transition(state)
+        return state, ()
     if role.leaving:
         return become_follower(state, moment)
     role = replace(role, leaving=True, lease_given_up=True)
@@ -187,12 +187,12 @@ def tell_if_removed(state: PeerState, message: PreVote | RequestVote) -> tuple[E
     return (_removed(state, message.sender, message.incarnation, index),)
 
 
-def on_removed(state: PeerState, message: Removed, moment: Moment) -> Transition:
+def on_removed(state: PeerState, message: Removed, moment: Moment) -> Outcome:
     """We are a member no more, unless our own log knows better: stand no more, and turn callers away."""
     known = state.configuration_index
     if not state.cluster or message.index < known or state.removed:
-        return Transition(state)
+        return state, ()
     if message.index == known and state.configuration.has(state.name, state.incarnation):
-        return Transition(state)
+        return state, ()
     state, effects = become_follower(state, moment)
-    return Transition(replace(state, removed=message.index, role=Follower()), effects)
+    return replace(state, removed=message.index, role=Follower()), effects

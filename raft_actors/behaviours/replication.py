@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from raft_actors.behaviours import resting, sending
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.effects import Effect, Load, Send
 from raft_actors.protocol.entry import Entry
 from raft_actors.protocol.events import ChunkLoaded, EntriesLoaded
@@ -200,12 +200,12 @@ def _refused(progress: Progress, reply: AppendEntriesReply, log_hint: LogPositio
     return replace(progress, next_index=next_index, state=PROBE, inflight=(), probing=False)
 
 
-def on_entries_loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Transition:
+def on_entries_loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Outcome:
     """Entries came back from the store: send them, if the follower still wants them and the log still has them."""
     role = state.role
     progress = role.progress.get(event.reader) if isinstance(role, Leader) else None
     if not isinstance(role, Leader) or progress is None or progress.state is not LOADING:
-        return Transition(state)
+        return state, ()
     matched = bool(progress.inflight) or progress.match_index == progress.next_index - 1
     progress = replace(progress, state=REPLICATE if matched else PROBE, probing=False)
     effects: list[Effect] = []
@@ -214,10 +214,10 @@ def on_entries_loaded(state: PeerState, event: EntriesLoaded, moment: Moment) ->
         progress = _send_entries(state, role, event.reader, progress, event.entries, moment, effects)
     progress = feed(state, role, event.reader, progress, moment, effects)
     role = replace(role, progress={**role.progress, event.reader: progress})
-    return Transition(replace(state, role=role), tuple(effects))
+    return replace(state, role=role), tuple(effects)
 
 
-def on_chunk_loaded(state: PeerState, event: ChunkLoaded, moment: Moment) -> Transition:
+def on_chunk_loaded(state: PeerState, event: ChunkLoaded, moment: Moment) -> Outcome:
     """A piece of our snapshot was read for a follower. If it cannot be read, another snapshot is wanted.
 
     It is taken as soon as there is an entry more: one of the same place would be the same one for a follower.
@@ -225,13 +225,13 @@ def on_chunk_loaded(state: PeerState, event: ChunkLoaded, moment: Moment) -> Tra
     role = state.role
     progress = role.progress.get(event.reader) if isinstance(role, Leader) else None
     if not isinstance(role, Leader) or progress is None:
-        return Transition(state)
+        return state, ()
     if event.data is None and state.snapshot is not None and state.snapshot.id == event.id:
         state = replace(state, snapshot_wanted=max(state.snapshot_wanted, state.snapshot_index + 1))
     effects: list[Effect] = []
     progress = sending.send_chunk(state, event, progress, moment, effects)
     role = replace(role, progress={**role.progress, event.reader: progress})
-    return Transition(replace(state, role=role), tuple(effects))
+    return replace(state, role=role), tuple(effects)
 
 
 def _end(entries: tuple[Entry, ...]) -> LogPosition:

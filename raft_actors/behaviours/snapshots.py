@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raft_actors.behaviours.transition import Transition
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.configuration import NO_CONFIGURATION, Configuration
 from raft_actors.protocol.effects import Capture, Compact, Effect, SnapshotAnswer
 from raft_actors.protocol.events import SnapshotRecorded, SnapshotRequested, SnapshotWritten
@@ -46,7 +46,7 @@ HELD = 4
 """How many thresholds of entries are kept at most for followers that are being brought up to date."""
 
 
-def take_if_due(state: PeerState, moment: Moment) -> Transition:
+def take_if_due(state: PeerState, moment: Moment) -> Outcome:
     """Begin a snapshot if it is time. Runs at the end of every step, and is cheap when there is nothing to do."""
     settings, unsaved = state.settings, state.handed - state.snapshot_index
     due = (
@@ -55,13 +55,13 @@ def take_if_due(state: PeerState, moment: Moment) -> Transition:
         or state.snapshot_wanted > state.snapshot_index
     )
     if not due or unsaved <= 0 or state.capturing is not None or _just_failed(state, moment):
-        return Transition(state)
+        return state, ()
     last = state.log.position_at(state.handed)
     if last is None:  # the machine's state is on its way
-        return Transition(state)
+        return state, ()
     index, configuration = configuration_at(state.configurations, last.index)
     state = replace(state, capturing=last, unsaved_bytes=0)
-    return Transition(state, (Capture(last, index, configuration),))
+    return state, (Capture(last, index, configuration),)
 
 
 def _just_failed(state: PeerState, moment: Moment) -> bool:
@@ -84,20 +84,20 @@ def covered(configurations: tuple[tuple[int, Configuration], ...], index: int) -
     return ((at, configuration), *later) if configuration else later
 
 
-def request(state: PeerState, event: SnapshotRequested) -> Transition:
+def request(state: PeerState, event: SnapshotRequested) -> Outcome:
     """A caller wants everything that is applied now in a durable snapshot; one that runs may be too old for that.
 
     It is tried at once, even if the last one failed: who asks may have made room.
     """
     index = max(state.handed, 1)
     if index <= state.snapshot_index:
-        return Transition(state, (SnapshotAnswer(event.token, state.snapshot_index),))
+        return state, (SnapshotAnswer(event.token, state.snapshot_index),)
     callers = (*state.snapshot_callers, (index, event.token))
     wanted = max(state.snapshot_wanted, index)
-    return Transition(replace(state, snapshot_callers=callers, snapshot_wanted=wanted, no_snapshot_before=0))
+    return replace(state, snapshot_callers=callers, snapshot_wanted=wanted, no_snapshot_before=0), ()
 
 
-def on_snapshot_written(state: PeerState, event: SnapshotWritten, moment: Moment) -> Transition:
+def on_snapshot_written(state: PeerState, event: SnapshotWritten, moment: Moment) -> Outcome:
     """Our snapshot is durable: the log needs its beginning no more. One that was overtaken by another is forgotten."""
     snapshot = event.snapshot
     state = replace(state, capturing=None)
@@ -105,7 +105,7 @@ def on_snapshot_written(state: PeerState, event: SnapshotWritten, moment: Moment
         return answer_callers(state)
     through = state.log.position_at(_cut(state, snapshot, moment))
     if through is None:
-        return Transition(state)
+        return state, ()
     index, configuration = configuration_at(state.configurations, through.index)
     state = replace(
         state,
@@ -113,7 +113,7 @@ def on_snapshot_written(state: PeerState, event: SnapshotWritten, moment: Moment
         log=state.log.compacted(through),
         configurations=covered(state.configurations, through.index),
     )
-    return Transition(state, (Compact(snapshot, through.index, index, configuration),))
+    return state, (Compact(snapshot, through.index, index, configuration),)
 
 
 def _cut(state: PeerState, snapshot: Snapshot, moment: Moment) -> int:
@@ -133,24 +133,24 @@ def _needed(progress: Progress) -> int:
     return progress.match_index if progress.sending is None else progress.sending.last.index
 
 
-def on_snapshot_recorded(state: PeerState, event: SnapshotRecorded) -> Transition:
+def on_snapshot_recorded(state: PeerState, event: SnapshotRecorded) -> Outcome:
     """The store knows it: tell who waited for it."""
     if state.snapshot is None or event.id != state.snapshot.id:
-        return Transition(state)
+        return state, ()
     return answer_callers(state)
 
 
-def answer_callers(state: PeerState) -> Transition:
+def answer_callers(state: PeerState) -> Outcome:
     """Answer those who asked for no more than the newest snapshot has."""
     index = state.snapshot_index
     effects: tuple[Effect, ...] = tuple(
         SnapshotAnswer(token, index) for wanted, token in state.snapshot_callers if wanted <= index
     )
     waiting = tuple(item for item in state.snapshot_callers if item[0] > index)
-    return Transition(replace(state, snapshot_callers=waiting), effects)
+    return replace(state, snapshot_callers=waiting), effects
 
 
-def on_snapshot_failed(state: PeerState, moment: Moment) -> Transition:
+def on_snapshot_failed(state: PeerState, moment: Moment) -> Outcome:
     """Go on without it, with a longer log, and try again later. Who has what was asked for all the same is told so."""
     later = state.handed + max(1, state.settings.snapshot_threshold // RETRY_SHARE)
     state, answers = answer_callers(state)
@@ -163,7 +163,7 @@ def on_snapshot_failed(state: PeerState, moment: Moment) -> Transition:
         snapshot_callers=(),
         snapshot_wanted=0,
     )
-    return Transition(state, (*answers, *failed))
+    return state, (*answers, *failed)
 
 
 def worth_a_snapshot(state: PeerState) -> bool:

@@ -38,7 +38,7 @@ from raft_actors.behaviours import (
     waking,
 )
 from raft_actors.behaviours.admission import why_refused
-from raft_actors.behaviours.transition import Transition, become_follower
+from raft_actors.behaviours.transition import Outcome, Transition, become_follower
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.events import (
     AddressHeard,
@@ -129,7 +129,7 @@ def step(state: PeerState, event: Event, moment: Moment) -> Transition:
     return Transition(after, seal(state, after, effects))
 
 
-def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
+def _handle(state: PeerState, event: Event, moment: Moment) -> Outcome:
     match event:
         case Received():
             return receive(state, event.message, moment)
@@ -148,7 +148,7 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
         case PeerDown():
             return _down(state, event, moment)
         case Heard():
-            return Transition(resting.on_heard(state, event, moment))
+            return resting.on_heard(state, event, moment), ()
         case AddressHeard():
             return addresses.on_address_heard(state, event)
         case ClusterRequested():
@@ -173,16 +173,16 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Transition:
             assert_never(event)
 
 
-def _handle_late(state: PeerState, event: Event, moment: Moment) -> Transition:
+def _handle_late(state: PeerState, event: Event, moment: Moment) -> Outcome:
     """This process slept: nothing is looked at as if it had not."""
     state, woken = waking.wake(state, moment)
     state, effects = _handle(state, event, moment)
-    return Transition(state, woken + effects)
+    return state, woken + effects
 
 
 def _snapshot(
     state: PeerState, event: SnapshotRequested | SnapshotWritten | SnapshotRecorded | SnapshotFailed, moment: Moment
-) -> Transition:
+) -> Outcome:
     match event:
         case SnapshotRequested():
             return snapshots.request(state, event)
@@ -196,14 +196,14 @@ def _snapshot(
             assert_never(event)
 
 
-def receive(state: PeerState, message: Message, moment: Moment) -> Transition:
+def receive(state: PeerState, message: Message, moment: Moment) -> Outcome:
     """A message of another peer: refuse what is not for us, move to a newer term, then apply the rule for it."""
     reason = why_refused(state, message)
     if reason:
-        return Transition(state, (Discard(message.sender, reason),))
+        return state, (Discard(message.sender, reason),)
     if _stands(message):
         state, effects = _hear(state, message, moment)
-        return Transition(state, effects + reconfiguring.tell_if_removed(state, message))
+        return state, effects + reconfiguring.tell_if_removed(state, message)
     return _hear(state, message, moment)
 
 
@@ -211,7 +211,7 @@ def _stands(message: Message) -> TypeGuard[PreVote | RequestVote]:
     return isinstance(message, PreVote | RequestVote)
 
 
-def _hear(state: PeerState, message: Message, moment: Moment) -> Transition:
+def _hear(state: PeerState, message: Message, moment: Moment) -> Outcome:
     match message:
         case AppendEntriesReply() if message.term == state.term:
             return leader.on_append_entries_reply(state, message, moment)
@@ -231,7 +231,7 @@ def _hear(state: PeerState, message: Message, moment: Moment) -> Transition:
 
 def _membership(
     state: PeerState, message: Introduce | IntroduceReply | Join | JoinReply | Removed, moment: Moment
-) -> Transition:
+) -> Outcome:
     """What is said about membership changes no term: who says it may be no member."""
     match message:
         case Introduce():
@@ -248,7 +248,7 @@ def _membership(
             assert_never(message)
 
 
-def _in_term(state: PeerState, message: Message, moment: Moment) -> Transition:
+def _in_term(state: PeerState, message: Message, moment: Moment) -> Outcome:
     """The term rule: a newer term is adopted before anything else, an older one teaches nothing. Paper: §5.1."""
     effects: tuple[Effect, ...] = ()
     promised = isinstance(message, PreVoteReply) and message.granted
@@ -259,10 +259,10 @@ def _in_term(state: PeerState, message: Message, moment: Moment) -> Transition:
     if not state.cluster:
         state = replace(state, cluster=message.cluster, formation=None)
     state, answered = _answer(state, message, moment)
-    return Transition(state, effects + answered)
+    return state, effects + answered
 
 
-def _answer(state: PeerState, message: Message, moment: Moment) -> Transition:
+def _answer(state: PeerState, message: Message, moment: Moment) -> Outcome:
     outdated = message.term < state.term
     match message:
         case AppendEntries():
@@ -284,18 +284,18 @@ def _answer(state: PeerState, message: Message, moment: Moment) -> Transition:
         case TimeoutNow() if not outdated:
             return candidate.on_timeout_now(state, message, moment)
         case _:
-            return Transition(state)
+            return state, ()
 
 
-def _append(state: PeerState, message: AppendEntries, moment: Moment) -> Transition:
+def _append(state: PeerState, message: AppendEntries, moment: Moment) -> Outcome:
     return follower.on_append_entries(state, message, moment)
 
 
-def _piece(state: PeerState, message: InstallSnapshot, moment: Moment) -> Transition:
+def _piece(state: PeerState, message: InstallSnapshot, moment: Moment) -> Outcome:
     return follower.on_install_snapshot(state, message, moment)
 
 
-def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Transition:
+def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Outcome:
     """The disk caught up: our entries count, and so does our own vote.
 
     A batch from before the current term confirms nothing, even if its last entry is in the log: it may have been cut
@@ -308,39 +308,39 @@ def _persisted(state: PeerState, event: Persisted, moment: Moment) -> Transition
     return candidate.on_own_ballot(state, event.ballot, moment)
 
 
-def _loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Transition:
+def _loaded(state: PeerState, event: EntriesLoaded, moment: Moment) -> Outcome:
     if event.reader:
         return replication.on_entries_loaded(state, event, moment)
     return applying.on_machine_entries_loaded(state, event)
 
 
-def _tick(state: PeerState, moment: Moment) -> Transition:
+def _tick(state: PeerState, moment: Moment) -> Outcome:
     """Whatever is due. Every deadline is looked at again here: a wake-up alone means nothing."""
     state, formed = formation.on_formation_tick(state, moment)
     state, begun = bootstrap.on_bootstrap_tick(state, moment)
     state, asked = joining.on_join_tick(state, moment)
     state, effects = _role_tick(state, moment)
-    return Transition(state, formed + begun + asked + effects)
+    return state, formed + begun + asked + effects
 
 
-def _role_tick(state: PeerState, moment: Moment) -> Transition:
+def _role_tick(state: PeerState, moment: Moment) -> Outcome:
     role = state.role
     if isinstance(role, Leader):
         return leader.on_leader_tick(state, role, moment)
     if moment.now < role.election_deadline:
-        return Transition(state)
+        return state, ()
     if isinstance(role, Follower):
         return follower.on_election_timeout(state, role, moment)
     return candidate.campaign(state, moment)
 
 
-def _down(state: PeerState, event: PeerDown, moment: Moment) -> Transition:
+def _down(state: PeerState, event: PeerDown, moment: Moment) -> Outcome:
     """A peer died: if it led, or was to lead by our vote, stand soon; if we lead, probe it anew, hand nothing to it."""
     role = state.role
     if isinstance(role, Leader):
         return leader.on_follower_down(state, role, event.name, moment)
     if event.name != (state.leader or state.ballot.voted_for):
-        return Transition(state)
+        return state, ()
     return follower.on_leader_down(state, moment)
 
 

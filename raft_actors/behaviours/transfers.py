@@ -21,7 +21,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.handover import begin_transfer, is_able, successor
-from raft_actors.behaviours.transition import Transition, other_voters
+from raft_actors.behaviours.transition import Outcome, other_voters
 from raft_actors.protocol.effects import TransferAnswer, TransferRefusal
 from raft_actors.protocol.events import TransferRequested
 from raft_actors.protocol.progress import ProgressState
@@ -31,18 +31,18 @@ from raft_actors.protocol.types import Moment
 __all__ = ["request", "settle"]
 
 
-def request(state: PeerState, event: TransferRequested, moment: Moment) -> Transition:
+def request(state: PeerState, event: TransferRequested, moment: Moment) -> Outcome:
     """A caller asks for it: refuse what cannot be; ``settle`` does the rest, at the end of this very step."""
     role = state.role
     if not isinstance(role, Leader):
         leader = state.leader if state.leader != state.name else None
-        return Transition(state, (TransferAnswer(event.token, TransferRefusal.NOT_LEADER, "", leader),))
+        return state, (TransferAnswer(event.token, TransferRefusal.NOT_LEADER, "", leader),)
     refused = _why_not(state, role, event.target, moment)
     if refused is not None:
-        return Transition(state, (TransferAnswer(event.token, *refused, state.name),))
+        return state, (TransferAnswer(event.token, *refused, state.name),)
     handing = Handing(event.token, event.target, moment.now + event.timeout, state.term)
     role = replace(role, lease_given_up=True)  # from before the step in which the target may be told to stand
-    return Transition(replace(state, handing=handing, role=role))
+    return replace(state, handing=handing, role=role), ()
 
 
 def _why_not(state: PeerState, role: Leader, target: str | None, moment: Moment) -> tuple[TransferRefusal, str] | None:
@@ -78,11 +78,11 @@ def _why_unable(state: PeerState, role: Leader, target: str, moment: Moment) -> 
     return TransferRefusal.LOST_STATE if progress.lost else TransferRefusal.SILENT, target
 
 
-def settle(state: PeerState, moment: Moment) -> Transition:
+def settle(state: PeerState, moment: Moment) -> Outcome:
     """Go on with what a caller waits for, and tell it how it ended. Runs at the end of every step while one waits."""
     handing, role = state.handing, state.role
     if handing is None:
-        return Transition(state)
+        return state, ()
     if isinstance(role, Leader) and state.term == handing.term:
         if role.transfer is None:
             return _hand_on(state, role, handing, moment)
@@ -90,16 +90,16 @@ def settle(state: PeerState, moment: Moment) -> Transition:
     if state.leader is not None:
         return _end(state, handing, _outcome(state, handing))
     if moment.now < handing.deadline:
-        return Transition(state)
+        return state, ()
     return _end(state, handing, TransferRefusal.NO_LEADER)
 
 
-def _under_way(state: PeerState, transfer: Transfer, handing: Handing, moment: Moment) -> Transition:
+def _under_way(state: PeerState, transfer: Transfer, handing: Handing, moment: Moment) -> Outcome:
     """A hand-over is under way: ours, or that of a stop, which may have turned to another peer and has its own time."""
     if transfer.sent and not handing.sent:
         handing = replace(handing, sent=True)
         state = replace(state, handing=handing)
-    return Transition(state) if moment.now < handing.deadline else _end(state, handing, _late(handing))
+    return (state, ()) if moment.now < handing.deadline else _end(state, handing, _late(handing))
 
 
 def _late(handing: Handing) -> TransferRefusal:
@@ -113,13 +113,13 @@ def _outcome(state: PeerState, handing: Handing) -> TransferRefusal | None:
     return None if handing.target in (None, state.leader) else TransferRefusal.OTHER
 
 
-def _end(state: PeerState, handing: Handing, refusal: TransferRefusal | None, peer: str = "") -> Transition:
+def _end(state: PeerState, handing: Handing, refusal: TransferRefusal | None, peer: str = "") -> Outcome:
     peer = peer or handing.target or (handing.tried[-1] if handing.tried else "")
     answer = TransferAnswer(handing.token, refusal, peer, state.leader)
-    return Transition(replace(state, handing=None), (answer,))
+    return replace(state, handing=None), (answer,)
 
 
-def _hand_on(state: PeerState, role: Leader, handing: Handing, moment: Moment) -> Transition:
+def _hand_on(state: PeerState, role: Leader, handing: Handing, moment: Moment) -> Outcome:
     """No hand-over is under way: begin with the target once it is near, or with the next one, or give up."""
     target = handing.target or successor(state, role, moment, handing.tried)
     if target is None or target in handing.tried:
@@ -130,16 +130,16 @@ def _hand_on(state: PeerState, role: Leader, handing: Handing, moment: Moment) -
     if moment.now >= handing.deadline:
         return _end(state, handing, _late(handing), target)
     if role.progress[target].state is not ProgressState.REPLICATE:
-        return Transition(state)
+        return state, ()
     return _begin(state, role, handing, target, moment)
 
 
-def _begin(state: PeerState, role: Leader, handing: Handing, target: str, moment: Moment) -> Transition:
+def _begin(state: PeerState, role: Leader, handing: Handing, target: str, moment: Moment) -> Outcome:
     """Hand over. Until that is done, writes are turned away: an election timeout has to do for it."""
     transfer = Transfer(target, min(handing.deadline, moment.now + state.settings.max_election_timeout))
     state, told = begin_transfer(state, role, transfer)
     handing = replace(handing, tried=(*handing.tried, target), sent=handing.sent or bool(told))
-    return Transition(replace(state, handing=handing), told)
+    return replace(state, handing=handing), told
 
 
 def _why_failed(state: PeerState, role: Leader, handing: Handing, moment: Moment) -> TransferRefusal:

@@ -1,11 +1,11 @@
-"""What a step returns, and the moves that every role shares.
+"""What a step and a rule return, and the moves that every role shares.
 
 Paper: Figure 2 ("All Servers", "Followers").
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from raft_actors.protocol.state import LONG_AGO, NEVER, Follower, Leader, PeerSt
 from raft_actors.protocol.types import Ballot, Moment
 
 __all__ = [
+    "Outcome",
     "Transition",
     "armed",
     "become_follower",
@@ -37,6 +38,10 @@ class Transition(NamedTuple):
 
     state: PeerState
     effects: tuple[Effect, ...] = ()
+
+
+Outcome: TypeAlias = tuple[PeerState, tuple[Effect, ...]]
+"""The same of a rule within a step. A bare pair: a write takes dozens of rules, and naming each pair costs a call."""
 
 
 def others(state: PeerState) -> list[Member]:
@@ -115,9 +120,7 @@ def refusal(state: PeerState) -> Refusal:
     return Refusal.NOT_LEADER
 
 
-def become_follower(
-    state: PeerState, moment: Moment, *, term: int | None = None, leader: str | None = None
-) -> Transition:
+def become_follower(state: PeerState, moment: Moment, *, term: int | None = None, leader: str | None = None) -> Outcome:
     """Give up whatever this peer was, in its term or in a newer one.
 
     Reads that waited for a round are turned away: they had no effect. Writes keep waiting, since their entries may
@@ -139,7 +142,7 @@ def become_follower(
     effects = _turn_away(state, state.role) if isinstance(state.role, Leader) else ()
     role = _leaderless(state, moment) if leader is None else listening(state, moment, 0)
     state, rejected = forget_leader(replace(state, ballot=ballot, role=role))
-    return Transition(replace(state, leader=leader), effects + rejected)
+    return replace(state, leader=leader), effects + rejected
 
 
 def _leaderless(state: PeerState, moment: Moment) -> Follower:
@@ -158,7 +161,7 @@ def _leaderless(state: PeerState, moment: Moment) -> Follower:
             return listening(state, moment, role.in_vain)
 
 
-def forget_leader(state: PeerState) -> Transition:
+def forget_leader(state: PeerState) -> Outcome:
     """No leader is known any more: reads that were sent to it have no effect and are turned away.
 
     So are those that wait for an index that is not known to be committed. It may be that of a no-op which no other peer
@@ -170,7 +173,7 @@ def forget_leader(state: PeerState) -> Transition:
         tokens += [token for index, token in kept if index > state.commit_index]
         kept = tuple(item for item in kept if item[0] <= state.commit_index)
     effects = tuple(Reject(token, Refusal.ELECTION_IN_PROGRESS) for token in tokens)
-    return Transition(replace(state, leader=None, heard_at=LONG_AGO, forwarded=(), confirmed_reads=kept), effects)
+    return replace(state, leader=None, heard_at=LONG_AGO, forwarded=(), confirmed_reads=kept), effects
 
 
 def _turn_away(state: PeerState, role: Leader) -> tuple[Effect, ...]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from raft_actors.behaviours import patience
 from raft_actors.behaviours.candidate import ask_again
-from raft_actors.behaviours.transition import Transition, listening, may_stand, shortly
+from raft_actors.behaviours.transition import Outcome, listening, may_stand, shortly
 from raft_actors.protocol.effects import Send
 from raft_actors.protocol.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply
 from raft_actors.protocol.state import Follower, Leader, PeerState, PreCandidate
@@ -34,7 +34,7 @@ def hears_a_leader(state: PeerState, moment: Moment) -> bool:
     return state.leader is not None and moment.now < state.heard_at + state.settings.min_election_timeout
 
 
-def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transition:
+def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Outcome:
     """Say whether this peer would vote for the sender; changes nothing here, but how long it still waits to stand.
 
     A candidate that refuses asks the sender for its vote again.
@@ -55,7 +55,7 @@ def grant_pre_vote(state: PeerState, request: PreVote, moment: Moment) -> Transi
         granted=granted,
     )
     repeated = () if granted else ask_again(state, request)
-    return Transition(state, (Send(request.sender, reply), *repeated))
+    return state, (Send(request.sender, reply), *repeated)
 
 
 def _stand_soon(state: PeerState, voter: str, moment: Moment) -> PeerState:
@@ -80,7 +80,7 @@ def _has_better_claim(state: PeerState, request: PreVote) -> bool:
     return state.name < request.sender
 
 
-def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transition:
+def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Outcome:
     """Decide whether this peer votes for ``request.sender``.
 
     A vote is granted at most once per term, and only to a candidate whose log is at least as up to date as ours;
@@ -106,12 +106,12 @@ def grant_vote(state: PeerState, request: RequestVote, moment: Moment) -> Transi
     state = replace(state, ballot=Ballot(state.term, request.sender))
     if isinstance(state.role, Follower):
         state = replace(state, role=listening(state, moment, state.role.in_vain))
-    return Transition(state, (_reply(state, request, granted=True),))
+    return state, (_reply(state, request, granted=True),)
 
 
-def refuse_vote(state: PeerState, request: RequestVote) -> Transition:
+def refuse_vote(state: PeerState, request: RequestVote) -> Outcome:
     """No vote; our term tells an outdated candidate so."""
-    return Transition(state, (_reply(state, request, granted=False),))
+    return state, (_reply(state, request, granted=False),)
 
 
 def _reply(state: PeerState, request: RequestVote, *, granted: bool) -> Send:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.resting import look_interval
-from raft_actors.behaviours.transition import Transition, become_follower, listening
+from raft_actors.behaviours.transition import Outcome, become_follower, listening
 from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
@@ -41,13 +41,13 @@ def has_overslept(state: PeerState, moment: Moment) -> bool:
     return moment.now - role.election_deadline > timeout
 
 
-def wake(state: PeerState, moment: Moment) -> Transition:
+def wake(state: PeerState, moment: Moment) -> Outcome:
     """Lead and stand no more; listen first. Who is a quorum alone has nobody to listen to, and trusts no lease."""
     if has_quorum(state.configuration, (state.name,)):
-        return Transition(_without_lease(state))
+        return _without_lease(state), ()
     if isinstance(state.role, Leader):
         return become_follower(state, moment)
-    return Transition(replace(state, role=replace(listening(state, moment, state.role.in_vain), forgiven=True)))
+    return replace(state, role=replace(listening(state, moment, state.role.in_vain), forgiven=True)), ()
 
 
 def _without_lease(state: PeerState) -> PeerState:
