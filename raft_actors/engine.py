@@ -299,12 +299,12 @@ def _worth_a_notice(before: PeerState, after: PeerState) -> bool:
         or after.snapshot is not before.snapshot
         or after.joining is not before.joining
         or after.removed != before.removed
-        or (before.commit_index < _configured(after) <= after.commit_index)
+        or (after.commit_index > before.commit_index and _commits_configuration(before, after))
     )
 
 
-def _configured(state: PeerState) -> int:
-    return state.configurations[-1][0] if state.configurations else 0
+def _commits_configuration(before: PeerState, after: PeerState) -> bool:
+    return before.commit_index < after.configuration_index <= after.commit_index
 
 
 def refused(state: PeerState, effect: Reject) -> RaftError:

@@ -26,7 +26,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from raft_actors.errors import CorruptLog, InvariantViolated, StorageFailed
+from raft_actors.errors import CorruptLog, InvariantViolated, RaftError, StorageFailed
 from raft_actors.folders import Folder
 from raft_actors.log_recovery import sound_head
 from raft_actors.protocol.configuration import Configuration
@@ -36,7 +36,7 @@ from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.types import LogPosition
 from raft_actors.records import DamagedRecord, decode_records, encode_entries
 from raft_actors.store_changes import changed_meta, merged, require_following, require_newer
-from raft_actors.store_errors import translated
+from raft_actors.store_errors import ours, translated
 from raft_actors.store_meta import Base, Identity, base_of, base_value, snapshot_value
 from raft_actors.store_opening import AdapterFactory, OpenedStore, Recovered, open_store
 from storage_adapters import Batch
@@ -281,11 +281,13 @@ class LogStore:
         with self._writing:
             self._require_usable()
             try:
-                with translated(self._where, ""):
-                    yield
+                yield
             except BaseException as error:
                 self._failure = error
-                raise
+                if isinstance(error, RaftError) or not isinstance(error, Exception):
+                    raise
+                self._failure = ours(error, self._where, "")
+                raise self._failure from error
 
     def _commit(self, change: Persist) -> None:
         meta = changed_meta(change, self._ballot, self.identity, self._where)

@@ -77,10 +77,12 @@ class Replica:
         begin = 0
         for segment in segments:
             first, stop = segment.first - offset, segment.last - offset + 1
-            self._run(entries[begin:first], None)
+            if begin < first:
+                self._run(entries[begin:first], None)
             self._run(entries[first:stop], segment.batch.futures[segment.start : segment.stop])
             begin = stop
-        self._run(entries[begin:], None)
+        if begin < len(entries):
+            self._run(entries[begin:], None)
 
     def _run(self, entries: Sequence[Entry], futures: Sequence[RequestFuture[Any]] | None) -> None:
         """The inner loop: one turn per command."""
@@ -116,8 +118,7 @@ class Replica:
             else:
                 if future is not None:
                     self._answer(future, reply, entry.index)
-        if entries:
-            self.applied = entries[-1].index
+        self.applied = entries[-1].index
         del machine.context
 
     def _decoded(self, data: bytes, entry: Entry) -> Any:

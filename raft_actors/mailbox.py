@@ -118,9 +118,11 @@ class Channel:
 
     def get(self) -> Envelope[Any]:
         """Wait until something is queued or the deadline has come; the owner then calls ``take``."""
-        self._stand_still()
+        if self._gate is not None:
+            self._stand_still()
         self._wait()
-        self._stand_still()
+        if self._gate is not None:
+            self._stand_still()
         return _WAKE
 
     def _stand_still(self) -> None:

@@ -13,7 +13,7 @@ from storage_adapters.folder import engine_of
 from storage_adapters.shared_lmdb import ENGINE as SHARED
 from storage_adapters.shared_lmdb import shared_folder_of
 
-__all__ = ["refuse_foreign_folder", "translated", "translated_storage"]
+__all__ = ["ours", "refuse_foreign_folder", "translated", "translated_storage"]
 
 _SIGNS = ("LOCK", "FORMAT", "TAIL", "snapshots")
 """Names that every store of ours has from its first moment, or gets in it."""
@@ -32,7 +32,7 @@ def translated(where: str, path: str) -> Iterator[None]:
     except RaftError:
         raise
     except Exception as error:  # an adapter of a user may fail in any way, and none of them is passed over
-        raise (_ours(error, where, path) or StorageFailed(f"{where} failed: {error}")) from error
+        raise ours(error, where, path) from error
 
 
 @contextmanager
@@ -41,10 +41,11 @@ def translated_storage(where: str, path: str) -> Iterator[None]:
     try:
         yield
     except (storage_adapters.StorageError, interface.MissingExtra) as error:
-        raise (_ours(error, where, path) or StorageFailed(f"{where} failed: {error}")) from error
+        raise ours(error, where, path) from error
 
 
-def _ours(error: Exception, where: str, path: str) -> RaftError | None:
+def ours(error: Exception, where: str, path: str) -> RaftError:
+    """What an adapter has raised, as our error; see ``translated``."""
     match error:
         case storage_adapters.StoreInUse():
             return StoreInUse(error.path or path, pid=error.pid)
@@ -52,7 +53,7 @@ def _ours(error: Exception, where: str, path: str) -> RaftError | None:
             return CorruptLog(f"{where} is damaged: {error}")
         case interface.MissingExtra():
             return MissingExtra(error.extra)
-    return None
+    return StorageFailed(f"{where} failed: {error}")
 
 
 def refuse_foreign_folder(factory: Callable[[str], object], folder: Path, where: str) -> None:

@@ -24,19 +24,15 @@ class Suspension:
     """What one peer has noticed of it."""
 
     def __init__(self) -> None:
-        self._ahead = max(_ahead() for _ in range(FIRST_LOOKS))
+        self._ahead = max(since_boot() - time.monotonic() for _ in range(FIRST_LOOKS))
 
     def noticed(self) -> bool:
         """Look: whether the machine was suspended since the last time."""
-        ahead = _ahead()
+        ahead = since_boot() - time.monotonic()
         if ahead <= self._ahead:
             return False
         grown, self._ahead = ahead - self._ahead, ahead
         return grown > LEAST
-
-
-def _ahead() -> float:
-    return since_boot() - time.monotonic()
 
 
 def since_boot() -> float:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from storage_adapters import checks, folder
 from storage_adapters.interface import MAX_INDEX, Batch, Entry, StorageAdapter, StorageError, StrPath
@@ -103,9 +103,11 @@ class DiskAdapter(StorageAdapter):
             self._require_sound()
             first, last = self._bounds
             end = checks.end_after(batch, first, last)
-            with self._poisoning():
+            try:
                 self._engine_write(batch, last)
                 self._bounds = (first, end)
+            except BaseException as error:  # noqa: BLE001 - raised again
+                self._poison(error)
 
     def compact(self, through: int) -> None:
         """Drop the prefix up to and including ``through``, durably."""
@@ -114,8 +116,10 @@ class DiskAdapter(StorageAdapter):
             self._require_sound()
             checks.compaction_point(through)
             while through >= self._bounds[0]:
-                with self._poisoning():
+                try:
                     self._bounds = self._engine_compact(through, *self._bounds)
+                except BaseException as error:  # noqa: BLE001 - raised again
+                    self._poison(error)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Entry]:
         """Return the entries ``first .. last`` that the log has, in order, within ``max_bytes`` but at least one.
@@ -217,25 +221,24 @@ class DiskAdapter(StorageAdapter):
             text = f"the store at {self._path} failed before and has to be opened again: {self._failure}"
             raise StorageError(text, errno=self._failure.errno) from self._failure
 
-    @contextmanager
-    def _poisoning(self) -> Iterator[None]:
+    def _poison(self, error: BaseException) -> NoReturn:
         """Whatever interrupts a change, an error or a Ctrl-C, leaves its outcome unknown: no further changes."""
-        try:
-            with self._os_errors("written"):
-                yield
-        except StorageError as error:
-            self._failure = error
-            raise
-        except BaseException as error:
-            self._failure = StorageError(f"a change was interrupted by {error!r}")
-            raise
+        if isinstance(error, OSError):
+            self._failure = self._refused(error, "written")
+            raise self._failure from error
+        interrupted = f"a change was interrupted by {error!r}"
+        self._failure = error if isinstance(error, StorageError) else StorageError(interrupted)
+        raise error
 
     @contextmanager
     def _os_errors(self, done: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise StorageError(f"the store at {self._path} cannot be {done}: {error}", errno=error.errno) from error
+            raise self._refused(error, done) from error
+
+    def _refused(self, error: OSError, done: str) -> StorageError:
+        return StorageError(f"the store at {self._path} cannot be {done}: {error}", errno=error.errno)
 
     def _engine_details(self) -> tuple[str, ...]:
         """Return what an open engine wants to have in ``FORMAT``, a line each."""

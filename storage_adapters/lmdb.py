@@ -45,8 +45,7 @@ class LMDBAdapter(LMDBTrees):
         self._log, self._meta, self._state = (self._env.tree(name, txn) for name in (b"log", b"meta", b"state"))
 
     def _commit(self, change: Change) -> None:
-        with self._env.errors():
-            self._env.commit(change)
+        self._env.commit(change)
 
     @contextmanager
     def _looking(self, tree: Any = None) -> Iterator[Transaction]:

@@ -88,20 +88,31 @@ class Environment:
 
         A transaction is given up with the readers outside: lmdb makes an abort wait for a moment without any reader
         inside, which a few busy readers put off for many seconds.
+
+        Raises:
+            StorageError: the library failed, in our words; whatever else the change raises passes.
         """
-        while True:
-            txn = self._env.begin(write=True)
-            try:
-                change(txn)
-                txn.commit()
-                return
-            except BaseException as error:
-                with self._guard.exclusive():
-                    txn.abort()
-                    if not isinstance(error, lmdb.MapFullError):
-                        raise
-                    self.map_size *= 2
-                    self._env.set_mapsize(self.map_size)
+        try:
+            while not self._committed(change):
+                pass
+        except lmdb.Error as error:
+            raise self._translated(error) from error
+
+    def _committed(self, change: Change) -> bool:
+        """Try once; False: the map was full, and is larger now."""
+        txn = self._env.begin(write=True)
+        try:
+            change(txn)
+            txn.commit()
+        except BaseException as error:
+            with self._guard.exclusive():
+                txn.abort()
+                if not isinstance(error, lmdb.MapFullError):
+                    raise
+                self.map_size *= 2
+                self._env.set_mapsize(self.map_size)
+            return False
+        return True
 
     def pages(self) -> int:
         """How many pages of the file are or were in use."""
@@ -129,10 +140,14 @@ class Environment:
         """Translate the errors of the library."""
         try:
             yield
-        except _DAMAGE as error:
-            raise DamagedStore(f"the store at {self._path} is damaged: {error}") from error
         except lmdb.Error as error:
-            raise StorageError(f"the store at {self._path} failed: {error}", errno=self._errno(error)) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: lmdb.Error) -> StorageError:
+        """An error of the library in our words."""
+        if isinstance(error, _DAMAGE):
+            return DamagedStore(f"the store at {self._path} is damaged: {error}")
+        return StorageError(f"the store at {self._path} failed: {error}", errno=self._errno(error))
 
     def _errno(self, error: lmdb.Error) -> int | None:
         """Return the system's error number; LMDB's own codes are negative and have none."""

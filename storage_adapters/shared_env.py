@@ -106,8 +106,7 @@ class SharedFile:
         trees = 2 + 2 * place.max_stores
         env = Environment(place.folder, map_size=place.map_size, trees=trees, readers=_READERS, guard=self._guard)
         try:
-            with env.errors():
-                env.commit(lambda txn: self._open_common(env, txn))
+            env.commit(lambda txn: self._open_common(env, txn))
             note_left(place.folder)
         except BaseException:
             env.close()
@@ -216,8 +215,7 @@ class SharedFile:
             self._refuse(tickets, "failed before, and has to be opened again")
             return []
         try:
-            with self._env.errors():
-                self._env.commit(lambda txn: _run_all(tickets, txn))
+            self._env.commit(lambda txn: _run_all(tickets, txn))
             note_left(self.place.folder)
         except _CannotBeMade as one:
             one.ticket.error = one.__cause__

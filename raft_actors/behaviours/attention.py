@@ -48,4 +48,7 @@ def _settled(state: PeerState, role: Leader) -> bool:
         return False
     if state.configuration.changing or state.handing is not None:
         return False
-    return all(one.state is ProgressState.REPLICATE and one.next_index > last for one in role.progress.values())
+    for one in role.progress.values():
+        if one.state is not ProgressState.REPLICATE or one.next_index <= last:
+            return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raft_actors.protocol.state import NEVER, Forming, Leader, PeerState
+from raft_actors.protocol.state import NEVER, Forming, Leader, PeerState, Reserved
 
 __all__ = ["next_deadline"]
 
@@ -13,7 +13,8 @@ def next_deadline(state: PeerState) -> float:
     joining = state.joining.retry if state.joining is not None else NEVER
     handing = state.handing.deadline if state.handing is not None else NEVER
     looking = state.bootstrap.retry if state.bootstrap is not None else NEVER
-    return min(_role_deadline(state), _formation_deadline(state), state.stopping, saving, joining, looking, handing)
+    forming = _formation_deadline(state.formation) if state.formation is not None else NEVER
+    return min(_role_deadline(state), forming, state.stopping, saving, joining, looking, handing)
 
 
 def _role_deadline(state: PeerState) -> float:
@@ -24,8 +25,5 @@ def _role_deadline(state: PeerState) -> float:
     return role.election_deadline
 
 
-def _formation_deadline(state: PeerState) -> float:
-    formation = state.formation
-    if formation is None:
-        return NEVER
+def _formation_deadline(formation: Forming | Reserved) -> float:
     return min(formation.deadline, formation.retry) if isinstance(formation, Forming) else formation.deadline

@@ -48,11 +48,12 @@ HELD = 4
 
 def take_if_due(state: PeerState, moment: Moment) -> Outcome:
     """Begin a snapshot if it is time. Runs at the end of every step, and is cheap when there is nothing to do."""
-    settings, unsaved = state.settings, state.handed - state.snapshot_index
+    settings, saved = state.settings, state.snapshot_index
+    unsaved = state.handed - saved
     due = (
         unsaved >= settings.snapshot_threshold
         or state.unsaved_bytes >= settings.snapshot_threshold_bytes
-        or state.snapshot_wanted > state.snapshot_index
+        or state.snapshot_wanted > saved
     )
     if not due or unsaved <= 0 or state.capturing is not None or _just_failed(state, moment):
         return state, ()

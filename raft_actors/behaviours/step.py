@@ -378,7 +378,8 @@ def _ballot_first(before: PeerState, after: PeerState, effects: tuple[Effect, ..
 
 def _check(before: PeerState, after: PeerState) -> None:
     """What never goes back, and what never runs ahead. Paper: Figure 2, Figure 3."""
-    if after.term < before.term or after.commit_index < before.commit_index or after.handed < before.handed:
+    back = after.ballot is not before.ballot and after.term < before.term
+    if back or after.commit_index < before.commit_index or after.handed < before.handed:
         raise Violation(f"went back: {_progress(before)} -> {_progress(after)}")
     if not after.last_applied <= after.handed <= after.commit_index <= after.log.last.index:
         raise Violation(f"ran ahead: {_progress(after)}, log ends at {after.log.last}")

@@ -97,7 +97,7 @@ def test_what_a_connection_that_fails_tells_the_peers_of_this_process_is_lent_at
     wire, waited = Wire(None), list[float]()
     monkeypatch.setattr(wire, "_wait", lambda seconds: waited.append(seconds) or [])
     monkeypatch.setattr(lending._thread, "brought", {})
-    monkeypatch.setattr(wire, "_links", {"h:1": Failing()})
+    monkeypatch.setitem(wire._links, "h:1", Failing())
     wire._turn()
     assert waited == [0.0]
     monkeypatch.undo()

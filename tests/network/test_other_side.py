@@ -12,7 +12,8 @@ from raft_actors.keys import Keyring, keygen
 from raft_actors.protocol.messages import RequestVote
 from raft_actors.protocol.types import NOWHERE
 from raft_actors.transport.frames import Answer, Letter
-from raft_actors.transport.zeromq.wire import MOST_LINKS, Wire
+from raft_actors.transport.zeromq.links import MOST_LINKS
+from raft_actors.transport.zeromq.wire import Wire
 from tests.network.asking import request
 from tests.network.guarded import Guarded
 from tests.processes.tools import eventually

@@ -142,4 +142,4 @@ def the_time_in_the_log_follows_the_wall_clock(honest: Any) -> Any:
 @defect("BUG-74", "raft_actors.behaviours.transition:election_deadline")
 def timeouts_are_told_by_the_wall_clock(honest: Any) -> Any:
     """An election timeout is reckoned from the time of day."""
-    return lambda state, moment: honest(state, replace(moment, now=moment.wall))
+    return lambda state, moment, *more: honest(state, replace(moment, now=moment.wall), *more)

@@ -145,7 +145,7 @@ def of_two_changes_at_once_both_are_called_done(honest: Any) -> Any:
 
     def joined(state: Any, role: Any, event: Any) -> Any:
         after = join(state, role, event)
-        return after if isinstance(after, Transition) else Transition(after)
+        return after if isinstance(after, tuple) else Transition(after)
 
     return joined
 

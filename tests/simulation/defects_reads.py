@@ -136,14 +136,14 @@ def whoever_is_asked_names_an_index(honest: Any) -> Any:
     return on_read_index
 
 
-@defect("BUG-24", "raft_actors.behaviours.transition:_turn_away")
+@defect("BUG-24", "raft_actors.behaviours.transition:_turn_away_read")
 def reads_of_a_deposed_leader_are_answered(honest: Any) -> Any:
     """Reads that waited for a round are answered with what is there when their leader is deposed."""
 
-    def _turn_away(state: Any, read: Any) -> Any:
+    def _turn_away_read(state: Any, read: Any) -> Any:
         if not read.peer:
             return ServeReads(read.token, state.handed)
         late = honest(state, read)
         return Send(late.to, replace(late.message, index=state.commit_index))
 
-    return _turn_away
+    return _turn_away_read

@@ -108,7 +108,7 @@ def whoever_wants_a_snapshot_is_forgotten(honest: Any) -> Any:
 @defect("own", f"{TAKING}:answer_callers")
 def whoever_wants_a_snapshot_is_told_again_and_again(honest: Any) -> Any:
     """Who was told that the snapshot is there is told so of the next one, too."""
-    return lambda state: Transition(state, honest(state).effects)
+    return lambda state: Transition(state, honest(state)[1])
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
@@ -176,10 +176,9 @@ def what_an_install_takes_the_place_of_stays(honest: Any) -> Any:
     """Entries that a snapshot covers, or that conflict with it, stay in the log."""
 
     def _install(state: Any, *more: Any) -> Any:
-        done = honest(state, *more)
-        log = done.state.log
-        last = max(log.last, state.log.last, key=lambda place: place.index)
-        return done._replace(state=replace(done.state, log=replace(log, last=last)))
+        after, effects = honest(state, *more)
+        last = max(after.log.last, state.log.last, key=lambda place: place.index)
+        return Transition(replace(after, log=replace(after.log, last=last)), effects)
 
     return _install
 
@@ -250,8 +249,8 @@ def an_install_is_acknowledged_before_it_is_recorded(honest: Any) -> Any:
     """The answer leaves before the store knows of the snapshot."""
 
     def _install(*given: Any) -> Any:
-        done = honest(*given)
-        return done._replace(effects=tuple(sorted(done.effects, key=lambda effect: type(effect) is Persist)))
+        after, effects = honest(*given)
+        return Transition(after, tuple(sorted(effects, key=lambda effect: type(effect) is Persist)))
 
     return _install
 

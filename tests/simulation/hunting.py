@@ -8,6 +8,7 @@ than it did, others are searched, up to a minute of CPU.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -77,6 +78,10 @@ class Defect(NamedTuple):
     without: tuple[str, ...] = ()
 
 
+BREAKS = re.compile(r"\b(TypeError|AttributeError|NameError|UnboundLocalError|ImportError)\b")
+"""A mistake in a program: if that is all that a defect leads to, the defect itself does not fit our code any more."""
+
+
 class Catch(NamedTuple):
     """A run that showed a defect.
 
@@ -91,6 +96,11 @@ class Catch(NamedTuple):
     events: int
     seconds: float
     violation: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the defect does not do what it says: it fails itself, and that any run would show."""
+        return BREAKS.search(self.violation) is not None
 
 
 DEFECTS: list[Defect] = []

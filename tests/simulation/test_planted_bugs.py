@@ -46,6 +46,7 @@ def test_the_simulator_finds_the_planted_defect(one: Defect, record_property: Ca
     catch = hunt(one, [PINNED[one.name]])
     record_property(ROW, line(one, catch))
     assert catch is not None, f"{one.bugs}: nothing is noticed of this: {one.sentence}"
+    assert not catch.is_broken, f"this defect does not fit our code any more: {catch.violation}"
 
 
 @pytest.mark.parametrize(("machine", "peers", "steps", "seed"), RUNS)
@@ -57,6 +58,13 @@ def test_a_name_that_is_gone_fails_loudly() -> None:
     gone = Defect("gone", "", "", {"raft_actors.behaviours.leader:_advance_the_commit_index": lambda honest: honest})
     with pytest.raises(KeyError, match="_advance_the_commit_index"):
         run_with(gone, 0)
+
+
+def test_a_defect_that_does_not_fit_our_code_is_told_from_one_that_is_found() -> None:
+    place = "raft_actors.behaviours.transition:election_deadline"  # that takes three
+    catch = hunt(Defect("older", "", "", {place: lambda honest: lambda state, moment: honest(state, moment)}), [0])
+    assert catch is not None
+    assert catch.is_broken
 
 
 def test_a_defect_is_gone_after_its_run() -> None:

@@ -20,7 +20,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
@@ -234,12 +234,12 @@ class Door:
             frame = self._socket.recv(NOWAIT, copy=False)
             caller = self._callers.get(route) or self._new_caller(route, frame)
             data = frame.bytes if len(frame) <= SMALL else frame.buffer  # large ones are not copied
-            self._judge(route, caller, data, rest_of(frame, self._socket))
+            self._judge(route, caller, data, rest_of(frame, self._socket) if frame.more else ())
             if not may_read(self._socket):  # cheaper than an exception
                 return
         self._ears.touch(self._socket)
 
-    def _judge(self, route: bytes, caller: Caller, frame: bytes | memoryview, rest: list[bytes]) -> None:
+    def _judge(self, route: bytes, caller: Caller, frame: bytes | memoryview, rest: Sequence[bytes]) -> None:
         """Who sent a frame, and may he? Then it is looked at."""
         size = len(frame) + sum(map(len, rest)) if rest else len(frame)
         self._crowd.handed(caller.descriptor, size)

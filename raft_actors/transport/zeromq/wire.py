@@ -39,6 +39,7 @@ from raft_actors.transport.zeromq.ears import Bell, Ears, Ready
 from raft_actors.transport.zeromq.fetching import fetch
 from raft_actors.transport.zeromq.held import Held
 from raft_actors.transport.zeromq.link import Link
+from raft_actors.transport.zeromq.links import Links
 from raft_actors.transport.zeromq.pending import Pending
 from raft_actors.transport.zeromq.replies import Reply, Returns
 from raft_actors.transport.zeromq.turns import Turns
@@ -56,8 +57,6 @@ LOOK = 0.1
 LATE = 0.15
 """Seconds for which a look at who is connected waits for something else to wake this thread."""
 PAUSE = 0.01
-MOST_LINKS = 64
-"""Of more connections than this, those of no use are forgotten."""
 FOREVER = float("inf")
 
 
@@ -87,20 +86,22 @@ class Wire:
         self.refused: collections.Counter[str] = collections.Counter()
         self.held = Held(self.refused)
         self._keys = keys
-        self._list = -1
         self._take: Callable[[Incoming], None] = _nobody
         self._left: Callable[[list[Incoming | None]], None] = _nobody
         self._lost: Callable[[str, str], None] = _nobody
         self._beat: Callable[[float], float] = lambda _: FOREVER
         self._beat_at = self._look_by = FOREVER
-        self._look_at, self._more = 0.0, False
+        self._look_at = 0.0
+        self._more = False
         self._context: zmq.Context[Any] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._ears = Ears()
         self._door: Door | None = None
-        self._links: dict[str, Link] = {}
+        self._links = Links(keys, self._new_link)
         self._queue: collections.deque[Any] = collections.deque()
-        self._turns, self._wakes_at = Turns(), 0.0
+        self._turns = Turns()
+        self._wakes_at = 0.0
+        self._main = threading.main_thread().ident
         self._bell = Bell()
         self._ears.add(self._bell, self._bell.hear)
         self._ids = itertools.count(1)
@@ -147,7 +148,7 @@ class Wire:
 
     def gone(self, addresses: set[str], name: str) -> None:
         """Tell those nodes that a peer of ours has stopped."""
-        self._put(lambda: self._tell_gone(addresses, name))
+        self._put(lambda: self._links.tell(addresses, Gone(self.address, name)))
 
     def beat_soon(self) -> None:
         """There is something new to be said by the next beat."""
@@ -155,8 +156,7 @@ class Wire:
 
     def tell(self, address: str, body: Beat) -> None:
         """Say something short to the node at ``address``, if it is connected; in the wire's thread."""
-        if address in self._links:
-            self._links[address].news(body)
+        self._links.tell((address,), body)
 
     def beat_next(self) -> None:
         """The same, in the wire's thread."""
@@ -206,7 +206,7 @@ class Wire:
         self._queue.append(item)
         if not self._turns.asleep:
             return
-        if alone and threading.current_thread() is not threading.main_thread():  # that one may be interrupted
+        if alone and threading.get_ident() != self._main:  # that one may be interrupted
             self._turns.borrow(self._send_queued)
         self._look_again()
 
@@ -299,10 +299,9 @@ class Wire:
         self._more = False  # before the look into the queue: what comes after it is looked at again
         self._drain()
         now = time.monotonic()
-        due = min(self._look_by, self._beat_at, now + LONGEST_SLEEP)  # the peers may have asked for a beat just now
-        for link in list(self._links.values()):
-            due = min(due, link.attend(now))
+        due = min(self._links.attend(now), self._look_by, now + LONGEST_SLEEP)
         rouse_all()
+        due = min(due, self._beat_at)  # the peers may have asked for a beat just now
         self._wakes_at = now if has_brought() else due  # a link that fails has news for the peers
         while self._listen(self._wakes_at):
             pass
@@ -322,18 +321,9 @@ class Wire:
     def _look_round(self, now: float) -> None:
         """See who is connected, and who may be; forget connections of no use."""
         look = FOREVER if self._door is None else self._door.look(now)
-        self._check_keys(now)
+        self._links.look_round(now)
         nobody = self._door is not None and look == FOREVER  # who comes is looked at from his first turn on
         self._look_at, self._look_by = now if nobody else min(look, now + LOOK), look + LATE
-        if len(self._links) > MOST_LINKS:
-            self._links = {address: link for address, link in self._links.items() if not link.useless}
-
-    def _check_keys(self, now: float) -> None:
-        """Let go of nodes that are not on our list any more, as soon as it is another list."""
-        if self._keys is not None and self._list != (version := self._keys.current()):
-            self._list = version
-            for link in list(self._links.values()):
-                link.check_key(now)
 
     def _wait(self, seconds: float) -> list[Ready]:
         ready = self._ears.ask()
@@ -357,14 +347,14 @@ class Wire:
             item = self._queue.popleft()
             kind = type(item)
             if kind is Posted:
-                links.add(link := self._link(item[0]))
+                links.add(link := self._links[item[0]])
                 link.letter(item[1])
             elif kind is Reply or kind is Returns:
                 reply: Reply = item if kind is Reply else item.take()
                 replies.setdefault((reply.route, reply.version), []).append(reply)
             elif isinstance(item, Pending):
                 if asked is None or asked.address != item.address:  # most are for the leader
-                    links.add(asked := self._link(item.address))
+                    links.add(asked := self._links[item.address])
                 asked.ask(item)
             else:
                 item()
@@ -373,16 +363,8 @@ class Wire:
                 self._door.reply(route, version, several)
         return links
 
-    def _link(self, address: str) -> Link:
-        link = self._links.get(address)
-        if link is None:
-            link = Link(self._context, address, self.address, self._keys, self._ears, self._lost, self.refused)
-            self._links[address] = link
-        return link
-
-    def _tell_gone(self, addresses: set[str], name: str) -> None:
-        for address in addresses & self._links.keys():
-            self._links[address].news(Gone(self.address, name))
+    def _new_link(self, address: str) -> Link:
+        return Link(self._context, address, self.address, self._keys, self._ears, self._lost, self.refused)
 
     def _end(self) -> None:
         error = reasons.closed("")
