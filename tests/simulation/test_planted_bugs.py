@@ -62,7 +62,7 @@ def test_a_name_that_is_gone_fails_loudly() -> None:
 
 def test_a_defect_that_does_not_fit_our_code_is_told_from_one_that_is_found() -> None:
     place = "raft_actors.behaviours.transition:election_deadline"  # that takes three
-    catch = hunt(Defect("older", "", "", {place: lambda honest: lambda state, moment: honest(state, moment)}), [0])
+    catch = hunt(Defect("older", "", "", {place: lambda honest: lambda state, moment: honest(state, moment, 0)}), [0])
     assert catch is not None
     assert catch.is_broken
 
