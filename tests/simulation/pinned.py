@@ -85,7 +85,7 @@ PINNED = {
     "a_newcomer_never_gets_its_vote": 5,
     "a_leader_with_a_new_store_is_not_heard_by_those_who_lag": 318,
     "whoever_was_removed_goes_on_standing": 7,
-    "a_configuration_outlives_its_entry": 301,
+    "a_configuration_outlives_its_entry": 646,
     "of_two_changes_at_once_both_are_called_done": 52,
     "a_joint_configuration_is_never_left": 5,
     "whoever_was_not_missed_yet_counts_for_a_joint_step": 99,

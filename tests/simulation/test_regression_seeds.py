@@ -131,7 +131,7 @@ def test_small_batches_that_overtake_each_other_do_not_keep_a_cluster_busy() -> 
 
 def test_whoever_asks_for_a_snapshot_after_one_failed_does_not_wait_for_entries() -> None:
     """Seed 36: the next attempt was due after more entries, but nobody wrote any."""
-    failed = on_snapshot_failed(peer(terms=(1, 1), commit=2), at()).state
+    failed = on_snapshot_failed(peer(terms=(1, 1), commit=2), at())[0]
     assert take_if_due(failed, at())[1] == ()
-    asked = request(failed, SnapshotRequested(1)).state
+    asked = request(failed, SnapshotRequested(1))[0]
     assert [type(effect) for effect in take_if_due(asked, at())[1]] == [Capture]
