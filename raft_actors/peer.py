@@ -121,7 +121,6 @@ class Peer(PeerPorts, InboxActor):
         self._grid = 0.0 if transport is LOCAL else state.settings.heartbeat_interval * TOGETHER
         self._suspension = Suspension()
         self._stop_by = float("inf")
-        self._hold_until = 0.0  # of the newest batch, also when it is committed; the mailbox is told while it is not
         self._stoppers: list[Envelope[Any]] = []
         self._ending: StopNow | None = None
         self._crashed = False
@@ -211,8 +210,8 @@ class Peer(PeerPorts, InboxActor):
             engine.run(stop, moment)
         deadline = engine.tick(moment)
         self._flush()
-        holding = moment.now < self._hold_until and is_committing(engine.state)
-        mailbox.hold_until = self._hold_until if holding else 0.0
+        if moment.now >= mailbox.hold_until or not is_committing(engine.state):
+            mailbox.hold_until = 0.0
         mailbox.deadline = self._together(deadline)
         mailbox.attention = concerns(engine.state)
         self.owner.state = engine.state
@@ -234,12 +233,13 @@ class Peer(PeerPorts, InboxActor):
         """
         if self._ending is not None:
             return
-        if not hand_over and moment.now < self._hold_until and is_committing(self.engine.state):
+        mailbox = self.mailbox
+        if not hand_over and moment.now < mailbox.hold_until and is_committing(self.engine.state):
             return
-        writes = self.mailbox.take_writes()
+        writes = mailbox.take_writes()
         if writes is not None:
             self.engine.write(writes, moment)
-            self._hold_until = moment.now + HOLD
+            mailbox.hold_until = moment.now + HOLD
 
     def _flush(self) -> None:
         """Pass on what the turn produced, all at its end: who is woken earlier only queues up for the interpreter."""

@@ -54,7 +54,7 @@ def become_leader(state: PeerState, moment: Moment) -> Outcome:
         drift_at=drifting.earliest(state, moment),
         moved=moved_before(state),
     )
-    state = replace(state, role=role, leader=state.name, heard_at=moment.now)
+    state = replace(state, role=role, leader=state.name)
     noop = Entry(next_index, state.term, EntryKind.NOOP, max(state.time, moment.wall))
     return append(state, role, (noop,), moment)
 

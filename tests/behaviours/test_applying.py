@@ -97,6 +97,15 @@ def test_a_read_that_failed_or_came_twice_is_ignored() -> None:
     assert only(take(state, EntriesLoaded("", 1, ())).effects, Load).first == 1
 
 
+def test_what_was_read_before_a_snapshot_took_its_place_is_ignored() -> None:
+    """The log goes on behind it, and its state is not with the machine yet."""
+    last = LogPosition(1, 3)
+    state = bench.peer(terms=(1, 1, 1), commit=3, handed=1, last_applied=1, loading=True)
+    state = replace(state, log=state.log.compacted(last), restoring=bench.snapshot(last))
+    after, effects = take(state, EntriesLoaded("", 2, entries(2, 1, 1)))
+    assert (after, effects) == (replace(state, loading=False), ())
+
+
 def test_a_store_that_disagrees_with_the_log_stops_the_peer() -> None:
     state = told(restarted(), 4)[0]
     with pytest.raises(Violation, match="another committed entry 2"):

@@ -7,10 +7,12 @@ from msgspec.structs import replace
 
 from raft_actors.behaviours.joining import RETRY
 from raft_actors.protocol.configuration import Configuration
+from raft_actors.protocol.effects import ChangeAnswer
 from raft_actors.protocol.events import Tick
 from raft_actors.protocol.messages import Join, JoinRefusal, JoinReply
 from raft_actors.protocol.progress import Progress
 from raft_actors.protocol.state import NEVER, Joining, PeerState
+from raft_actors.protocol.types import LogPosition
 from tests.behaviours import bench
 from tests.behaviours.bench import NOW, at, join, join_reply, leading, only, receivers, take, unconfigured
 
@@ -89,6 +91,13 @@ def test_a_name_that_a_living_member_has_is_taken() -> None:
 def test_a_store_that_was_replaced_by_another_one_of_its_name_is_told_so() -> None:
     """BUG-62: it knows our cluster, and another store has its name now."""
     assert answer(unheard("s2"), join("s2", 1, incarnation="the old store")) is JoinRefusal.REPLACED
+
+
+def test_a_leader_that_is_deposed_before_it_has_let_somebody_in_answers_nobody() -> None:
+    """Who joins by itself asks the next leader; only callers are told."""
+    state = take(bench.leader(commit=1), join("s4", 2, cluster="", address="h:4")).state
+    assert leading(state).preparing is not None, "it has not committed anything of its term"
+    assert not bench.of_type(take(state, bench.append("s3", 3, LogPosition(2, 2))).effects, ChangeAnswer)
 
 
 def test_a_member_that_joins_twice_is_in_already() -> None:

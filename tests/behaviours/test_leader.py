@@ -261,6 +261,17 @@ def test_a_sync_that_confirms_nothing_does_not_hide_a_hung_disk() -> None:
         assert now < NOW + 2 * 0.6
 
 
+def test_a_disk_that_hangs_only_at_its_second_batch_costs_leadership_too() -> None:
+    """Its clock begins anew when the first is done, and then it runs again."""
+    state = take_all(bench.leader(), write(), write())
+    state, now = take(state, Persisted(Ballot(2, "s1"), LogPosition(2, 3)), at(NOW + 0.5)).state, NOW + 0.5
+    while isinstance(state.role, Leader):
+        now = min(now + 0.05, next_deadline(state))
+        state = take_all(state, ack("s2", 2, 4), Tick(), moment=at(now))
+        assert now < NOW + 0.5 + 2 * 0.6
+    assert now > NOW + 0.5 + 0.6
+
+
 def test_a_disk_that_caught_up_in_two_steps_is_owed_for_no_more() -> None:
     state = take_all(bench.leader(), write(), write(), Persisted(Ballot(2, "s1"), LogPosition(2, 3)))
     assert leading(state).unsynced == 4
@@ -312,6 +323,12 @@ def test_a_new_leader_announces_itself_with_a_no_op_of_its_term() -> None:
     later = take(bench.candidate(terms=(1, 1), time=NOW + 9), vote("s2", 2)).effects
     assert only(later, Persist).entries[0].time == NOW + 9, "replicated time never goes back"
     assert [message.previous for message in sent(effects, AppendEntries)] == [LogPosition(1, 2)] * 2
+
+
+def test_a_new_leader_has_an_election_timeout_to_be_heard_by_a_quorum() -> None:
+    state = take(bench.candidate(), vote("s2", 2)).state
+    assert isinstance(bench.awake(synced(state).state, NOW + 0.59).role, Leader)
+    assert not isinstance(bench.awake(synced(state).state, NOW + 0.91).role, Leader)
 
 
 def test_nothing_of_an_older_leadership_is_remembered() -> None:

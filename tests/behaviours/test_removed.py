@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from raft_actors.behaviours.deadlines import next_deadline
-from raft_actors.behaviours.transition import is_removed
+from raft_actors.behaviours.transition import is_removed, may_stand
 from raft_actors.protocol.configuration import Configuration
 from raft_actors.protocol.effects import Reject
 from raft_actors.protocol.events import ReadsRequested
@@ -34,6 +34,12 @@ def test_who_is_told_of_the_very_entry_that_it_has_is_out() -> None:
     assert is_removed(state)
     assert (type(state.role), next_deadline(state)) == (Follower, NEVER)
     assert of_type(take(state, ReadsRequested(7)).effects, Reject)
+
+
+def test_who_has_seen_the_commit_of_the_configuration_without_it_is_out_and_stands_no_more() -> None:
+    gone = knowing(bench.THREE, WITHOUT, commit=2)
+    assert (is_removed(leaving()), may_stand(leaving())) == (False, True)
+    assert (is_removed(gone), may_stand(gone)) == (True, False)
 
 
 def test_who_is_told_of_a_later_one_is_out() -> None:

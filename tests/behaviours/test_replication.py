@@ -11,7 +11,7 @@ from raft_actors.protocol.effects import Effect, Load
 from raft_actors.protocol.events import EntriesLoaded, PeerDown, Tick, WritesRequested
 from raft_actors.protocol.log import recovered
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
-from raft_actors.protocol.progress import Progress, ProgressState
+from raft_actors.protocol.progress import Progress, ProgressState, Sending
 from raft_actors.protocol.state import PeerState
 from raft_actors.protocol.types import NOWHERE, LogPosition, Settings, Violation
 from tests.behaviours import bench
@@ -155,6 +155,34 @@ def test_a_late_refusal_teaches_nothing() -> None:
         assert progress(take(probing, nack("s2", 2, previous, LogPosition(2, 3))).state).next_index == 6
 
 
+def test_of_a_window_that_is_refused_again_and_again_only_the_first_refusal_opens_a_new_one() -> None:
+    """Messages overtook each other: each of the window was refused, and what came back since is another window."""
+    state = take_all(bench.leader(), write(), ack("s2", 2, 3), write(), write())
+    late = replace(nack("s2", 2, 4), sent=NOW - 0.01)
+    assert progress(take(with_progress(state, window_since=NOW), late).state).state is REPLICATE
+    assert progress(take(with_progress(state, window_since=NOW - 0.01), late).state).state is PROBE
+
+
+def test_a_refusal_while_a_snapshot_is_sent_changes_nothing() -> None:
+    state = take_all(bench.leader(), write(), ack("s2", 2, 3), write(), write())
+    sending = Sending("s1-2", LogPosition(2, 2), 10, 0, NOW + 9)
+    state = with_progress(state, state=ProgressState.SNAPSHOT, sending=sending)
+    assert progress(take(state, nack("s2", 2, 4)).state) == replace(progress(state), heard_at=NOW)
+
+
+def test_who_refuses_because_of_its_log_follows_all_the_same_and_keeps_what_it_promises() -> None:
+    state = take(bench.leader(), write()).state
+    after = progress(take(state, replace(nack("s2", 2, 2), sent=NOW, promise=0.3)).state)
+    assert after.promised_until == NOW + 0.3 * 0.9
+
+
+def test_who_is_sent_a_snapshot_keeps_what_it_promises() -> None:
+    sending = Sending("s1-2", LogPosition(2, 2), 10, 0, NOW + 9)
+    state = with_progress(bench.leader(), state=ProgressState.SNAPSHOT, sending=sending, match_index=1)
+    after = progress(take(state, ack("s2", 2, 1, promise=0.3)).state)
+    assert (after.state, after.promised_until) == (ProgressState.SNAPSHOT, NOW + 0.3 * 0.9)
+
+
 def test_a_hint_that_makes_no_sense_still_leads_back() -> None:
     state = take_all(bench.leader(), write(), write(), write())
     state = take(state, nack("s2", 2, 4, LogPosition(9, 99))).state
@@ -217,6 +245,13 @@ def test_what_was_read_is_sent_and_followed_by_the_rest() -> None:
     state, effects = take(state, EntriesLoaded("s2", 2, entries(2, 1, 1, 1)))
     assert to_s2(effects) == [(2, 4), (5, 5)]
     assert progress(state).state is REPLICATE
+
+
+def test_what_was_read_follows_what_is_under_way_without_another_probe() -> None:
+    state = take(behind(state=REPLICATE, next_index=3, inflight=(2,)), nack("s2", 2, 9)).state
+    assert progress(state).state is LOADING
+    state, effects = take(state, EntriesLoaded("s2", 3, entries(3, 1, 1)))
+    assert (to_s2(effects), progress(state).state) == ([(3, 4), (5, 5)], REPLICATE)
 
 
 def test_a_probe_from_the_store_is_one_message() -> None:
