@@ -65,6 +65,17 @@ def test_without_pre_vote_the_election_starts_at_once() -> None:
     assert len(sent(effects, RequestVote)) == 2
 
 
+@pytest.mark.parametrize("settings", [Settings(), NO_PRE_VOTE], ids=["pre-votes", "none"])
+def test_only_who_was_told_to_stand_says_so_when_it_asks_for_votes(settings: Settings) -> None:
+    """Thesis §3.10: such a request is granted although a leader is heard; any other would disturb it."""
+    state, effects = timed_out(bench.following("s2", settings=settings))
+    if settings.pre_vote:
+        state, effects = take(state, pre_vote_reply("s3", 2, granted=True))
+    assert [message.transfer for message in sent(effects, RequestVote)] == [False, False]
+    told = take(bench.following("s2", settings=settings), bench.timeout_now("s2", 1)).effects
+    assert [message.transfer for message in sent(told, RequestVote)] == [True, True]
+
+
 def test_one_pre_vote_counts_once() -> None:
     five = bench.configuration("s1", "s2", "s3", "s4", "s5")
     state = timed_out(bench.peer(members=five)).state

@@ -183,6 +183,12 @@ def test_who_is_sent_a_snapshot_keeps_what_it_promises() -> None:
     assert (after.state, after.promised_until) == (ProgressState.SNAPSHOT, NOW + 0.3 * 0.9)
 
 
+def test_an_answer_that_was_overtaken_says_nothing_of_resting() -> None:
+    newer, older = ack("s2", 2, 2, sent=NOW + 1, rests=True), ack("s2", 2, 2, sent=NOW)
+    after = progress(take_all(bench.leader(), newer, older))
+    assert (after.newest_sent, after.rested_at) == (NOW + 1, NOW + 1)
+
+
 def test_a_hint_that_makes_no_sense_still_leads_back() -> None:
     state = take_all(bench.leader(), write(), write(), write())
     state = take(state, nack("s2", 2, 4, LogPosition(9, 99))).state

@@ -197,6 +197,23 @@ def test_if_the_file_is_gone_the_newest_snapshot_is_sent() -> None:
     assert only(effects, InstallSnapshot).last == LogPosition(2, 7)
 
 
+def test_in_the_place_of_an_older_snapshot_that_cannot_be_read_none_is_taken() -> None:
+    """There is a newer one already."""
+    state = replace(take(sending(), asked(5)).state, snapshot=snapshot(LogPosition(2, 7), "s1-7"))
+    assert take(state, loaded(5, None)).state.snapshot_wanted == 0
+
+
+def test_what_a_follower_says_while_it_is_sent_a_snapshot_is_remembered() -> None:
+    """Its log may hold more than we knew, and less than the snapshot."""
+    state = take(sending(), ack("s2", 2, 2)).state
+    progress = replace(of_s2(state), next_index=3)
+    role = leading(state)
+    state = replace(state, role=replace(role, progress={**role.progress, "s2": progress}))
+    after = of_s2(take(state, ack("s2", 2, 3)).state)
+    assert (after.state, after.match_index, after.next_index) == (SNAPSHOT, 3, 4)
+    assert of_s2(take(state, ack("s2", 2, 1)).state).next_index == 3, "nothing goes back"
+
+
 def test_in_the_place_of_a_newest_snapshot_that_cannot_be_read_another_is_taken() -> None:
     before = take(leader(), REFUSED).state
     state, effects = take(before, loaded(0, None))
