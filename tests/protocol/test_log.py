@@ -179,6 +179,11 @@ def test_a_conflict_hint_skips_whole_terms(terms: tuple[int, ...], asked: LogPos
     assert log_with(*terms).conflict_hint(asked) == hint
 
 
+def test_where_the_log_was_compacted_any_hint_may_match() -> None:
+    """A follower so far behind needs a snapshot, and is not asked once more before."""
+    assert log_with(1, 1, 2, 2).compacted(LogPosition(2, 3)).conflict_hint(LogPosition(1, 2)) == LogPosition(1, 2)
+
+
 # -- against a list ----------------------------------------------------------------------------------------------------
 
 
