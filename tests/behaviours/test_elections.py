@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from raft_actors.behaviours.deadlines import next_deadline
+from raft_actors.behaviours.transition import become_follower
 from raft_actors.protocol.configuration import Configuration, Member
 from raft_actors.protocol.effects import Persist, Reject
 from raft_actors.protocol.entry import EntryKind
@@ -219,6 +220,13 @@ def test_a_candidate_that_hears_the_leader_of_its_term_follows_it() -> None:
     state = take(bench.candidate(), bench.append("s2", 2, LogPosition(1, 1))).state
     assert isinstance(state.role, Follower)
     assert (state.leader, state.ballot) == ("s2", Ballot(2, "s1"))
+
+
+@pytest.mark.parametrize("term", [None, 2])
+def test_who_gives_up_within_its_term_has_voted_all_the_same(term: int | None) -> None:
+    """BUG-32: a vote given twice in one term may elect two leaders."""
+    assert become_follower(bench.candidate(), at(), term=term)[0].ballot == Ballot(2, "s1")
+    assert become_follower(bench.candidate(), at(), term=3)[0].ballot == Ballot(3, None)
 
 
 def test_alone_a_peer_leads_after_one_sync_and_no_message() -> None:
