@@ -73,9 +73,11 @@ def test_a_leader_that_has_nothing_to_do_offers_to_rest_with_its_heartbeat() -> 
     assert offers(bench.leader(rests=True))
 
 
-def test_entries_are_no_offer() -> None:
-    messages = sent(take(bench.leader(rests=True), WritesRequested(7, (b"x",))).effects, ms.AppendEntries)
-    assert [one.rests for one in messages] == [False, False]
+@pytest.mark.parametrize("event", [WritesRequested(7, (b"x",)), ReadsRequested(7)], ids=["entries", "a round"])
+def test_what_a_request_sends_is_no_offer(event: Event) -> None:
+    messages = sent(take(bench.leader(rests=True), event).effects, ms.AppendEntries)
+    assert messages
+    assert not any(one.rests for one in messages)
 
 
 @pytest.mark.parametrize(
