@@ -45,6 +45,13 @@ def test_whoever_is_said_to_lead_is_asked_next_and_at_once() -> None:
     assert receivers(take(state, Tick()).effects) == ["s3"]
 
 
+def test_who_is_let_in_waits_to_see_it_and_asks_nobody_at_once() -> None:
+    state = take(asking("s2"), Tick()).state
+    state = take(state, join_reply("s2", 1, JoinRefusal.ACCEPTED, leader="s3")).state
+    assert receivers(take(state, Tick()).effects) == []
+    assert receivers(take(state, Tick(), at(NOW + 9)).effects) == ["s2"], "what was lost is asked for again"
+
+
 @pytest.mark.parametrize("refusal", [JoinRefusal.REPLACED, JoinRefusal.FOREIGN, JoinRefusal.UNEXPECTED])
 def test_what_no_waiting_changes_ends_the_asking(refusal: JoinRefusal) -> None:
     state = take(take(asking("s2"), Tick()).state, join_reply("s2", 1, refusal)).state

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from raft_actors.behaviours.deadlines import next_deadline
 from raft_actors.behaviours.resting import beat_interval, look_interval, partners
 from raft_actors.protocol import messages as ms
+from raft_actors.protocol.changes import AddMember
 from raft_actors.protocol.events import (
     Applied,
     Event,
@@ -21,7 +22,7 @@ from raft_actors.protocol.events import (
     WritesRequested,
 )
 from raft_actors.protocol.progress import ProgressState
-from raft_actors.protocol.state import LONG_AGO, Follower, Leader, PeerState, Receiving
+from raft_actors.protocol.state import LONG_AGO, Follower, Leader, PeerState, Preparing, ReadRound, Receiving
 from raft_actors.protocol.types import LogPosition, Settings
 from tests.behaviours import bench
 from tests.behaviours.bench import NOW, ack, append, at, leading, only, receivers, sent, take, take_all
@@ -92,6 +93,8 @@ def test_what_a_request_sends_is_no_offer(event: Event) -> None:
         {"snapshot_callers": ((2, 7),)},
         {"stopping": NOW + 5},
         {"role": {"leaving": True}},
+        {"role": {"reading": ReadRound(1, 2, ())}},
+        {"role": {"preparing": Preparing(7, AddMember("s4"), ("s4",), {}, NOW + 5, NOW + 5)}},
     ],
     ids=str,
 )

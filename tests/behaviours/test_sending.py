@@ -154,7 +154,9 @@ def test_a_lost_piece_is_read_and_sent_again() -> None:
     assert reads(effects) == []
     state, effects = take(state, Tick(), at(NOW + 0.2))
     assert reads(effects) == [0]
-    state, effects = take(state, loaded(), at(NOW + 0.21))
+    state, effects = take(state, Tick(), at(NOW + 0.25))
+    assert reads(effects) == [], "the disk is slow, and has been asked"
+    state, effects = take(state, loaded(), at(NOW + 0.26))
     assert only(effects, InstallSnapshot).offset == 0
     assert reads(take(state, Tick(), at(NOW + 0.3)).effects) == []
 

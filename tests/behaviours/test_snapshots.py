@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from raft_actors.behaviours.deadlines import next_deadline
-from raft_actors.behaviours.snapshots import RETRY_AFTER
+from raft_actors.behaviours.snapshots import RETRY_AFTER, covered
 from raft_actors.protocol.configuration import Configuration, encode
 from raft_actors.protocol.effects import Capture, Compact, Effect, ReadyToStop, SnapshotAnswer
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -86,6 +86,13 @@ def test_a_snapshot_covers_exactly_what_the_machine_was_handed_before() -> None:
     kinds = [type(one).__name__ for one in effects]
     assert kinds.index("Apply") < kinds.index("Capture")
     assert captures(effects) == [6]
+
+
+def test_a_log_that_begins_with_a_configuration_has_it_once() -> None:
+    """BUG-54."""
+    new = bench.configuration("s1", "s2")
+    assert covered(((1, bench.THREE), (5, new)), 5) == ((5, new),)
+    assert covered(((1, bench.THREE), (5, new)), 4) == ((1, bench.THREE), (5, new))
 
 
 def test_one_snapshot_is_taken_at_a_time() -> None:
