@@ -9,11 +9,13 @@ import pytest
 
 from raft_actors.protocol.changes import (
     AddMember,
+    Change,
     RemoveMember,
     SetMembers,
     given_up,
     goal_of,
     is_reached,
+    is_so,
     newcomers,
     next_configuration,
 )
@@ -109,6 +111,26 @@ def test_newcomers_are_learners_until_they_have_caught_up() -> None:
     joint = next_configuration(first, ("b",))
     assert joint is not None
     assert (joint.voters, joint.outgoing) == (members("a", "b"), members("a"))
+
+
+@pytest.mark.parametrize(
+    ("change", "voters", "learners", "so"),
+    [
+        (SetMembers(("a", "b")), "ba", "", True),
+        (SetMembers(("a", "b")), "abc", "", False),
+        (SetMembers(("a", "b")), "ab", "c", False),
+        (AddMember("c"), "abc", "", True),
+        (AddMember("c"), "ab", "c", False),
+        (AddMember("c", learner=True), "ab", "c", True),
+        (AddMember("c", learner=True), "abc", "", False),
+        (RemoveMember("c"), "ab", "", True),
+        (RemoveMember("c"), "abc", "", False),
+        (RemoveMember("c"), "ab", "c", False),
+    ],
+    ids=str,
+)
+def test_what_is_so_already_needs_no_change(change: Change, voters: str, learners: str, *, so: bool) -> None:
+    assert is_so(change, voters=tuple(voters), learners=tuple(learners)) is so
 
 
 def test_a_goal_of_learners_only_is_one_step() -> None:
