@@ -15,7 +15,7 @@ from raft_actors.protocol.events import ChangeRequested, Tick
 from raft_actors.protocol.messages import Introduce, JoinRefusal, JoinReply, Removed
 from raft_actors.protocol.state import PeerState, Transfer
 from tests.behaviours import bench
-from tests.behaviours.bench import NOW, THREE, ack, at, join, leading, of_type, only, receivers, take
+from tests.behaviours.bench import NOW, THREE, ack, at, join, leading, of_type, only, receivers, take, take_all
 
 S4 = Member("s4", bench.store("s4"))
 STEP = 1 / 16
