@@ -129,11 +129,10 @@ def test_a_cluster_with_a_learner_is_not_yet_one_of_its_voters_alone() -> None:
 def test_a_joint_configuration_is_begun_only_while_a_quorum_of_both_halves_answers(silent: tuple[str, ...]) -> None:
     """It cannot be undone."""
     state = changing()
-    progress = {
-        name: replace(one, heard_at=NOW - 9 * (name in silent)) for name, one in leading(state).progress.items()
-    }
+    known = leading(state).progress.items()
+    progress = {name: replace(one, heard_at=NOW - 9 * (name in silent)) for name, one in known}
     state = replace(state, role=replace(leading(state), progress=progress))
-    state = take(state, ack("s4", 2, 2)).state
+    state = take_all(state, ack("s4", 2, 2), ack("s4", 2, 2))  # its first round begins, and is over
     assert bool(state.configuration.outgoing) is (len(silent) < 2)
 
 
