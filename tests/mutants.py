@@ -15,9 +15,9 @@ import argparse
 import ast
 import importlib.abc
 import importlib.util
+import multiprocessing
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -140,23 +140,21 @@ class _Source(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def lives(mutant: Mutant, tests: Sequence[str]) -> bool:
     """Whether no test fails; in a process of its own, which has imported nothing of ours yet."""
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        sys.meta_path.insert(0, _Source(mutant))
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])))
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+    child = multiprocessing.get_context("fork").Process(target=_try, args=(mutant, tests))
+    child.start()
+    child.join(PATIENCE)
+    if child.exitcode is None:
+        child.kill()
+        child.join()
+    return child.exitcode == 0
+
+
+def _try(mutant: Mutant, tests: Sequence[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.meta_path.insert(0, _Source(mutant))
+    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])))
 
 
 def main(words: Sequence[str]) -> int:
