@@ -27,7 +27,7 @@ from raft_actors.protocol.configuration import Configuration, has_quorum
 from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Effect, Send
 from raft_actors.protocol.messages import PreVote, Removed, RequestVote
 from raft_actors.protocol.state import Follower, Leader, PeerState, Round
-from raft_actors.protocol.types import Moment
+from raft_actors.protocol.types import NOWHERE, LogPosition, Moment
 
 __all__ = ["advance", "on_removed", "tell_if_removed"]
 
@@ -141,7 +141,8 @@ def _tell_removed(state: PeerState, role: Leader) -> tuple[PeerState, Leader, tu
     """Tell those of the last configuration that are not in this one; who does not hear it is told when it stands."""
     before, (index, now) = state.configurations[-2][1], state.configurations[-1]
     out = [one for one in before.members().values() if not now.has(one.name, one.incarnation)]
-    effects = tuple(_removed(state, one.name, one.incarnation, index) for one in out if one.name != state.name)
+    commit = _committed(state)
+    effects = tuple(_removed(state, one.name, one.incarnation, index, commit) for one in out if one.name != state.name)
     role = replace(role, told=index)
     return replace(state, role=role), role, effects
 
@@ -159,7 +160,7 @@ def _leave(state: PeerState, role: Leader, moment: Moment) -> Outcome:
 # -- those who are out -------------------------------------------------------------------------------------------------
 
 
-def _removed(state: PeerState, name: str, incarnation: str, index: int) -> Send:
+def _removed(state: PeerState, name: str, incarnation: str, index: int, commit: LogPosition) -> Send:
     message = Removed(
         cluster=state.cluster,
         sender=state.name,
@@ -167,8 +168,13 @@ def _removed(state: PeerState, name: str, incarnation: str, index: int) -> Send:
         receiver=incarnation,
         term=state.term,
         index=index,
+        commit=commit,
     )
     return Send(name, message)
+
+
+def _committed(state: PeerState) -> LogPosition:
+    return state.log.position_at(state.commit_index) or NOWHERE
 
 
 def tell_if_removed(state: PeerState, message: PreVote | RequestVote) -> tuple[Effect, ...]:
@@ -178,21 +184,31 @@ def tell_if_removed(state: PeerState, message: PreVote | RequestVote) -> tuple[E
     """
     if state.removed and message.cluster == state.cluster and message.last.index < state.removed:
         # We were told of a committed entry that it lacks: it cannot win, and should listen until a leader speaks to it.
-        return (_removed(state, message.sender, message.incarnation, state.removed),)
+        return (_removed(state, message.sender, message.incarnation, state.removed, NOWHERE),)
     index, configuration = state.configurations[-1] if state.configurations else (0, None)
     if configuration is None or message.cluster != state.cluster or index > state.commit_index:
         return ()
     if configuration.has(message.sender, message.incarnation):
         return ()
-    return (_removed(state, message.sender, message.incarnation, index),)
+    return (_removed(state, message.sender, message.incarnation, index, _committed(state)),)
 
 
 def on_removed(state: PeerState, message: Removed, moment: Moment) -> Outcome:
     """We are a member no more, unless our own log knows better: stand no more, and turn callers away."""
-    known = state.configuration_index
-    if not state.cluster or message.index < known or state.removed:
-        return state, ()
-    if message.index == known and state.configuration.has(state.name, state.incarnation):
+    if not state.cluster or state.removed or _knows_better(state, message):
         return state, ()
     state, effects = become_follower(state, moment)
     return replace(state, removed=message.index, role=Follower()), effects
+
+
+def _knows_better(state: PeerState, message: Removed) -> bool:
+    """Whether we have a configuration that may be later than the one without us.
+
+    Ours is not if the sender has committed as much, by term and index: then it has ours as well, or ours is lost. A
+    higher index alone says nothing: what a deposed leader left with us may be longer than what took its place (§5.3).
+    """
+    known = state.configuration_index
+    position = state.log.position_at(known)
+    if position is not None and position <= message.commit:
+        return False
+    return message.index < known or (message.index == known and state.configuration.has(state.name, state.incarnation))

@@ -257,9 +257,16 @@ class JoinReply(Header, frozen=True, gc=False, kw_only=True, tag=True):
 
 
 class Removed(Header, frozen=True, gc=False, kw_only=True, tag=True):
-    """The receiver is no member since the configuration at ``index``, which is committed. Thesis: §4.2.3."""
+    """The receiver is no member since the configuration at ``index``, which is committed. Thesis: §4.2.3.
+
+    Attributes:
+        index: where that configuration is.
+        commit: the newest committed entry of the sender, whose log has no later configuration; ``NOWHERE`` if that is
+            not known, as of who passes on what it was told itself.
+    """
 
     index: Number
+    commit: LogPosition = NOWHERE
 
 
 Message = (

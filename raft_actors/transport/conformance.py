@@ -114,7 +114,7 @@ def _every_message() -> dict[str, Callable[[str], Message]]:
         "JoinReply": lambda who: messages.JoinReply(
             **_HEAD, sender=who, refusal=messages.JoinRefusal.BUSY, leader="s2", address="h:2"
         ),
-        "Removed": lambda who: messages.Removed(**_HEAD, sender=who, index=9),
+        "Removed": lambda who: messages.Removed(**_HEAD, sender=who, index=9, commit=last),
     }
 
 

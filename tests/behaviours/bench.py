@@ -257,8 +257,8 @@ def join_reply(sender: str, term: int, refusal: ms.JoinRefusal = ms.JoinRefusal.
     return ms.JoinReply(**_header(sender, term, "s1"), refusal=refusal, **more)
 
 
-def removed(sender: str, term: int, index: int) -> ms.Removed:
-    return ms.Removed(**_header(sender, term, "s1"), index=index)
+def removed(sender: str, term: int, index: int, commit: LogPosition = NOWHERE) -> ms.Removed:
+    return ms.Removed(**_header(sender, term, "s1"), index=index, commit=commit)
 
 
 def form_cluster_reply(sender: str, proposal: str, refusal: str = "", **more: Any) -> ms.FormClusterReply:

@@ -12,7 +12,7 @@ from raft_actors.protocol.effects import Reject
 from raft_actors.protocol.events import ReadsRequested
 from raft_actors.protocol.messages import Removed
 from raft_actors.protocol.state import NEVER, Follower, PeerState
-from raft_actors.protocol.types import LogPosition
+from raft_actors.protocol.types import NOWHERE, LogPosition
 from tests.behaviours import bench
 from tests.behaviours.bench import append, of_type, removed, sent, take
 
@@ -51,6 +51,33 @@ def test_who_is_told_of_a_later_one_is_out() -> None:
 def test_a_member_that_knows_better_stays_one(index: int, state: PeerState) -> None:
     """It was let in again since, or by that very entry: the news is old."""
     assert take(state, removed("s2", 1, index)).state == state
+
+
+def left_behind(*terms: int) -> PeerState:
+    """A deposed leader left it the configuration at 2, with it, after the one at 1."""
+    return replace(bench.peer(terms=terms, commit=1), configurations=((1, WITHOUT), (2, bench.THREE)))
+
+
+@pytest.mark.parametrize("terms", [(1, 2), (1, 2, 2, 2)])
+@pytest.mark.parametrize("index", [1, 2])
+def test_a_configuration_that_something_committed_took_the_place_of_is_no_better_knowledge(index: int, terms) -> None:
+    """It may stand at the same index, or at a higher one, and so may all of its log."""
+    told = removed("s2", 3, index, commit=LogPosition(3, 2))
+    assert is_removed(take(left_behind(*terms), told).state)
+
+
+@pytest.mark.parametrize("commit", [NOWHERE, LogPosition(1, 9), LogPosition(2, 1)])
+def test_a_configuration_beyond_what_the_sender_has_committed_may_be_the_later_one(commit: LogPosition) -> None:
+    state = left_behind(1, 2)
+    assert take(state, removed("s2", 3, 1, commit)).state == state
+
+
+def test_whoever_tells_says_how_much_it_has_committed_and_whoever_passes_it_on_does_not() -> None:
+    sure = replace(knowing(bench.THREE, WITHOUT, commit=3, name="s2"), log=bench.peer("s2", terms=(1, 1, 4)).log)
+    asked = bench.request_vote("s1", 9, to="s2")
+    assert sent(take(sure, asked).effects, Removed, "s1")[0].commit == LogPosition(4, 3)
+    told = take(replace(bench.peer("s2"), removed=9), bench.request_vote("s1", 9, LogPosition(1, 8), to="s2"))
+    assert sent(told.effects, Removed, "s1")[0].commit == NOWHERE
 
 
 def test_whoever_hears_a_leader_is_in_again() -> None:

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from raft_actors.protocol.changes import AddMember, RemoveMember, SetMembers
 from raft_actors.protocol.messages import PreVote
+from raft_actors.protocol.types import NOWHERE
 from raft_actors.protocol.validity import why_malformed
 from raft_actors.transport import frames as f
 from raft_actors.transport.conformance import EVERY_MESSAGE
@@ -25,6 +27,11 @@ BEFORE_RESTING = (
     "72696f72697479fd"
 )
 """An AppendEntriesReply with one optional field less: the head of its map is shorter."""
+WITHOUT_COMMIT = (
+    "72616674010000008d3ef0199303a3683a319192a2733287a474797065a752656d6f766564a7636c7573746572a163a67365"
+    "6e646572a27331ab696e6361726e6174696f6ea26931a87265636569766572a26932a47465726d07a5696e64657809"
+)
+"""A Removed with one optional field less."""
 EVERY_BODY: dict[str, f.Body] = {
     "hello": f.Hello(1, 2, "10.0.0.1:7001"),
     "welcome": f.Welcome(1, "writer", False),
@@ -80,6 +87,11 @@ def test_the_bytes_of_version_1_never_change(name: str) -> None:
 
 def test_an_answer_as_it_was_written_before_peers_rested_is_understood() -> None:
     assert f.unpack(bytes.fromhex(BEFORE_RESTING)) == EVERY_BODY["AppendEntriesReply"]
+
+
+def test_a_removed_that_does_not_say_what_its_sender_has_committed_is_understood() -> None:
+    (letter,) = f.unpack(bytes.fromhex(WITHOUT_COMMIT)).letters
+    assert letter.message == replace(EVERY_MESSAGE["Removed"]("s1"), commit=NOWHERE)
 
 
 @pytest.mark.parametrize("name", EVERY_BODY)
