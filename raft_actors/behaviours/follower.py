@@ -15,7 +15,7 @@ from raft_actors.behaviours.candidate import campaign
 from raft_actors.behaviours.installing import give_up, on_piece
 from raft_actors.behaviours.reads import ask_again
 from raft_actors.behaviours.resting import take_offer
-from raft_actors.behaviours.transition import Outcome, armed, become_follower, election_deadline, forget_leader
+from raft_actors.behaviours.transition import Outcome, become_follower, election_deadline, forget_leader
 from raft_actors.protocol.configuration import Configuration, decode
 from raft_actors.protocol.effects import Discard, Effect, Persist, Send
 from raft_actors.protocol.entry import Entry, EntryKind
@@ -52,7 +52,6 @@ def on_append_entries(state: PeerState, message: AppendEntries, moment: Moment) 
     if not state.log.has(message.previous):
         return state, (*effects, _refuse(state, message))
     state, persist = _merge(state, message)
-    state = armed(state, moment)
     end = message.previous.index + len(message.entries)
     commit_index = max(state.commit_index, min(message.commit_index, end))
     if commit_index != state.commit_index:

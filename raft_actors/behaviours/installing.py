@@ -21,14 +21,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.snapshots import answer_callers, covered
-from raft_actors.behaviours.transition import Outcome, armed
+from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.effects import Adopt, Discard, DropChunks, Effect, Persist, Restore, Send, StoreChunk
 from raft_actors.protocol.events import ChunkStored, SnapshotLoaded
 from raft_actors.protocol.log import Log
 from raft_actors.protocol.messages import InstallSnapshot, InstallSnapshotReply
 from raft_actors.protocol.snapshot import Snapshot
 from raft_actors.protocol.state import PeerState, Receiving
-from raft_actors.protocol.types import Moment
 
 __all__ = ["adopt_if_ready", "give_up", "on_chunk_stored", "on_piece", "on_snapshot_loaded", "refuse_outdated_piece"]
 
@@ -75,7 +74,7 @@ def _not_needed(state: PeerState, message: InstallSnapshot) -> Outcome:
     return state, (answer,)
 
 
-def on_chunk_stored(state: PeerState, event: ChunkStored, moment: Moment) -> Outcome:
+def on_chunk_stored(state: PeerState, event: ChunkStored) -> Outcome:
     """A piece is stored: ask for the next, or install what is complete."""
     receiving, leader = state.receiving, state.leader
     if receiving is None or receiving.id != event.id or leader is None:
@@ -83,8 +82,7 @@ def on_chunk_stored(state: PeerState, event: ChunkStored, moment: Moment) -> Out
     if event.received < 0 or (event.snapshot is not None and not _fits(state, event, event.snapshot)):
         return replace(state, receiving=None), (DropChunks(),)
     if event.snapshot is not None:
-        state, effects = _install(state, event.snapshot, receiving, leader)
-        return armed(state, moment), effects
+        return _install(state, event.snapshot, receiving, leader)
     answer = _reply(state, leader, event.id, receiving.received, received=event.received)
     return replace(state, receiving=replace(receiving, received=event.received, storing=False)), (answer,)
 

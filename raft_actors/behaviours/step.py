@@ -164,7 +164,7 @@ def _handle(state: PeerState, event: Event, moment: Moment) -> Outcome:
         case ChunkLoaded():
             return replication.on_chunk_loaded(state, event, moment)
         case ChunkStored():
-            return installing.on_chunk_stored(state, event, moment)
+            return installing.on_chunk_stored(state, event)
         case SnapshotLoaded():
             return installing.on_snapshot_loaded(state, event)
         case SnapshotRequested() | SnapshotWritten() | SnapshotRecorded() | SnapshotFailed():

@@ -19,7 +19,6 @@ from raft_actors.protocol.types import Ballot, Moment
 __all__ = [
     "Outcome",
     "Transition",
-    "armed",
     "become_follower",
     "election_deadline",
     "forget_leader",
@@ -83,11 +82,12 @@ def is_removed(state: PeerState) -> bool:
 def election_deadline(state: PeerState, moment: Moment, in_vain: int = 0) -> float:
     """When to stand, or at least to forget the leader, if nothing is heard: a fresh random timeout. Paper: §5.2.
 
-    It is longer for who stood ``in_vain``. Never for a peer that belongs to no cluster, or was told that it is out.
+    It is longer for who stood ``in_vain``. Never for a peer that was told that it is out, or that knows neither members
+    nor a leader: a newcomer that has no configuration yet forgets its leader all the same, who may not add it any more.
 
     No promise of a lease reaches beyond it: promises last for the shortest such timeout.
     """
-    if not state.configurations or state.removed:
+    if state.removed or not (state.configurations or state.leader):
         return NEVER
     return moment.now + patience.timeout(state.settings, moment, in_vain)
 
@@ -100,13 +100,6 @@ def listening(state: PeerState, moment: Moment, in_vain: int) -> Follower:
 def shortly(state: PeerState, moment: Moment, in_vain: int = 0) -> float:
     """When to ask again after a refusal: soon, later for who stood ``in_vain``, and not before a promise is over."""
     return max(moment.now + patience.pause(state.settings, moment, in_vain), state.no_vote_until)
-
-
-def armed(state: PeerState, moment: Moment) -> PeerState:
-    """``state`` with a timeout, if it had none and has just become one that may stand: nobody else may wake it."""
-    if not isinstance(state.role, Follower) or state.role.election_deadline != NEVER:
-        return state
-    return replace(state, role=Follower(election_deadline(state, moment)))
 
 
 def refusal(state: PeerState) -> Refusal:

@@ -17,6 +17,7 @@ from raft_actors.protocol.effects import (
     DropChunks,
     Effect,
     Persist,
+    Reject,
     Restore,
     ServeReads,
     StoreChunk,
@@ -28,12 +29,13 @@ from raft_actors.protocol.events import (
     EntriesLoaded,
     PeerDown,
     Persisted,
+    ReadsRequested,
     SnapshotLoaded,
     Tick,
 )
 from raft_actors.protocol.messages import AppendEntriesReply, InstallSnapshotReply
 from raft_actors.protocol.snapshot import Snapshot
-from raft_actors.protocol.state import NEVER, Follower, PeerState
+from raft_actors.protocol.state import NEVER, Follower, PeerState, PreCandidate
 from raft_actors.protocol.types import Ballot, LogPosition
 from tests.behaviours import bench
 from tests.behaviours.bench import (
@@ -335,16 +337,28 @@ def test_a_peer_of_no_cluster_joins_by_a_snapshot() -> None:
     state, effects = take(bench.unconfigured(), FIRST_PIECE)
     first = only(effects, Persist)
     assert (first.cluster, first.ballot) == (bench.CLUSTER, Ballot(2))
-    assert next_deadline(state) == NEVER
     state, effects = take(take_all(state, HALF, SECOND_PIECE), complete())
     assert state.configuration == bench.THREE
     assert persist_then_send(effects, InstallSnapshotReply).match_index == 6
 
 
-def test_the_snapshot_that_makes_a_follower_a_voter_arms_its_timeout() -> None:
-    """Else nobody stands if its leader dies right after it."""
-    state = take(receiving(bench.unconfigured()), complete(), at(NOW + 1)).state
-    assert next_deadline(state) == NOW + 1 + 0.45
+def test_whom_a_snapshot_makes_a_voter_stands_if_its_leader_dies_right_after_it() -> None:
+    state = take(receiving(bench.unconfigured()), complete()).state
+    assert next_deadline(state) == NOW + 0.45
+    assert isinstance(take(state, Tick(), at(NOW + 0.45)).state.role, PreCandidate)
+
+
+def test_a_newcomer_without_a_configuration_forgets_a_silent_leader_and_stands_for_nothing() -> None:
+    """It may not be added any more: whoever reads there must not wait for ever for what is not coming."""
+    asked = take(receiving(bench.unconfigured()), ReadsRequested(7)).state
+    (question,) = asked.forwarded
+    told = bench.read_index_reply("s2", 2, question[0], index=9)
+    state = take(asked, told).state
+    assert [index for index, _ in state.confirmed_reads] == [9]
+    state, effects = take(state, Tick(), at(next_deadline(state)))
+    assert [one.token for one in of_type(effects, Reject)] == [7]
+    assert (state.leader, type(state.role), next_deadline(state)) == (None, Follower, NEVER)
+    assert take(state, FIRST_PIECE).state.leader == "s2", "until it is heard again"
 
 
 def test_who_is_not_in_the_configuration_of_the_snapshot_does_not_stand() -> None:

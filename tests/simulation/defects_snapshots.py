@@ -232,11 +232,11 @@ def a_state_is_adopted_before_it_is_recorded(honest: Any) -> Any:
 def an_install_that_failed_is_acknowledged(honest: Any) -> Any:
     """A follower that could not take over a snapshot, or gave up on it, says that it has it."""
 
-    def on_chunk_stored(state: Any, event: Any, moment: Any) -> Any:
+    def on_chunk_stored(state: Any, event: Any) -> Any:
         receiving, leader = state.receiving, state.leader
         given_up = receiving is None or receiving.id != event.id
         if leader is None or not (event.received < 0 or given_up):
-            return honest(state, event, moment)
+            return honest(state, event)
         index = int(event.id.rsplit("-", 1)[1])
         answer = installing._reply(state, leader, event.id, 0, received=0, match=index)
         return Transition(state if given_up else replace(state, receiving=None), (answer,))
