@@ -73,7 +73,7 @@ def recover(
         last_applied=known,
         snapshot=snapshot,
         next_request=int(moment.now * 1e9 + moment.jitter * 1e6),
-        joining=None if joining is None or _has_place(configurations, name, incarnation) else joining,
+        joining=None if _has_place(configurations, name, incarnation) else joining,
         bootstrap=None if cluster else bootstrap,
         no_vote_until=moment.now + settings.min_election_timeout if settings.lease_reads and cluster else LONG_AGO,
     )

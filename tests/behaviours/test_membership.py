@@ -13,7 +13,7 @@ from raft_actors.protocol.configuration import Configuration, Goal, Member
 from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Persist
 from raft_actors.protocol.events import ChangeRequested, Tick
 from raft_actors.protocol.messages import Introduce, JoinRefusal, JoinReply, Removed
-from raft_actors.protocol.state import PeerState, Transfer
+from raft_actors.protocol.state import Follower, PeerState, Transfer
 from tests.behaviours import bench
 from tests.behaviours.bench import NOW, THREE, ack, at, join, leading, of_type, only, receivers, take, take_all
 
@@ -147,3 +147,14 @@ def test_who_is_out_is_told_so_once_that_is_committed_and_only_once() -> None:
     told = only(effects, Removed)
     assert (told.index, told.receiver, receivers(effects)) == (3, bench.store("s3"), ["s3"])
     assert not bench.sent(take(state, ack("s2", 2, 3)).effects, Removed)
+
+
+def test_a_leader_that_is_out_and_finds_nobody_who_could_lead_steps_down_all_the_same() -> None:
+    state = bench.leader(terms=(1, 2, 2), commit=2, match={"s2": 2, "s3": 2})
+    deaf = {name: replace(one, heard_at=NOW - 9) for name, one in leading(state).progress.items()}
+    without = bench.configuration("s2", "s3")
+    state = replace(state, configurations=((1, THREE), (3, without)), role=replace(leading(state), progress=deaf))
+    state = replace(state, commit_index=3, role=replace(leading(state), told=3))
+    left = take(state, Tick()).state
+    assert leading(left).leaving
+    assert isinstance(take(left, Tick()).state.role, Follower)

@@ -9,7 +9,7 @@ from raft_actors.behaviours.recovery import recover
 from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.events import ReadsRequested, StopRequested, Tick
 from raft_actors.protocol.messages import PreVoteReply, ReadIndex, RequestVoteReply
-from raft_actors.protocol.state import NEVER, Candidate, Follower, PeerState, Reserved
+from raft_actors.protocol.state import NEVER, Bootstrap, Candidate, Follower, PeerState, Reserved
 from raft_actors.protocol.types import Ballot, LogPosition, Moment, Settings
 from tests.behaviours import bench
 from tests.behaviours.bench import NOW, append, at, only, read_index_reply, take
@@ -51,6 +51,12 @@ def test_a_vote_is_remembered() -> None:
 def test_an_unconfigured_peer_waits_for_nothing() -> None:
     state = back(cluster="", ballot=Ballot(), log=bench.log_of(()), configurations=())
     assert next_deadline(state) == NEVER
+
+
+def test_only_a_peer_of_no_cluster_looks_for_others_to_form_one_with() -> None:
+    looking = Bootstrap(("s1", "s2"))
+    assert back(bootstrap=looking).bootstrap is None
+    assert back(cluster="", log=bench.log_of(()), configurations=(), bootstrap=looking).bootstrap == looking
 
 
 def test_alone_a_peer_stands_at_once() -> None:

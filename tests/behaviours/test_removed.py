@@ -53,6 +53,11 @@ def test_a_member_that_knows_better_stays_one(index: int, state: PeerState) -> N
     assert take(state, removed("s2", 1, index)).state == state
 
 
+def test_nobody_is_out_who_was_never_in() -> None:
+    state = bench.unconfigured()
+    assert take(state, removed("s2", 1, 9)).state == state
+
+
 def left_behind(*terms: int) -> PeerState:
     """A deposed leader left it the configuration at 2, with it, after the one at 1."""
     return replace(bench.peer(terms=terms, commit=1), configurations=((1, WITHOUT), (2, bench.THREE)))
