@@ -1,9 +1,9 @@
 """Full names: ``name@host:port`` is a peer wherever it is, ``name`` one of this process or of the cluster at hand.
 
 The short name is what the rules go by, with the identity of the store; the address only says where to send (``Member``
-in ``protocol.configuration``). A peer keeps a book of addresses: what it heard last, or a caller has said since; what
-its configuration says; what it was told at its start, in this order. What the configuration has come to say is
-forgotten here: then the next configuration counts.
+in ``protocol.configuration``). A peer keeps a book of addresses: what it heard last, or a caller has said since of one
+that is not heard; what its configuration says; what it was told at its start, in this order. What the configuration has
+come to say is forgotten here: then the next configuration counts.
 """
 
 from __future__ import annotations
@@ -115,6 +115,10 @@ class AddressBook:
         if address and self.find(name) != address:
             self._heard[name] = address
             self._let_go(self._heard)
+
+    def doubts(self, name: str) -> bool:
+        """Whether a peer was last heard, or is said to be, elsewhere than its configuration says."""
+        return name in self._heard
 
     def at(self, address: str) -> list[str]:
         """Who is at an address."""

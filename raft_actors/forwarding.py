@@ -98,8 +98,8 @@ def give_order(name: str, order: Callable[[float, RequestFuture[Answer]], Caller
 
 
 def place_of_member(handle: Handle, name: str) -> Place:
-    """Where another member is, as the peer of ``handle`` knows it; without an address if it must be in this process."""
-    address = handle.book.find(name)
+    """Where a member is, as the peer of ``handle`` knows it; without an address if it must be in this process."""
+    address = "" if name == handle.name else handle.book.find(name)
     return Place(name, "" if address == handle.address else address)
 
 

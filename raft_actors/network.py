@@ -177,7 +177,7 @@ class NodeTransport:
         member = state.configuration.members().get(message.sender) if state is not None else None
         if member is not None and member.incarnation != message.incarnation:
             return  # another store of that name; what it says is looked at by the rules
-        if member is None or member.address != address:
+        if member is None or member.address != address or book.doubts(message.sender):
             book.hear(message.sender, address)
         if member is not None and member.address != address:
             self._local.deliver(to, AddressHeard(member.name, member.incarnation, address))

@@ -24,6 +24,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, get_args
 
+from raft_actors.behaviours.addresses import may_be_elsewhere
 from raft_actors.behaviours.applying import MAX_APPLYING
 from raft_actors.behaviours.attention import ANSWERS, concerns, is_committing
 from raft_actors.callers import Callers
@@ -54,6 +55,8 @@ from raft_actors.transport.local import LOCAL
 from raft_actors.transport.port import Vouching
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from raft_actors.intake import Mailbox
     from raft_actors.log_store import LogStore
     from raft_actors.transport.port import News, Transport
@@ -275,11 +278,11 @@ class Peer(PeerPorts, InboxActor):
             case SnapshotOrder():
                 self.engine.run(SnapshotRequested(self._callers.admit(item.future)), moment)
             case FormRequest():
-                self.owner.tell(item.places)
+                self._told(item.places, moment)
                 token = self._callers.admit(item.future)
                 self.engine.run(ClusterRequested(token, uuid.uuid4().hex, item.names, item.timeout), moment)
             case ChangeOrder():
-                self.owner.tell(item.places)
+                self._told(item.places, moment)
                 token = self._callers.admit(item.future)
                 self.engine.run(ChangeRequested(token, item.change, item.expected, item.timeout), moment)
             case TransferOrder():
@@ -289,6 +292,11 @@ class Peer(PeerPorts, InboxActor):
                 self._ending = self._ending or item
             case Envelope():
                 self._from_pykka(item)
+
+    def _told(self, places: Sequence[tuple[str, str]], moment: Moment) -> None:
+        """A caller has said where peers are: believed of those that are not heard from where they are looked for."""
+        state = self.engine.state
+        self.owner.tell([place for place in places if may_be_elsewhere(state, place[0], moment)])
 
     def _from_pykka(self, envelope: Envelope[Any]) -> None:
         """``ref.stop()`` stops without hand-over; anything else is answered as Pykka's own actors do."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raft_actors.behaviours.appending import append_configuration
+from raft_actors.behaviours.membership import is_heard
 from raft_actors.behaviours.transition import Outcome
 from raft_actors.protocol.configuration import Configuration, Member
 from raft_actors.protocol.events import AddressHeard
 from raft_actors.protocol.state import Leader, PeerState
 from raft_actors.protocol.types import Moment
 
-__all__ = ["follow", "moved_before", "on_address_heard"]
+__all__ = ["follow", "may_be_elsewhere", "moved_before", "on_address_heard"]
 
 
 def moved_before(state: PeerState) -> dict[str, str]:
@@ -27,6 +28,20 @@ def moved_before(state: PeerState) -> dict[str, str]:
     if known is None or not state.address or known.address == state.address:
         return {}
     return {state.name: state.address}
+
+
+def may_be_elsewhere(state: PeerState, name: str, moment: Moment) -> bool:
+    """Whether somebody who says where a peer is may know better: not of us, and not of a member that is heard.
+
+    A slip in what a caller asks for must not cut off a member that is well. A leader hears its members; for all others
+    it is enough that there is a leader.
+    """
+    if name == state.name:
+        return False
+    if name not in state.configuration.members():
+        return True
+    role = state.role
+    return not is_heard(state, role, name, moment) if isinstance(role, Leader) else state.leader is None
 
 
 def on_address_heard(state: PeerState, event: AddressHeard) -> Outcome:

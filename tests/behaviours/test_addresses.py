@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
-from raft_actors.behaviours.addresses import moved_before
+from raft_actors.behaviours.addresses import may_be_elsewhere, moved_before
 from raft_actors.protocol.configuration import Configuration, Member, decode
 from raft_actors.protocol.effects import Effect, Persist
 from raft_actors.protocol.entry import EntryKind
@@ -12,7 +13,7 @@ from raft_actors.protocol.events import AddressHeard, Tick
 from raft_actors.protocol.messages import FormClusterReply, IntroduceReply, JoinReply
 from raft_actors.protocol.state import PeerState
 from tests.behaviours import bench
-from tests.behaviours.bench import leading, only, take
+from tests.behaviours.bench import NOW, at, leading, only, take
 
 THERE = "10.0.0.9:7000"
 
@@ -91,3 +92,20 @@ def test_who_asks_to_be_let_in_is_told_where_the_leader_is() -> None:
     follower = replace(bench.following(), configurations=state.configurations, leader="s2")
     reply = only(take(follower, bench.join("s9", 1, cluster="")).effects, JoinReply)
     assert (reply.leader, reply.address) == ("s2", THERE)
+
+
+@pytest.mark.parametrize(("name", "believed"), [("s1", False), ("s2", False), ("s3", True), ("s4", True)])
+def test_a_leader_believes_who_says_where_a_peer_is_only_of_strangers_and_of_members_that_it_does_not_hear(
+    name: str, *, believed: bool
+) -> None:
+    """Else a slip in the address of a member that is well would cut it off."""
+    state = bench.leader()
+    known = leading(state).progress
+    deaf = {**known, "s3": replace(known["s3"], heard_at=NOW - 9)}
+    assert may_be_elsewhere(replace(state, role=replace(leading(state), progress=deaf)), name, at()) is believed
+
+
+@pytest.mark.parametrize("leader", [None, "s2"])
+def test_who_does_not_lead_believes_it_of_members_only_while_there_is_no_leader(leader: str | None) -> None:
+    state = replace(bench.peer(), leader=leader)
+    assert [may_be_elsewhere(state, name, at()) for name in ("s1", "s3", "s4")] == [False, leader is None, True]

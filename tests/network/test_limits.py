@@ -106,6 +106,15 @@ def test_what_the_configuration_has_come_to_say_gives_way_to_the_next_one() -> N
         assert book.find("s1") == address
 
 
+def test_a_member_that_is_back_where_its_configuration_has_it_is_found_there() -> None:
+    state = SimpleNamespace(configurations=(1,), configuration=Configuration((Member("s1", "i", "10.0.0.1:1"),)))
+    book = AddressBook(lambda: state)
+    book.hear("s1", "10.0.0.9:1")
+    assert book.doubts("s1")
+    book.hear("s1", "10.0.0.1:1")
+    assert (book.find("s1"), book.doubts("s1")) == ("10.0.0.1:1", False)
+
+
 def test_who_only_asks_says_nothing_else() -> None:
     for message in all_messages():
         with pytest.raises(BadFrame, match="role"):
