@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from raft_actors.behaviours.membership import RETRY
 from raft_actors.protocol.changes import AddMember, Change, RemoveMember, SetMembers
 from raft_actors.protocol.configuration import Configuration, Goal, Member
-from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Persist
-from raft_actors.protocol.events import ChangeRequested, Tick
+from raft_actors.protocol.effects import ChangeAnswer, ChangeRefusal, Persist, ServeReads
+from raft_actors.protocol.events import ChangeRequested, ReadsRequested, Tick
 from raft_actors.protocol.messages import Introduce, JoinRefusal, JoinReply, Removed
 from raft_actors.protocol.state import Follower, PeerState, Transfer
 from tests.behaviours import bench
@@ -134,6 +134,19 @@ def test_a_joint_configuration_is_begun_only_while_a_quorum_of_both_halves_answe
     state = replace(state, role=replace(leading(state), progress=progress))
     state = take_all(state, ack("s4", 2, 2), ack("s4", 2, 2))  # its first round begins, and is over
     assert bool(state.configuration.outgoing) is (len(silent) < 2)
+
+
+def test_reads_that_waited_for_the_next_round_are_served_when_the_others_leave() -> None:
+    """Nobody is left who could confirm that round."""
+    one, two = bench.configuration("s1"), bench.configuration("s1", "s2")
+    joint = replace(one, outgoing=two.voters, goal=Goal(one.voters, ()))
+    state = bench.leader(terms=(1, 2, 2), commit=2, handed=2, match={"s2": 2}, members=two)
+    state = replace(state, configurations=((1, two), (3, joint)))
+    state = take_all(state, ReadsRequested(7), ReadsRequested(8))
+    state, effects = take(state, ack("s2", 2, 3))
+    assert state.configuration == one
+    waiting = [token for _, token in state.confirmed_reads]
+    assert [effect.token for effect in of_type(effects, ServeReads)] + waiting == [7, 8]
 
 
 # -- who is out --------------------------------------------------------------------------------------------------------
