@@ -4,7 +4,8 @@ Rules, which ``transport.conformance`` checks:
 
 - ``send`` never blocks and never raises. What cannot be delivered is lost; Raft sends again what matters.
 - What arrives is handed to ``post`` of the receiver, from any thread, unchanged and whole. It may come late, twice, or
-  in another order; it never goes to somebody else, and never comes in after ``leave`` of the receiver has returned.
+  in another order; it never goes to somebody else, and never comes in after ``leave`` of the receiver has returned,
+  but for what another thread is just handing in then.
 - ``PeerDown(name)`` is posted to whoever talks to ``name`` as soon as that peer is known to be gone, or cannot be
   reached any more. It is a hint that saves waiting: nothing depends on its coming, or on its being true.
 """
@@ -32,7 +33,10 @@ class Transport(Protocol):
         """From now on, what is sent to ``name`` is handed to ``post``."""
 
     def leave(self, name: str) -> None:
-        """``name`` is gone: nothing is handed to it any more, and who talks to it is told."""
+        """``name`` is gone, and who talks to it is told.
+
+        Nothing is handed to it any more, but for what another thread is just handing in then.
+        """
 
     def send(self, source: str, to: str, message: Message) -> None:
         """Deliver ``message`` of ``source``, a peer that has joined, to ``to``, or lose it."""
