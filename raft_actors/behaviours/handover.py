@@ -51,7 +51,7 @@ def stop(state: PeerState, event: StopRequested, moment: Moment) -> Outcome:
         role = state.role
         if isinstance(role, Leader):  # who is asked to stop trusts no lease any more, whenever it hands over
             state = replace(state, role=replace(role, lease_given_up=True))
-        return (replace(state, stop_after_snapshot=(latest, moment.now + event.timeout), snapshot_wanted=wanted), ())
+        return replace(state, stop_after_snapshot=(latest, moment.now + event.timeout), snapshot_wanted=wanted), ()
     return _stop_now(state, event, moment)
 
 
