@@ -19,6 +19,7 @@ import raft_actors as raft
 from raft_actors.codec import resolve
 from raft_actors.keys import keygen
 from raft_actors.machines import KV
+from raft_actors.network import NETWORK
 from raft_actors.transport.frames import (
     Answer,
     Answers,
@@ -50,8 +51,14 @@ def main() -> None:
         raft.set_configuration("s1", [f"s1@{node.address}"])
         print(json.dumps({"address": node.address}), flush=True)
         for _ in sys.stdin:
-            seen = {"refused": node.refused, "rss": rss(), "peak": peak(), "term": raft.status("s1").term}
+            seen = {"refused": node.refused, "rss": rss(), "peak": peak(), **log_of("s1")}
             print(json.dumps(seen), flush=True)
+
+
+def log_of(name: str) -> dict:
+    """In which cluster and term a peer is, and where its log ends."""
+    state = NETWORK.node._books[name][1]()
+    return {"cluster": state.cluster, "term": state.term, "last": [state.log.last.term, state.log.last.index]}
 
 
 def rss() -> int:
@@ -185,6 +192,16 @@ class Stranger:
         return self.asks(Query(PLAIN.encode(("get", key)), "plain", consistency))
 
 
+class Touch:
+    """Whoever loads it creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 def works(node: Guarded, good: Stranger) -> None:
     """A good client writes and reads, at once."""
     begun = time.monotonic()
@@ -204,7 +221,7 @@ def counts(node: Guarded, why: str, more_than: int) -> None:
     eventually(lambda: node.refused(why) > more_than)
 
 
-__all__ = ["Guarded", "Stranger", "counts", "is_refused", "rss", "works"]
+__all__ = ["Guarded", "Stranger", "Touch", "counts", "is_refused", "rss", "works"]
 
 if __name__ == "__main__":
     main()

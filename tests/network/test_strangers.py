@@ -14,9 +14,8 @@ import raft_actors as raft
 from raft_actors.keys import keygen
 from raft_actors.network import is_loopback
 from raft_actors.protocol.changes import AddMember, SetMembers
-from raft_actors.protocol.entry import Entry, EntryKind
-from raft_actors.protocol.messages import AppendEntries, RequestVote
-from raft_actors.protocol.types import NOWHERE, LogPosition
+from raft_actors.protocol.messages import RequestVote
+from raft_actors.protocol.types import NOWHERE
 from raft_actors.transport.frames import (
     Answer,
     Beat,
@@ -36,7 +35,7 @@ from raft_actors.transport.frames import (
     TakeSnapshot,
     Transfer,
 )
-from tests.network.guarded import PLAIN, Guarded, Stranger, counts, is_refused, works
+from tests.network.guarded import PLAIN, Guarded, Stranger, Touch, counts, is_refused, works
 from tests.processes.tools import KV, RAFT_ACTORS, eventually, raft_actors, start
 
 WRITE = Submit(PLAIN.encode(("set", "a", 1)), "plain")
@@ -66,29 +65,11 @@ def good(node):
         yield client
 
 
-@pytest.fixture(scope="module")
-def open_node(tmp_path_factory):
-    """A node without keys."""
-    one = Guarded(tmp_path_factory.mktemp("insecure"), keyed=False)
-    yield one
-    one.close()
-
-
 @pytest.fixture(autouse=True)
 def nobody_suffers(node, good):
     """After whatever was done, a good client is served at once."""
     yield
     works(node, good)
-
-
-class Touch:
-    """Whoever loads it creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def with_role(node: Guarded, role: str, name: str = "guest") -> Stranger:
@@ -277,19 +258,6 @@ def test_a_pickle_of_somebody_who_is_trusted_is_loaded(node, tmp_path, role) -> 
     with with_role(node, role, "nobody") as guest:
         guest.asks(Submit(pickle.dumps(("set", "pickled", Touch(mark))), "cloudpickle"))
         assert mark.exists()
-
-
-def test_without_keys_no_pickle_is_loaded(open_node, tmp_path) -> None:
-    mark = tmp_path / "loaded"
-    data = pickle.dumps(Touch(mark))
-    with Stranger(open_node) as guest:
-        for codec in ("cloudpickle", "plain"):
-            assert isinstance(guest.asks(Submit(data, codec)), Failed)
-        entry = Entry(9, 9, EntryKind.COMMAND, 0.0, data)
-        header = {"cluster": "", "sender": "s9", "incarnation": "x", "receiver": "", "term": 9}
-        guest.send(Post("", (Letter("s1", AppendEntries(**header, previous=LogPosition(8, 8), entries=(entry,))),)))
-        assert isinstance(guest.writes("after", 1), Answer)
-    assert not mark.exists()
 
 
 # -- what makes no sense -----------------------------------------------------------------------------------------------
