@@ -24,6 +24,10 @@ from tests.simulation.hunting import Make, defect
 STEP = "raft_actors.behaviours.step"
 NO_CHECK_OF_OUR_OWN: dict[str, Make] = {f"{STEP}:_check": lambda honest: lambda before, after: None}
 """The rules' own check of themselves would find it, too; here the simulator has to."""
+NO_CHECK_OF_THE_STORE: dict[str, Make] = {
+    "raft_actors.store_changes:_require_later": lambda honest: lambda ballot, ours, where: None
+}
+"""The same of the store, which lets no term go back and no vote be given twice."""
 
 
 @defect("BUG-01", "raft_actors.behaviours.leader:_advance_commit", peers=1)
@@ -132,16 +136,16 @@ def the_old_ballot_is_deleted_first(honest: Any) -> Any:
 @defect(
     "BUG-12",
     "raft_actors.behaviours.recovery:recover",
-    also={"raft_actors.store_changes:_require_later": lambda honest: lambda ballot, ours, where: None},
+    also=NO_CHECK_OF_THE_STORE,
 )
 def terms_begin_anew_after_a_restart(honest: Any) -> Any:
     """A restarted peer begins in term 0 again, with the log that it had."""
     return lambda **known: honest(**known | {"ballot": Ballot()})
 
 
-@defect("BUG-13", "raft_actors.engine:Engine.__init__")
+@defect("BUG-13", "raft_actors.engine:Engine.__init__", also=NO_CHECK_OF_OUR_OWN)
 def the_commit_index_outlives_the_log(honest: Any) -> Any:
-    """A commit index is kept over a crash that took the entries."""
+    """A commit index is kept over the loss of a disk: its peer takes the snapshot that it needs for an old one."""
     lives: dict[str, Any] = {}
 
     def begin(self: Any, state: Any, ports: Any, release: Any) -> None:
@@ -286,18 +290,13 @@ def a_candidate_counts_itself_before_its_ballot_is_on_disk(honest: Any) -> Any:
     return start_election
 
 
-def whatever_its_ballot(honest: Any) -> Any:
-    """News of a sync are heard as if they were of the current term."""
+@defect("BUG-35", f"{STEP}:_persisted")
+def a_sync_of_an_older_term_confirms_what_is_there_now(honest: Any) -> Any:
+    """Late news of a sync count as news of the present ballot: a candidate has its own vote before its disk has it."""
     return lambda state, event, moment: honest(state, replace(event, ballot=state.ballot), moment)
 
 
-@defect("BUG-35", f"{STEP}:_persisted")
-def a_sync_of_an_older_term_confirms_what_is_there_now(honest: Any) -> Any:
-    """Late news of a sync count, whatever happened to the log since."""
-    return whatever_its_ballot(honest)
-
-
-@defect("BUG-35", "raft_actors.protocol.log:Log.persisted", also={f"{STEP}:_persisted": whatever_its_ballot})
+@defect("BUG-35", "raft_actors.protocol.log:Log.persisted")
 def a_sync_confirms_what_took_the_place_of_its_entries(honest: Any) -> Any:
     """An index is durable once any entry of that index was."""
 

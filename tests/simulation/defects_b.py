@@ -14,7 +14,7 @@ from raft_actors.protocol.effects import Persist
 from raft_actors.protocol.messages import AppendEntries, AppendEntriesReply
 from raft_actors.protocol.state import Follower, Leader
 from raft_actors.protocol.types import NOWHERE, Ballot, LogPosition
-from tests.simulation.defects_a import NO_CHECK_OF_OUR_OWN, STEP
+from tests.simulation.defects_a import NO_CHECK_OF_OUR_OWN, NO_CHECK_OF_THE_STORE, STEP
 from tests.simulation.hunting import defect
 
 CANDIDATE = "raft_actors.behaviours.candidate"
@@ -27,21 +27,16 @@ BEYOND = LogPosition(1 << 40, 1 << 40)
 # -- elections ---------------------------------------------------------------------------------------------------------
 
 
-def by_index_first(honest: Any) -> Any:
-    """The longer log wins, whatever its terms are."""
+@defect("section 5.4.1", f"{VOTING}:grant_vote")  # it shows where nobody asks for pre-votes, which are compared rightly
+def the_longer_log_wins(honest: Any) -> Any:
+    """Term and index change places in the comparison of logs."""
 
-    def vote(state: Any, request: Any, moment: Any) -> Any:
+    def grant_vote(state: Any, request: Any, moment: Any) -> Any:
         ours, theirs = state.log.last, request.last
         longer = (theirs.index, theirs.term) >= (ours.index, ours.term)
         return honest(state, replace(request, last=BEYOND if longer else NOWHERE), moment)
 
-    return vote
-
-
-@defect("section 5.4.1", f"{VOTING}:grant_vote", also={f"{VOTING}:grant_pre_vote": by_index_first})
-def the_longer_log_wins(honest: Any) -> Any:
-    """Term and index change places in the comparison of logs."""
-    return by_index_first(honest)
+    return grant_vote
 
 
 @defect("section 5.4.1", f"{VOTING}:grant_vote")
@@ -50,12 +45,13 @@ def any_log_wins(honest: Any) -> Any:
     return lambda state, request, moment: honest(state, replace(request, last=BEYOND), moment)
 
 
-@defect("BUG-09, BUG-11", f"{VOTING}:grant_vote")
+@defect("BUG-09, BUG-11", f"{VOTING}:grant_vote", also=NO_CHECK_OF_THE_STORE)
 def a_peer_votes_twice_in_a_term(honest: Any) -> Any:
     """Whoever asks gets the vote, also the second one in a term."""
 
     def grant_vote(state: Any, request: Any, moment: Any) -> Any:
-        return honest(replace(state, ballot=Ballot(state.term, None)), request, moment)
+        after, effects = honest(replace(state, ballot=Ballot(state.term, None)), request, moment)
+        return Transition(after if after.ballot.voted_for else replace(after, ballot=state.ballot), effects)
 
     return grant_vote
 
@@ -94,7 +90,7 @@ def won_by_count(state: Any, role: Any, voter: str, moment: Any, count: int) -> 
     return Transition(state)
 
 
-@defect("BUG-68", "raft_actors.protocol.configuration:has_quorum", peers=4)
+@defect("BUG-68", f"{CANDIDATE}:has_quorum", peers=4)
 def half_of_the_peers_elect_a_leader(honest: Any) -> Any:
     """In an even cluster half of the votes are taken for a majority."""
 
@@ -190,24 +186,35 @@ def copies_of_an_old_entry_commit_it(honest: Any) -> Any:
 @defect("BUG-34", f"{FOLLOWER}:_accept")
 def a_success_claims_the_whole_log(honest: Any) -> Any:
     """A follower acknowledges up to its own last index instead of up to what matched."""
-    return lambda state, message, match: honest(state, message, state.log.durable)
+    return lambda state, message, match: honest(state, message, state.log.durable if match else 0)
 
 
-@defect("BUG-35", f"{STEP}:_answer")
+def cut_without_a_look(state: Any, index: int, leader: str) -> Any:
+    """Cut the log, whatever is committed."""
+    return replace(state, log=state.log.truncate(index))
+
+
+@defect(
+    "BUG-35",
+    f"{STEP}:_answer",
+    also={f"{FOLLOWER}:_truncate": lambda honest: cut_without_a_look, **NO_CHECK_OF_OUR_OWN},
+)
 def entries_of_an_older_term_are_taken(honest: Any) -> Any:
-    """A follower listens to a leader that was deposed."""
+    """A follower writes down what a leader sends that was deposed; it answers nothing that would confirm a read."""
 
     def _answer(state: Any, message: Any, moment: Any) -> Any:
-        if type(message) is AppendEntries and message.term < state.term and isinstance(state.role, Follower):
-            return follower.on_append_entries(state, replace(message, term=state.term), moment)
-        return honest(state, message, moment)
+        late = type(message) is AppendEntries and message.entries and message.term < state.term
+        if not late or not isinstance(state.role, Follower):
+            return honest(state, message, moment)
+        after, effects = follower.on_append_entries(state, replace(message, term=state.term), moment)
+        return Transition(after, tuple(effect for effect in effects if type(effect) is Persist))
 
     return _answer
 
 
 @defect("BUG-35", f"{STEP}:receive")
 def answers_of_an_older_term_count(honest: Any) -> Any:
-    """A leader believes what was acknowledged to it when it led before."""
+    """What was answered to a leader when it led before counts in its new term: it confirms what nobody was asked."""
 
     def receive(state: Any, message: Any, moment: Any) -> Any:
         late = type(message) is AppendEntriesReply and message.term < state.term
@@ -216,7 +223,7 @@ def answers_of_an_older_term_count(honest: Any) -> Any:
     return receive
 
 
-@defect("BUG-36", f"{FOLLOWER}:_merge", also={f"{FOLLOWER}:_truncate": lambda honest: cut_without_a_look})
+@defect("BUG-36", f"{FOLLOWER}:_merge", also=NO_CHECK_OF_OUR_OWN)
 def a_shorter_duplicate_cuts_off_the_rest(honest: Any) -> Any:
     """A follower cuts its log after the previous entry, whether the entries differ or not."""
 
@@ -228,11 +235,6 @@ def a_shorter_duplicate_cuts_off_the_rest(honest: Any) -> Any:
         return replace(state, log=log), (Persist(truncate_from=first, entries=message.entries),)
 
     return _merge
-
-
-def cut_without_a_look(state: Any, index: int, leader: str) -> Any:
-    """Cut the log, whatever is committed."""
-    return replace(state, log=state.log.truncate(index))
 
 
 @defect("BUG-36", f"{FOLLOWER}:on_append_entries", also=NO_CHECK_OF_OUR_OWN)

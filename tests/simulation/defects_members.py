@@ -9,11 +9,14 @@ from msgspec.structs import replace
 from raft_actors.behaviours import membership
 from raft_actors.behaviours.admission import COUNTED
 from raft_actors.behaviours.appending import append_configuration
+from raft_actors.behaviours.leader import become_leader
 from raft_actors.behaviours.transition import Transition
+from raft_actors.protocol.configuration import has_quorum
 from raft_actors.protocol.messages import AppendEntries, InstallSnapshot
 from raft_actors.testing.simulation import FAULTS
 from tests.simulation.hunting import defect
 
+CANDIDATE = "raft_actors.behaviours.candidate"
 JOINT = "raft_actors.protocol.configuration"
 NEXT = "raft_actors.protocol.changes:next_configuration"
 SEPARATING = {"member", "partition", "limbo", "faint", "pause"}
@@ -44,15 +47,38 @@ def members_change_in_one_step(honest: Any) -> Any:
     return next_configuration
 
 
-@defect("BUG-56", "raft_actors.protocol.state:PeerState.configuration", peers=4)
+def by_what_is_committed(honest: Any) -> Any:
+    """Pre-votes are asked for and counted by the newest configuration that is known to be committed."""
+
+    def decide(state: Any, *given: Any) -> Any:
+        after, effects = honest(replace(state, configurations=committed(state)), *given)
+        return Transition(replace(after, configurations=state.configurations), effects)
+
+    return decide
+
+
+def committed(state: Any) -> Any:
+    """The configurations that are known to be committed; if there is none, all."""
+    return tuple(one for one in state.configurations if one[0] <= max(state.commit_index, 1)) or state.configurations
+
+
+@defect(
+    "BUG-56",
+    f"{CANDIDATE}:_counted",
+    also={f"{CANDIDATE}:{name}": by_what_is_committed for name in ("_stand", "on_pre_vote_reply")},
+    peers=4,
+)
 def a_configuration_counts_when_it_is_committed(honest: Any) -> Any:
-    """Until then a peer goes on with the old one: as a candidate it wins with an old quorum."""
+    """Until then a candidate counts its votes by the one before: it wins with an old quorum."""
 
-    def configuration(state: Any) -> Any:
-        known = [one for index, one in state.configurations if index <= max(state.commit_index, 1)]
-        return known[-1] if known else honest.fget(state)
+    def _counted(state: Any, role: Any, voter: str, moment: Any) -> Any:
+        role = replace(role, votes=role.votes | {voter})
+        state = replace(state, role=role)
+        if state.name in role.votes and has_quorum(committed(state)[-1][1], role.votes):
+            return become_leader(state, moment)
+        return Transition(state)
 
-    return property(configuration)
+    return _counted
 
 
 @defect("BUG-57, BUG-58", "raft_actors.behaviours.recovery:recover", peers=4)
@@ -65,7 +91,7 @@ def a_restarted_peer_knows_only_the_first_members(honest: Any) -> Any:
     return recover
 
 
-@defect("BUG-60, BUG-68", f"{JOINT}:has_quorum", peers=5)
+@defect("BUG-60, BUG-68", f"{CANDIDATE}:has_quorum", peers=5)
 def a_joint_quorum_is_one_of_all_together(honest: Any) -> Any:
     """Both halves in one heap: a majority of it may hold no majority of either."""
 

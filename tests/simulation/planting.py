@@ -1,7 +1,8 @@
 """Plants a defect: replaces a function by its qualified name, wherever it is known, for the time of a ``with``.
 
-``from``-imports copy a function into the namespace of the importing module; such copies are replaced, too. A name that
-is gone fails loudly: a defect that can no longer be planted proves nothing.
+``from``-imports copy a function into the namespace of the importing module; such copies are replaced, too. Where the
+name itself means such a copy (``behaviours.candidate:has_quorum``), only that one is: the defect is in what its module
+does with it. A name that is gone fails loudly: a defect that can no longer be planted proves nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def planted(name: str, make: Callable[[Any], Any]) -> Iterator[None]:
     replacement = make(function)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(owner, last, replacement))
-        if not parents:
+        if not parents and original.__module__ == module_name:
             for holder, copy in copies(original):
                 stack.enter_context(mock.patch.object(holder, copy, replacement))
         yield

@@ -1,6 +1,8 @@
 """``python -m tests.simulation.table [--pin] [NAME ...]``: searches the seeds anew and prints what finds each defect.
 
-``--pin`` writes the seeds into ``pinned.py``, where the tests take them from. ``NAME`` may be a part of a name.
+``--pin`` writes the seeds into ``pinned.py``, where the tests take them from. ``NAME`` may be a part of a name. What is
+searched is a seed that breaks the rule that is pinned; of a new defect, one that breaks any, and whether that is the
+rule that it is about is for its author to see.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ ROW = "planted bug"
 """Under this name a test records its line; ``tests/conftest.py`` makes the table of them."""
 SECONDS = 60.0
 """CPU for each defect."""
-HEAD = '''"""The seed that is known to find each defect, written by ``python -m tests.simulation.table --pin``."""
+HEAD = '''"""The seed that is known to find each defect, and the rule that it breaks: the one that the defect is about.
+
+Written by ``python -m tests.simulation.table --pin``, which keeps the rules.
+"""
 
 from __future__ import annotations
 
@@ -40,20 +45,23 @@ def main(words: Sequence[str]) -> int:
     for one in DEFECTS:
         if names and not any(name in one.name for name in names):
             continue
-        catch = hunt(one, (), enough=SECONDS)
+        _, rule = PINNED.get(one.name, (0, None))
+        catch = hunt(one, (), rule=rule, enough=SECONDS)
         print(line(one, catch), flush=True)
         if catch is None:
             missed += 1
         else:
-            found[one.name] = catch.seed
+            found[one.name] = catch.seed, catch.rule
         if "--pin" in words:
             pin(found)
     return 1 if missed else 0
 
 
-def pin(found: Mapping[str, int]) -> None:
-    """Write the seeds down."""
-    rows = [f'    "{one.name}": {found[one.name]},\n' for one in DEFECTS if one.name in found]
+def pin(found: Mapping[str, tuple[int, str]]) -> None:
+    """Write the seeds and the rules down."""
+    rows = [
+        f'    "{one.name}": ({found[one.name][0]}, "{found[one.name][1]}"),\n' for one in DEFECTS if one.name in found
+    ]
     Path(__file__).with_name("pinned.py").write_text(HEAD + "".join(rows) + "}\n")
 
 
