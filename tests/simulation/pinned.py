@@ -75,7 +75,7 @@ PINNED = {
     "a_promise_of_a_lease_is_not_kept": (58, "lease promises"),
     "a_lost_connection_ends_a_promise": (2, "lease promises"),
     "a_lease_takes_all_clocks_for_equal": (2, "lease beliefs"),
-    "a_leader_that_hands_over_keeps_its_lease": (137, "read rounds"),
+    "a_leader_that_hands_over_keeps_its_lease": (308, "read rounds"),
     "a_refusal_promises_what_nobody_keeps": (2, "lease promises"),
     "one_promise_is_a_lease": (2, "read rounds"),
     "a_change_begins_before_its_leader_has_committed_anything": (18, "one change at a time"),
