@@ -143,7 +143,20 @@ def test_a_list_that_changes_within_one_tick_of_the_clock_is_read_again(tmp_path
     for role in ("writer", "reader") * 5:
         path.write_text(f"{role} {key} somebody\n")
         os.utime(path, ns=(stamp, stamp))
-        ring._due = float("-inf")
         seen.append(ring.guest(key).role)
     assert seen == ["writer", "reader"] * 5
     assert FRESH > 1
+
+
+def test_who_is_taken_off_the_list_is_out_at_the_very_next_look(tmp_path) -> None:
+    keygen(tmp_path / "k")
+    allowed, key = tmp_path / "k/allowed", "k" * 40
+    allowed.write_text(f"writer {key} ann\n")
+    long_ago = time.time() - 60
+    os.utime(allowed, (long_ago, long_ago))
+    ring = Keyring(tmp_path / "k")
+    assert ring.guest(key) == Guest("writer", "ann")
+    allowed.write_text(f"reader {key} ann\n")
+    assert ring.guest(key) == Guest("reader", "ann")
+    allowed.unlink()
+    assert ring.guest(key) is None
