@@ -136,13 +136,14 @@ class Client:
             PeerFailed: all peers of this client have stopped themselves.
             Refused: the client is closed.
         """
+        seconds = self._seconds(timeout, block=block)
         try:
             codec = self._peers.codec()
             data = codec.encode_checked(command)
             request = self._sessions.write(codec, data)
         except RaftError as error:
             return self._refuse(error, block=block)
-        return self._start(request, timeout, block=block)
+        return self._start(request, seconds, block=block)
 
     @overload
     def read(
@@ -183,13 +184,14 @@ class Client:
             RaftError: as ``write``; an unknown outcome only if the time is over.
         """
         check_read(consistency, None)
+        seconds = self._seconds(timeout, block=block)
         try:
             query = query if is_immutable_reply(query) else _copied(self._peers.codec(), query)
         except RaftError as error:
             return self._refuse(error, block=block)
         post = functools.partial(_post_read, query, consistency, not block)
         request = Request(post, harmless=True, anywhere=consistency == "stale")
-        return self._start(request, timeout, block=block)
+        return self._start(request, seconds, block=block)
 
     # -- the cluster ---------------------------------------------------------------------------------------------------
 
@@ -229,16 +231,24 @@ class Client:
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
-    def _start(self, request: Request, timeout: float | None, *, block: bool) -> Any:
+    def _seconds(self, timeout: float | None, *, block: bool) -> float | None:
+        """How long a request may take. What a caller did wrong is told before a write gets a number."""
         seconds = self._timeout if timeout is None else seconds_of(timeout, "timeout")
         if block:
             refuse_if_forbidden()
+        return seconds
+
+    def _start(self, request: Request, seconds: float | None, *, block: bool) -> Any:
         request.deadline = _deadline(seconds)
         request.fetches = block and threading.current_thread() is not threading.main_thread()
-        if self._closed:
-            request.try_fail(self._closed_error())
-        elif not (self._line.busy and self._line.join(request)):
-            self._try(request)
+        try:
+            if self._closed:
+                request.try_fail(self._closed_error())
+            elif not (self._line.busy and self._line.join(request)):
+                self._try(request)
+        except BaseException:  # an interrupt: nothing may wait for a write that nobody has
+            request.try_fail(OutcomeUnknown("interrupted while it was handed over"))
+            raise
         return request.get() if block else request
 
     def _try(self, request: Request) -> None:
@@ -270,7 +280,8 @@ class Client:
 
     def _resume(self, request: WriteRequest, timeout: float | None) -> Any:
         """Go on with a write whose outcome is unknown."""
-        return self._start(self._sessions.resumed(request), timeout, block=True)
+        seconds = self._seconds(timeout, block=True)
+        return self._start(self._sessions.resumed(request), seconds, block=True)
 
     def _tried(self, request: Request, attempt: RequestFuture[Any]) -> None:
         """A try has its answer: hand it on, or try again. Runs in the thread that answered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -20,6 +21,26 @@ def test_a_write_whose_outcome_is_unknown_is_not_repeated(cluster):
         applied, unknown = outcomes.count("applied"), outcomes.count("OutcomeUnknown")
         assert applied + unknown == 3000, set(outcomes)
         assert applied <= client.read("value") <= applied + unknown
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "3"])
+@pytest.mark.parametrize("block", [True, False])
+def test_a_write_that_was_never_sent_keeps_no_later_one_of_its_thread_waiting(cluster, timeout, block):
+    with raft.Client(cluster(Counter), timeout=20.0) as client:
+        assert client.write(("add", 1)) == 1
+        with pytest.raises((ValueError, TypeError)):
+            client.write(("add", 1), timeout=timeout, block=block)
+        assert client.write(("add", 1), timeout=10.0) == 2
+
+
+def test_an_interrupt_before_a_write_is_sent_keeps_no_later_one_of_its_thread_waiting(cluster, monkeypatch):
+    with raft.Client(cluster(Counter), timeout=20.0) as client:
+        assert client.write(("add", 1)) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "_try", lambda request: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                client.write(("add", 1))
+        assert client.write(("add", 1), timeout=10.0) == 2
 
 
 @pytest.mark.parametrize("limit", [3, 100, 20_000])
