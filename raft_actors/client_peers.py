@@ -116,7 +116,7 @@ class ClientPeers:
         """
         found = self._leader_here()
         if found is not None:
-            return _full_name(found) if isinstance(found, Handle) else full_name(*found)
+            return found.shown if isinstance(found, Handle) else full_name(*found)
         others = self._elsewhere()
         if not others:
             raise self._why_no_leader()
@@ -239,10 +239,6 @@ def _name(peer: PeerRef) -> str:
         place_of(peer)
         return peer
     return name_of(peer)
-
-
-def _full_name(handle: Handle) -> str:
-    return full_name(handle.name, handle.address)
 
 
 def _handle(name: str) -> Handle | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors import names
-from raft_actors.addresses import AddressBook, shown
+from raft_actors.addresses import AddressBook, full_name, shown
 from raft_actors.arguments import PeerRef, name_of
 from raft_actors.codec import resolve
 from raft_actors.errors import (
@@ -39,6 +39,7 @@ from raft_actors.network import NETWORK, check_settings
 from raft_actors.opening import open_peer
 from raft_actors.orders import Ended, StopNow
 from raft_actors.protocol.events import StopRequested
+from raft_actors.restarting import Deaths
 from raft_actors.subscriptions import (
     ConfigurationCommitted,
     Hub,
@@ -86,6 +87,7 @@ class Handle:
         hub: its subscribers.
         transport: what carries its messages.
         address: where others reach it, ``""``: in this process only.
+        shown: its full name, as users see it.
         book: where the peers are that it talks to.
         changed: notified at every change of role, leader or configuration, and at the end.
         refused_messages: how many messages were discarded, by reason.
@@ -112,11 +114,12 @@ class Handle:
         node = NETWORK.node
         self.transport: Transport = LOCAL if node is None else node
         self.address = "" if node is None else node.address
+        self.shown = full_name(name, self.address)
         self.book = (
             AddressBook(lambda: self.state) if node is None else node.enter(name, lambda: self.state, self.codec.name)
         )
         self.book.tell(beginning.places)
-        self._deaths: collections.deque[float] = collections.deque()
+        self._deaths = Deaths()
         self._cancel = threading.Event()
         self._stopping = self._restarting = False
         self._settled = False  # nothing runs, opens, ends or restarts: only a failure is kept
@@ -248,11 +251,11 @@ class Handle:
         role = role_name(after.role)
         if type(after.role) is not type(before.role):
             logger.info("peer %s is %s in term %d", self.name, role, after.term)
-            self.hub.publish(RoleChanged(self.name, role, after.term))
+            self.hub.publish(RoleChanged(self.shown, role, after.term))
         if after.leader != before.leader:
             self.hub.publish(LeaderChanged(after.leader and shown(after, after.leader), after.term))
         if after.snapshot_index > before.snapshot_index:
-            self.hub.publish(SnapshotTaken(self.name, after.snapshot_index))
+            self.hub.publish(SnapshotTaken(self.shown, after.snapshot_index))
         configuration = configuration_of(after)
         if configuration.committed and configuration != configuration_of(before):
             self.hub.publish(ConfigurationCommitted(configuration))
@@ -278,7 +281,7 @@ class Handle:
 
     def ended(self, ended: Ended) -> None:
         """The peer has ended: free the name, keep the failure, or start again."""
-        self.hub.publish(PeerStopped(self.name, "stopped" if ended.error is None else str(self.failure)))
+        self.hub.publish(PeerStopped(self.shown, "stopped" if ended.error is None else str(self.failure)))
         self.peer = None
         if self._restarting and not self._stopping:
             threading.Thread(target=self._restart, name=f"raft-restart-{self.name}", daemon=True).start()
@@ -295,19 +298,13 @@ class Handle:
         policy = self.config.restart
         if policy is None or self._stopping or isinstance(self.failure, NEVER_RESTARTED):
             return False
-        now = time.monotonic()
-        self._deaths.append(now)
-        while self._deaths and self._deaths[0] < now - policy.within:
-            self._deaths.popleft()
-        return len(self._deaths) <= policy.max
+        return self._deaths.another(policy)
 
     def _restart(self) -> None:
         """Wait, then open again; runs in a thread of its own that lives only for this."""
         policy = self.config.restart
         while policy is not None:
-            first, longest = policy.backoff
-            pause = min(longest, first * 2.0 ** min(len(self._deaths) - 1, 60))
-            if self._cancel.wait(pause):
+            if self._cancel.wait(self._deaths.pause(policy)):
                 break
             try:
                 self.open()

@@ -77,6 +77,19 @@ def test_a_peer_of_a_node_has_a_full_name_and_answers_to_both(node: raft.Node, t
     raft.stop(full)
 
 
+def test_events_name_a_peer_of_a_node_by_its_full_name(node: raft.Node, tmp_path: Path) -> None:
+    raft.start_peer(KV, name="s1", config=config(tmp_path))
+    full, events = f"s1@{node.address}", []
+    with raft.subscribe("s1", events.append):
+        raft.set_configuration(full, [full])
+        raft.snapshot(full)
+        raft.stop(full)
+        wait_until(lambda: any(isinstance(event, raft.PeerStopped) for event in events))
+    named = [event for event in events if isinstance(event, raft.RoleChanged | raft.SnapshotTaken | raft.PeerStopped)]
+    assert {type(event) for event in named} == {raft.RoleChanged, raft.SnapshotTaken, raft.PeerStopped}
+    assert {event.name for event in named} == {full}
+
+
 def test_a_peer_that_was_started_before_the_node_stays_of_this_process(tmp_path: Path) -> None:
     raft.start_peer(KV, name="before", config=raft.Config(data_dir=tmp_path))
     raft.set_configuration("before", ["before"])
