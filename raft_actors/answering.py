@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raft_actors.codec import CheckedCodec
-from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, Overloaded, RaftError
+from raft_actors.error_base import text_of
+from raft_actors.errors import CommandFailed, Incompatible, InvalidCommand, OutcomeUnknown, Overloaded, RaftError
 from raft_actors.futures import RequestFuture
 from raft_actors.protocol.sessions import SessionWrite
 from raft_actors.remote_values import failed, to_bytes
@@ -162,21 +163,31 @@ def decoded(codec: CheckedCodec, data: bytes) -> Any:
 
 
 def answer_of(future: AnsweringFuture, value: Any, index: int | None) -> Answer | Failed:
-    """What is answered where a request has led to ``value``; there is something in any case."""
+    """What is answered where a request has led to ``value``; there is something in any case.
+
+    A reply that cannot reach this caller could not the next time either: ``CommandFailed`` is the end of it, where an
+    ``OutcomeUnknown`` would be asked for again.
+    """
     codec = future.codec
     try:
         data = to_bytes(value) if codec is None else codec.encode(value)
     except RaftError as why:
-        unknown = OutcomeUnknown("it was done, but the reply cannot be sent to another process")
-        unknown.__cause__ = why
-        return failed(future.number, unknown, index)
+        return _without_reply(future, str(why), why, index)
     except Exception as why:
         logger.exception("an answer cannot be sent")
-        return _cannot_be_sent(future, why)
+        return _without_reply(future, f"{type(why).__name__}: {text_of(why)}", why, index)
     if len(data) <= LARGEST - ROOM:
         return Answer(future.number, data, "" if codec is None else codec.name, index)
-    unknown = OutcomeUnknown(f"it was done, but {len(data)} bytes of an answer are too many for one frame")
-    return failed(future.number, unknown, index)
+    return _without_reply(future, f"{len(data)} bytes are too many for one frame", None, index)
+
+
+def _without_reply(future: AnsweringFuture, why: str, cause: Exception | None, index: int | None) -> Failed:
+    error = CommandFailed(
+        f"it was done, but the reply cannot be sent to another process: {why}",
+        advice="let the state machine reply with what the codec of the caller carries, or with less",
+    )
+    error.__cause__ = cause
+    return failed(future.number, error, index)
 
 
 def failure_of(future: AnsweringFuture, error: BaseException, index: int | None) -> Failed:

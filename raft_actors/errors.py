@@ -289,7 +289,8 @@ class MissingExtra(Refused):
 class CommandFailed(RaftError):
     """``handle_write`` or ``handle_read`` raised; ``__cause__`` is the exception.
 
-    This is a recorded result, the same on every replica: the cluster goes on.
+    This is a recorded result, the same on every replica: the cluster goes on. Also what was done, but has a reply that
+    cannot be carried to a caller in another process.
     """
 
     summary = "the state machine raised an exception"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 
 import raft_actors as raft
-from raft_actors import serving
-from raft_actors.answering import alike
+from raft_actors import answering, serving
+from raft_actors.answering import alike, answer_of
 from raft_actors.codec import resolve
 from raft_actors.futures import RequestFuture
 from raft_actors.intake import ROOM, Mailbox
@@ -136,6 +137,26 @@ def test_one_that_is_refused_takes_nothing_from_its_neighbours(served) -> None:
 
 def pickles() -> list[Ask]:
     return [submit(number, number, codec="cloudpickle") for number in (1, 2)]
+
+
+class Unsayable:
+    """A reply that no codec carries."""
+
+    def __reduce__(self) -> str:
+        raise RuntimeError("not I")
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"), [(Decimal("1.5"), "decimal.Decimal"), (Unsayable(), "Unsayable"), ("x" * 5000, "too many")]
+)
+def test_what_was_done_and_has_a_reply_that_cannot_be_sent_is_not_asked_for_again(reply, says, monkeypatch) -> None:
+    """It could not be sent the next time either; a write of a session would be written again and again."""
+    monkeypatch.setattr(answering, "LARGEST", ROOM + 4096)
+    body = answer_of(SimpleNamespace(number=7, codec=PLAIN), reply, 12)
+    assert isinstance(body, Failed)
+    assert (body.id, body.kind, body.index) == (7, "CommandFailed", 12)
+    assert says in body.text
+    assert "it was done" in body.text
 
 
 def test_an_answer_that_goes_wrong_on_its_way_does_not_stop_the_peer(served, monkeypatch) -> None:
