@@ -235,12 +235,14 @@ def keygen(folder: str | os.PathLike[str], role: str = "peer") -> str:
         The line that lets this key in elsewhere.
 
     Raises:
-        Refused: there are keys already, or no such role.
+        Refused: there are keys already, no such role, or no name of a folder.
         MissingExtra: pyzmq is not installed.
         OSError: the folder cannot be written.
     """
     if role not in ROLES:
         raise Refused(f"there is no role {role!r}", advice=f"use one of {', '.join(ROLES)}")
+    if not os.fspath(folder):  # it would be the folder of now
+        raise Refused("the name of the folder is empty", advice="say where the keys are to be written")
     try:
         import zmq
     except ImportError as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raft_actors.backups import write_image
-from raft_actors.cli.common import UsageError
+from raft_actors.cli.common import UsageError, path_arg
 from raft_actors.inspection import NotAStore
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "several peers, take the one whose log ends latest. The store is checked and not changed. Exit status: 0 done, "
         "1 the store is damaged or in use, or FILE exists, 2 no store.",
     )
-    parser.add_argument("dir", metavar="DIR", type=Path, help="the stopped peer's own folder, DATA_DIR/NAME")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the image; it must not exist")
+    parser.add_argument("dir", metavar="DIR", type=path_arg, help="the stopped peer's own folder, DATA_DIR/NAME")
+    parser.add_argument("file", metavar="FILE", type=path_arg, help="the image; it must not exist")
     parser.set_defaults(run=run)
 
 

@@ -8,11 +8,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from raft_actors.state_machine import StateMachine
 
-__all__ = ["UsageError", "abandon_output", "complain", "load_machine"]
+__all__ = ["UsageError", "abandon_output", "complain", "load_machine", "path_arg"]
 
 
 class UsageError(Exception):
@@ -31,6 +32,13 @@ def abandon_output() -> None:
     """Nobody reads standard output: let what is left in its buffer go nowhere, without an error at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def path_arg(text: str) -> Path:
+    """A file or folder on the command line: an empty one is a variable that was not set, and not the folder of now."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: is a variable not set?")
+    return Path(text)
 
 
 def load_machine(name: str) -> Callable[[], StateMachine[Any, Any]]:

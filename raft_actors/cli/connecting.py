@@ -6,12 +6,11 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import raft_actors as raft
 from raft_actors.addresses import place_of
-from raft_actors.cli.common import UsageError
+from raft_actors.cli.common import UsageError, path_arg
 from raft_actors.errors import InvalidName, NotApplied, RaftError, UnknownPeer
 from raft_actors.network import NETWORK
 
@@ -33,7 +32,7 @@ T = TypeVar("T")
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """Add ``--keys`` and ``--insecure``."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--keys", type=Path, metavar="DIR", help="a folder of keys, as keygen makes it")
+    group.add_argument("--keys", type=path_arg, metavar="DIR", help="a folder of keys, as keygen makes it")
     group.add_argument("--insecure", action="store_true", help="without keys; on this machine only")
 
 
@@ -108,15 +107,19 @@ def at_any(names: list[str], do: Callable[[str], T]) -> T:
     """Do something at the first peer that is there.
 
     Raises:
-        RaftError: the error of the last one.
+        RaftError: why the last peer that was there could not; if none was, the error of the last one.
     """
-    for name in names[:-1]:
+    answer: NotApplied | None = None
+    for name in names:
         try:
             return do(name)
-        except NotApplied as error:
-            if isinstance(error, UnknownPeer) and place_of(error.name).name != place_of(name).name:
+        except UnknownPeer as error:
+            if place_of(error.name).name != place_of(name).name:
                 raise  # it is about somebody else, and the next one would say the same
-    return do(names[-1])
+            nobody = error
+        except NotApplied as error:
+            answer = error
+    raise answer or nobody
 
 
 def as_json(value: object) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raft_actors.cli.common import path_arg
 from raft_actors.keys import ROLES, keygen
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "guest: the operator adds the printed line to 'allowed' of every node, and the guest puts the cluster's "
         "public.key into DIR as cluster.key.",
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where to; made if it is not there")
+    parser.add_argument("folder", metavar="DIR", type=path_arg, help="where to; made if it is not there")
     parser.add_argument("--role", choices=ROLES, default="peer", help="what the key may do (default: peer)")
     parser.set_defaults(run=run)
 

@@ -10,9 +10,9 @@ import argparse
 import datetime as dt
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from raft_actors.cli.common import path_arg
 from raft_actors.codec import CloudpickleCodec, PlainCodec
 from raft_actors.errors import RaftError
 from raft_actors.inspection import NotAStore, entries, reading
@@ -43,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Print the snapshots of a store, and index, term, kind, time and contents of its entries; nothing "
         "is changed.",
     )
-    parser.add_argument("dir", metavar="DIR", type=Path, help="a peer's own folder, DATA_DIR/NAME")
+    parser.add_argument("dir", metavar="DIR", type=path_arg, help="a peer's own folder, DATA_DIR/NAME")
     parser.add_argument("--first", type=int, default=1, metavar="INDEX", help="begin with this entry")
     parser.add_argument("--last", type=int, default=2**63 - 1, metavar="INDEX", help="end with this entry")
     parser.add_argument(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raft_actors.cli.common import UsageError
+from raft_actors.cli.common import UsageError, path_arg
 from raft_actors.errors import InvalidName
 from raft_actors.inspection import NotAStore
 from raft_actors.names import check_name
@@ -31,7 +30,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "and changes nothing. Stop all peers first. Exit status: 0 done, 1 nothing was changed, or a store is damaged "
         "or in use, 2 bad usage.",
     )
-    parser.add_argument("dirs", metavar="DIR", nargs="+", type=Path, help="a stopped peer's own folder, DATA_DIR/NAME")
+    parser.add_argument(
+        "dirs", metavar="DIR", nargs="+", type=path_arg, help="a stopped peer's own folder, DATA_DIR/NAME"
+    )
     parser.add_argument(
         "--peers",
         required=True,

@@ -157,9 +157,7 @@ def transfer(args: argparse.Namespace) -> int:
 def snapshot(args: argparse.Namespace) -> int:
     """Run ``snapshot``."""
     names = prepare(args)
-    if args.peer is not None:
-        names = [_full(names, args.peer)]
-    print(at_any(names, lambda name: raft.snapshot(name, timeout=args.timeout)))
+    print(raft.snapshot(names[0] if args.peer is None else _full(names, args.peer), timeout=args.timeout))
     return 0
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raft_actors.backups import restore_image
-from raft_actors.cli.common import UsageError
+from raft_actors.cli.common import UsageError, path_arg
 from raft_actors.errors import InvalidName
 from raft_actors.names import check_name
 from raft_actors.opening import ADAPTERS
@@ -28,8 +27,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "nothing is there that was not there before. Exit status: 0 done, 1 the image is damaged or the store not "
         "empty, 2 bad usage.",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the image")
-    parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="the data_dir of the peer")
+    parser.add_argument("file", metavar="FILE", type=path_arg, help="the image")
+    parser.add_argument("--data-dir", type=path_arg, required=True, metavar="DIR", help="the data_dir of the peer")
     parser.add_argument("--name", required=True, metavar="NAME", help="the peer; any name will do")
     parser.add_argument("--storage", choices=("lmdb", "rocksdb"), default="lmdb", help="default: lmdb")
     parser.set_defaults(run=run)

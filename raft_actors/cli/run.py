@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import raft_actors as raft
-from raft_actors.cli.common import UsageError, complain, load_machine
+from raft_actors.cli.common import UsageError, complain, load_machine, path_arg
 from raft_actors.cli.feeding import Feed
 from raft_actors.cli.lines import Lines
 from raft_actors.cli.peers import running
@@ -42,10 +42,12 @@ def add_parser(subparsers: Subparsers) -> None:
         '{"error": TYPE, "message": TEXT}. The state survives from run to run. Exit status 1 if any line failed.',
     )
     parser.add_argument("machine", metavar="MODULE:CLASS", help="a StateMachine; the current directory comes first")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="read commands from FILE (default: standard input)")
+    parser.add_argument(
+        "--input", type=path_arg, metavar="FILE", help="read commands from FILE (default: standard input)"
+    )
     parser.add_argument("--peers", type=_count, default=3, metavar="N", help="size of the cluster (default 3)")
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="where the state lives (default raft_data/run-MODULE-CLASS)"
+        "--data-dir", type=path_arg, metavar="DIR", help="where the state lives (default raft_data/run-MODULE-CLASS)"
     )
     parser.add_argument("--storage", choices=("lmdb", "rocksdb", "memory"), default="lmdb", help="default: lmdb")
     parser.set_defaults(run=run)

@@ -13,12 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import raft_actors as raft
 from raft_actors.addresses import check_address, place_of, split_address
-from raft_actors.cli.common import UsageError, complain, load_machine
+from raft_actors.cli.common import UsageError, complain, load_machine, path_arg
 from raft_actors.cli.connecting import add_keys, addresses_of, check_full
 from raft_actors.errors import InvalidName
 from raft_actors.metrics import PeerCollector
@@ -41,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("address", metavar="ADDRESS", help="this peer, as name@host:port")
     parser.add_argument("--machine", required=True, metavar="MODULE:CLASS", help="its StateMachine")
-    parser.add_argument("--data-dir", required=True, type=Path, metavar="DIR", help="its store is DIR/NAME")
+    parser.add_argument("--data-dir", required=True, type=path_arg, metavar="DIR", help="its store is DIR/NAME")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--peers", metavar="A,B,C", help="form a cluster of these, this one included")
     begin.add_argument("--join", metavar="A,B", help="ask these members to be let in")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from raft_actors.cli.common import UsageError, load_machine
+from raft_actors.cli.common import UsageError, load_machine, path_arg
 from raft_actors.testing.simulation import FAULTS, shrink, simulate
 
 if TYPE_CHECKING:
@@ -80,12 +80,15 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--peers", type=_peers, default=3, metavar="N", help="1 to 7, or any (default 3)")
     parser.add_argument("--faults", default="all", metavar="A,B", help=f"all, none, or some of {', '.join(FAULTS)}")
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="run in so many processes (default 1)")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="write the trace of the newest run that failed")
+    parser.add_argument("--trace", type=path_arg, metavar="FILE", help="write the trace of the newest run that failed")
     parser.add_argument(
-        "--svg", type=Path, metavar="FILE", help="draw the first run that failed (or the only one, also if it is sound)"
+        "--svg",
+        type=path_arg,
+        metavar="FILE",
+        help="draw the first run that failed (or the only one, also if it is sound)",
     )
     parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails like the first")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the progress here, and go on from there")
+    parser.add_argument("--resume", type=path_arg, metavar="FILE", help="keep the progress here, and go on from there")
     parser.set_defaults(run=run)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raft_actors.cli.common import path_arg
 from raft_actors.inspection import NotAStore, Report, verify
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "changed. "
         "Exit status: 0 sound, 1 not sound or in use, 2 no store.",
     )
-    parser.add_argument("dir", metavar="DIR", type=Path, help="a peer's own folder, DATA_DIR/NAME")
+    parser.add_argument("dir", metavar="DIR", type=path_arg, help="a peer's own folder, DATA_DIR/NAME")
     parser.add_argument("--json", action="store_true", help='print {"ok": bool, "problems": [...]}')
     parser.set_defaults(run=run)
 

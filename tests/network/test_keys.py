@@ -9,6 +9,7 @@ import pytest
 
 import raft_actors as raft
 from raft_actors import keys
+from raft_actors.cli import main
 from raft_actors.keys import Guest, Keyring, keygen
 
 
@@ -23,6 +24,14 @@ def test_a_peer_gets_a_pair_of_keys_and_a_list_with_itself_on_it(tmp_path: Path)
     public = (tmp_path / "k" / "public.key").read_text().strip()
     assert (tmp_path / "k" / "allowed").read_text() == f"{line}\n" == f"peer {public} *\n"
     assert Keyring(tmp_path / "k").guest(public) == Guest("peer", "*")
+
+
+def test_no_name_is_not_the_folder_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(raft.Refused, match="empty"):
+        keygen("")
+    assert main(["keygen", ""]) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("role", ["admin", "trusted", "writer", "reader"])

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from raft_actors.cli import _guarded, main
 from raft_actors.cli.common import UsageError, load_machine
+from raft_actors.cli.connecting import at_any
 from raft_actors.cli.feeding import parsed, shown
 from raft_actors.cli.lines import BATCH, Lines
 from raft_actors.cli.tables import print_table
-from raft_actors.errors import Timeout, UnknownPeer
+from raft_actors.errors import ElectionInProgress, Timeout, UnknownPeer
 from raft_actors.machines import KV
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -143,6 +144,19 @@ def test_a_timeout_is_told_with_the_last_refusal_if_there_was_one(capsys, refusa
     assert _guarded(argparse.Namespace(command="read", run=run)) == 1
     more = "; the last refusal: nobody is there: look" if refusal else ""
     assert capsys.readouterr().err == f"raft-actors read: too late: wait longer{more}\n"
+
+
+@pytest.mark.parametrize("order", [("s1@h:1", "s2@h:2", "s3@h:3"), ("s3@h:3", "s1@h:1", "s2@h:2")])
+def test_what_a_peer_says_is_told_before_that_nobody_listens_at_another_address(order):
+    def do(name):
+        if name == "s1@h:1":
+            raise ElectionInProgress("no leader was found in time")
+        raise UnknownPeer(name, f"no node listens at {name}")
+
+    with pytest.raises(ElectionInProgress):
+        at_any(list(order), do)
+    with pytest.raises(UnknownPeer, match="s3@h:3"):
+        at_any(["s2@h:2", "s3@h:3"], do)
 
 
 def test_a_table_is_columns_where_nobody_watches(capsys):
