@@ -47,19 +47,19 @@ def _parsed(name: str) -> Place:
     return Place(short, check_address(address, name))
 
 
-def check_address(address: str, name: str = "") -> str:
+def check_address(address: object, name: str = "") -> str:
     """Return ``address`` if it is ``host:port``.
 
     Raises:
         InvalidName: it is not.
     """
-    found = ADDRESS_RULE.fullmatch(address)
+    found = ADDRESS_RULE.fullmatch(address) if isinstance(address, str) else None
     if found is None or not 0 <= int(found["port"]) <= 65535:
         raise InvalidName(
             f"{(name or address)!r:.100} is not of the form {'name@host:port' if name else 'host:port'}",
             advice="give a host name or an IP address, and a port up to 65535, as in 's1@10.0.0.1:7001'",
         )
-    return address
+    return found.string
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -236,7 +236,7 @@ class SessionExpired(Refused):
     """The session of this client was forgotten by the cluster."""
 
     summary = "the session has expired"
-    advice = "make a new Client, and check what the unanswered writes of the old one did"
+    advice = "look whether this write was applied; later writes open a session of their own"
 
 
 class Unauthorized(Refused):

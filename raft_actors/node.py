@@ -85,7 +85,11 @@ def start_node(address: str, *, keys: str | os.PathLike[str] | None = None, inse
     """
     check_address(address)
     if NETWORK.node is not None:
-        raise AlreadyStarted(NETWORK.node.address, f"this process is the node {NETWORK.node.address} already")
+        raise AlreadyStarted(
+            NETWORK.node.address,
+            f"this process is the node {NETWORK.node.address} already",
+            advice="close that Node first: a process is one node",
+        )
     if keys is None and not (insecure and is_loopback(address)):
         raise Unauthorized(
             f"without keys, {address} would let everybody in",

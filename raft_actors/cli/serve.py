@@ -105,9 +105,14 @@ def _beginning(args: argparse.Namespace) -> dict[str, Any]:
         peers = addresses_of(args.peers, "--peers")
         if args.address not in peers:
             raise UsageError(f"--peers must name {args.address} too: give all of them the same list")
+        if len({place_of(peer).name for peer in peers}) < len(peers):
+            raise UsageError("--peers has a name twice: each peer of a cluster has a name of its own")
         return {"join": peers, "bootstrap_expect": len(peers)}
     if args.join is not None:
-        return {"join": addresses_of(args.join, "--join")}
+        seeds = addresses_of(args.join, "--join")
+        if {place_of(seed).name for seed in seeds} == {place_of(args.address).name}:
+            raise UsageError("--join names this peer itself: give it a member of the cluster that it is to join")
+        return {"join": seeds}
     return {}
 
 

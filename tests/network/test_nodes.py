@@ -34,6 +34,8 @@ def config(folder: Path, **more) -> raft.Config:
         ("0.0.0.0:0", {"insecure": True}, raft.Unauthorized, "let everybody in"),
         ("10.1.2.3:7000", {"insecure": True}, raft.Unauthorized, "loopback"),
         ("127.0.0.1", {"insecure": True}, raft.InvalidName, "host:port"),
+        (None, {"insecure": True}, raft.InvalidName, "None.*host:port"),
+        (7001, {"insecure": True}, raft.InvalidName, "7001.*host:port"),
         ("127.0.0.1:70000", {"insecure": True}, raft.InvalidName, "host:port"),
         ("127.0.0.1:0", {"keys": "nowhere"}, raft.InvalidConfig, "nowhere"),
     ],
@@ -56,7 +58,7 @@ def test_a_port_that_somebody_has_is_refused_and_leaves_nothing_behind(node: raf
 
 
 def test_a_process_is_one_node(node: raft.Node) -> None:
-    with pytest.raises(raft.AlreadyStarted, match=node.address):
+    with pytest.raises(raft.AlreadyStarted, match=f"{node.address}.*close that Node"):
         raft.start_node("127.0.0.1:0", insecure=True)
     node.close()
     node.close()

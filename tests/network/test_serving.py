@@ -220,12 +220,17 @@ def test_a_killed_leader_costs_a_client_little(plain: Servers) -> None:
         assert client.status()
 
 
+SERVE = ("serve", "s1@127.0.0.1:1", "--machine", "raft_actors.machines:KV", "--data-dir", "d", "--insecure")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["serve", "s1@127.0.0.1:1", "--machine", "raft_actors.machines:KV", "--data-dir", "d"], "give --keys DIR"),
         (["serve", "s1", "--machine", "raft_actors.machines:KV", "--data-dir", "d", "--insecure"], "name@host:port"),
         (["serve", "s1@h:1", "--machine", "nothing:KV", "--data-dir", "d", "--insecure"], "nothing"),
+        ([*SERVE, "--peers", "s1@127.0.0.1:1,s1@127.0.0.1:2"], "--peers has a name twice"),
+        ([*SERVE, "--join", "s1@127.0.0.1:1"], "--join names this peer itself"),
         (["status", "--connect", "s1@127.0.0.1:1"], "give --keys DIR"),
         (["status", "--connect", "s1", "--insecure"], "name@host:port"),
         (["write", "[1", "--connect", "s1@127.0.0.1:1", "--insecure"], "is not JSON"),
