@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from raft_actors.network import NodeTransport
+from raft_actors.node import open_transport
+from raft_actors.transport.local import LocalTransport
 from raft_actors.transport.zeromq import wire
 from tests.network.echoing import Asker, Echo
 
@@ -26,5 +29,13 @@ def echo() -> Iterator[Echo]:
 @pytest.fixture
 def asker(echo) -> Iterator[Asker]:
     one = Asker(echo)
+    yield one
+    one.wire.close()
+
+
+@pytest.fixture
+def node() -> Iterator[NodeTransport]:
+    """The transport of a node without keys, and without peers."""
+    one = open_transport("127.0.0.1:0", None, LocalTransport())
     yield one
     one.wire.close()

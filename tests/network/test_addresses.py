@@ -10,22 +10,13 @@ import pytest
 
 from raft_actors.keys import Guest
 from raft_actors.network import NodeTransport
-from raft_actors.node import open_transport
 from raft_actors.protocol.configuration import Configuration, Member
 from raft_actors.protocol.messages import Message
 from raft_actors.transport.conformance import EVERY_MESSAGE
 from raft_actors.transport.frames import Letter, Post
-from raft_actors.transport.local import LocalTransport
 from tests.network.servers import Servers, free_port
 
 HOME, ELSEWHERE = "10.0.0.1:1", "10.0.0.9:1"
-
-
-@pytest.fixture
-def node() -> Iterator[NodeTransport]:
-    one = open_transport("127.0.0.1:0", None, LocalTransport())
-    yield one
-    one.wire.close()
 
 
 @pytest.fixture

@@ -8,17 +8,8 @@ import pytest
 import zmq
 
 from raft_actors.network import NodeTransport
-from raft_actors.node import open_transport
 from raft_actors.transport import frames as f
-from raft_actors.transport.local import LocalTransport
 from tests.threads.tools import wait_until
-
-
-@pytest.fixture
-def node() -> Iterator[NodeTransport]:
-    one = open_transport("127.0.0.1:0", None, LocalTransport())
-    yield one
-    one.wire.close()
 
 
 @pytest.fixture
