@@ -10,6 +10,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -184,9 +185,21 @@ def _outcomes(jobs: list[Job], processes: int) -> Iterator[Iterable[Outcome]]:
         yield map(_run_one, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
         yield pool.map(_run_one, jobs, chunksize=4)
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: the command may be killed, and then nobody would ever tell us to end."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="raft-parent", daemon=True).start()
 
 
 def _run_one(job: Job) -> Outcome:

@@ -21,6 +21,7 @@ from raft_actors.cli.common import UsageError
 from raft_actors.machines import KV
 from raft_actors.testing import simulate
 from raft_actors.testing.simulation.timeline import LEGEND
+from tests.processes.tools import RAFT_ACTORS, eventually, start
 from tests.simulation.careless import Nosy
 from tests.simulation.planting import planted
 
@@ -37,6 +38,22 @@ def run(*words: str) -> int:
 def test_sound_seeds_end_with_a_summary_and_status_0(capsys) -> None:
     assert run("raft_actors.machines:KV", "--seeds", "3", "--steps", "300", "--peers", "any") == 0
     assert capsys.readouterr().out.startswith("3 of 3 seeds, ")
+
+
+def is_running(pid: str) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_the_workers_of_a_command_that_is_killed_end_too(tmp_path: Path) -> None:
+    words = ("simulate", "raft_actors.machines:KV", "--seeds", "100000", "--processes", "2", "--resume", "progress")
+    with start([*RAFT_ACTORS, *words], tmp_path) as program:
+        eventually((tmp_path / "progress").exists)
+        workers = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+        assert len([pid for pid in workers if is_running(pid)]) >= 2
+        program.kill()
+    eventually(lambda: not any(map(is_running, workers)))
 
 
 def test_several_processes_run_the_same_seeds(capsys) -> None:
