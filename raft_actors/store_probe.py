@@ -51,7 +51,9 @@ def probe(store: Path) -> str | None:
 def _read_all(store: str) -> dict[str, object]:
     """Open the store and touch everything in it; what the bytes mean is checked by the parent."""
     from storage_adapters import LMDBAdapter, StorageError, StoreInUse
+    from storage_adapters.reading_child import leave_no_core
 
+    leave_no_core()
     try:
         with LMDBAdapter(store) as adapter:
             for key in _KEYS:

@@ -10,6 +10,8 @@ import sys
 
 import lmdb
 
+from storage_adapters.reading_child import leave_no_core
+
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadTxnError, lmdb.IncompatibleError)
 _TREES = 1 << 16
 
@@ -30,4 +32,5 @@ def problem_in(folder: str) -> str | None:
 
 
 if __name__ == "__main__":
+    leave_no_core()
     sys.stdout.write(json.dumps({"problem": problem_in(sys.argv[1])}))

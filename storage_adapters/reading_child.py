@@ -52,6 +52,16 @@ def ask(script: str, store: Path) -> dict[str, Any]:
     return _said(child)
 
 
+def leave_no_core() -> None:
+    """In the child, first: to die of the files is what it is for, and no memory image of it is to lie around."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):  # another system, or nobody wants one anyway
+        return
+
+
 def _said(child: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     if -child.returncode in _DEADLY:
         return {"problem": f"reading it killed a process with {signal.Signals(-child.returncode).name}"}

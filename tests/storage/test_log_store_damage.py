@@ -333,7 +333,8 @@ def test_a_probe_that_dies_of_the_file_is_evidence_of_damage(
 ) -> None:
     filled(LMDBAdapter, tmp_path / "s1", clean=False)
     (tmp_path / "s1" / "TAIL").unlink()
-    planted_probe(monkeypatch, tmp_path, f"import os, signal; os.kill(os.getpid(), signal.{name})")
+    source = "import os, signal; from storage_adapters.reading_child import leave_no_core; leave_no_core();"
+    planted_probe(monkeypatch, tmp_path, f"{source} os.kill(os.getpid(), signal.{name})")
     with pytest.raises(CorruptLog, match=f"reading it killed a process with {name}"):
         reopened(LMDBAdapter, tmp_path / "s1")
 
@@ -388,3 +389,12 @@ def test_a_probe_of_a_store_in_use_names_its_process(tmp_path: Path) -> None:
 
 def test_the_probe_reads_the_same_keys_as_the_parent() -> None:
     assert store_probe._KEYS == KEYS
+
+
+def test_a_probe_that_dies_of_the_file_leaves_no_core_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(LMDBAdapter, tmp_path / "s1")
+    source = "import json, resource, sys; from raft_actors import store_probe; cores = resource.RLIMIT_CORE\n"
+    source += "resource.setrlimit(cores, (resource.getrlimit(cores)[1],) * 2); store_probe._read_all(sys.argv[1])\n"
+    source += "print(json.dumps({'problem': f'cores of {resource.getrlimit(cores)[0]} bytes'}))"
+    planted_probe(monkeypatch, tmp_path, source)
+    assert store_probe.probe(tmp_path / "s1") == "cores of 0 bytes"

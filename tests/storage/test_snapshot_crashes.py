@@ -131,7 +131,7 @@ def opened(disk: Disk) -> LogStore:
 
 def run(disk: Disk) -> list[Promise]:
     """Make all changes, up to the power cut; returns what was promised, and what the change under way would have."""
-    promises = [Promise()]
+    promises, store = [Promise()], None
     with disk.watching_the_mark():
         try:
             store = opened(disk)
@@ -139,7 +139,8 @@ def run(disk: Disk) -> list[Promise]:
                 promises.append(change(promises[-1], store))
             store.close()
         except Died:
-            pass
+            if store is not None and store._mark is not None:
+                store._mark.close()  # only our process goes on, and would run out of descriptors
     return promises
 
 
