@@ -9,9 +9,10 @@ reply, so that the timekeeper can answer every request at its deadline whatever 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pykka
+from msgspec import Struct
 
 from raft_actors.codec import CheckedCodec, is_immutable_reply
 from raft_actors.errors import InvalidCommand, Overloaded, RaftError, Refused
@@ -36,7 +37,7 @@ ROOM = 64
 """Bytes that a request of a session may take beside its command."""
 
 
-class Drained(NamedTuple):
+class Drained(Struct):
     """What was queued but for writes: events and messages in order, and the reads of callers in batches."""
 
     items: list[Any]

@@ -259,9 +259,10 @@ class Peer(PeerPorts, InboxActor):
             work, self._for_machine = self._for_machine, []
             self.machine.channel.leave(work)
             rouse(self.machine.channel)
-        for item in self._for_keeper:
-            self.keeper.hand(item)
-        self._for_keeper.clear()
+        if self._for_keeper:
+            for item in self._for_keeper:
+                self.keeper.hand(item)
+            self._for_keeper.clear()
 
     def _machine_can_wait(self) -> bool:
         """Whether nobody here waits for the entries to be applied: they may wait for the disk, which others wait for.

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from raft_actors.answering import AnsweringFuture, alike, command_of, counted, decoded, small_instead
 from raft_actors.codec import CheckedCodec, resolve
 from raft_actors.errors import (
@@ -85,6 +87,8 @@ MAY: dict[type[Operation], tuple[str, ...]] = {
     **dict.fromkeys((SetConfiguration, ChangeMembers, Transfer, TakeSnapshot), ADMINS),
 }
 """Who may ask for what; everything else is for all."""
+_OF_ANYBODY = frozenset((Hello, Ask, Asks))
+"""What may be said by those who are no peers."""
 SMALL = 64 << 10
 """Bytes up to which a request of anybody is decoded where it comes in; the larger ones of those who are no peers wait
 for each other, so that heartbeats do not wait for them."""
@@ -112,26 +116,29 @@ class Server:
     def take(self, incoming: Incoming) -> None:
         """One frame, in the wire's thread."""
         body, guest = incoming.body, incoming.guest
+        if guest.role not in PEERS and type(body) not in _OF_ANYBODY:
+            self._wire.refused["role"] += 1
+            return
         match body:
-            case Post() if guest.role in PEERS:
+            case Post():
                 self._node.deliver(guest, body)
-            case Part() if guest.role in PEERS:
-                self._reply(incoming, Confirmed(len(body.data)))
-                self._take_part(guest, body)
             case Ask():
                 self._asked(incoming, body)
+            case Beat():
+                self._node.take_beat(guest, body)
             case Asks():
-                each = incoming._replace(size=incoming.size // max(1, len(body.asks)))
+                each = replace(incoming, size=incoming.size // max(1, len(body.asks)))
                 for asks in alike(body.asks):
                     self._asked_together(each, asks)
+            case Part():
+                self._reply(incoming, Confirmed(len(body.data)))
+                self._take_part(guest, body)
             case Hello():
                 self._welcome(incoming, body)
-            case Beat() if guest.role in PEERS:
-                self._node.take_beat(guest, body)
-            case Gone() if guest.role in PEERS:
+            case Gone():
                 self._node.gone(guest, body)
             case _:
-                self._wire.refused["role" if isinstance(body, Post | Part | Gone | Beat) else "not for a node"] += 1
+                self._wire.refused["not for a node"] += 1
 
     def _take_part(self, guest: Guest, part: Part) -> None:
         frame = self._parts.add(part)
@@ -162,7 +169,7 @@ class Server:
         sizes = [carried(ask.operation) for ask in asks]
         if len(asks) == 1 or max(sizes) > SMALL:
             for ask, size in zip(asks, sizes, strict=True):  # ``incoming`` has what they take in the mean
-                self._asked(incoming if size <= incoming.size else incoming._replace(size=size), ask)
+                self._asked(incoming if size <= incoming.size else replace(incoming, size=size), ask)
             return
         first = asks[0]
         try:

@@ -37,7 +37,8 @@ DOUBLINGS = 16
 
 def timeout(settings: Settings, moment: Moment, in_vain: int) -> float:
     """Seconds to wait for a leader, or for answers, of who stood ``in_vain`` times in a row; random as ever."""
-    return settings.election_timeout(moment.jitter) * min(_growth(in_vain), LONGEST)
+    usual = settings.election_timeout(moment.jitter)
+    return usual * min(_growth(in_vain), LONGEST) if in_vain else usual
 
 
 def pause(settings: Settings, moment: Moment, in_vain: int) -> float:

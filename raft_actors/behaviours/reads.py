@@ -119,9 +119,9 @@ def _start_round(state: PeerState, role: Leader, moment: Moment) -> Outcome:
         queued_reads=(),
         round_deadline=moment.now + PATIENCE * state.settings.heartbeat_interval,
     )
-    if has_quorum(state.configuration, (state.name,)):  # the others have left just now: nobody would answer
-        return confirm_round(state, role, reading, moment)
     asked = _quorum_to_ask(state, role)
+    if not asked:  # the others have left just now: nobody would answer
+        return confirm_round(state, role, reading, moment)
     return replace(state, role=role), heartbeats(state, role, asked, moment)
 
 

@@ -215,6 +215,8 @@ def _hear(state: PeerState, message: Message, moment: Moment) -> Outcome:
     match message:
         case AppendEntriesReply() if message.term == state.term:
             return leader.on_append_entries_reply(state, message, moment)
+        case AppendEntries():  # most messages are one of these two
+            return _in_term(state, message, moment)
         case PreVote():
             return voting.grant_pre_vote(state, message, moment)
         case FormCluster():

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 import zmq.utils.z85
+from msgspec import Struct
 
 from raft_actors.errors import InvalidConfig
 from raft_actors.keys import PEERS, Guest
@@ -45,6 +46,7 @@ logger = logging.getLogger("raft_actors")
 
 ANYBODY = Guest("insecure", "*")
 """Who comes to a door without keys: from this machine."""
+FOREVER = float("inf")
 TURN = 0.005
 """Seconds after which what is to be sent has its turn, whatever still comes."""
 SMALL = 64 << 10
@@ -62,7 +64,7 @@ class Caller(NamedTuple):
     descriptor: int
 
 
-class Incoming(NamedTuple):
+class Incoming(Struct, frozen=True):
     """A frame of somebody.
 
     Attributes:
@@ -225,19 +227,21 @@ class Door:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        until = time.monotonic() + TURN
-        while time.monotonic() < until:  # then others have their turn
+        socket, until, now = self._socket, FOREVER, 0.0
+        while now < until:  # then others have their turn
             try:
-                route = self._socket.recv(NOWAIT)
+                route = socket.recv(NOWAIT)
             except zmq.Again:
                 return
-            frame = self._socket.recv(NOWAIT, copy=False)
+            frame = socket.recv(NOWAIT, copy=False)
             caller = self._callers.get(route) or self._new_caller(route, frame)
             data = frame.bytes if len(frame) <= SMALL else frame.buffer  # large ones are not copied
-            self._judge(route, caller, data, rest_of(frame, self._socket) if frame.more else ())
-            if not may_read(self._socket):  # cheaper than an exception
+            self._judge(route, caller, data, rest_of(frame, socket) if frame.more else ())
+            if not may_read(socket):  # cheaper than an exception
                 return
-        self._ears.touch(self._socket)
+            now = time.monotonic()
+            until = min(until, now + TURN)
+        self._ears.touch(socket)
 
     def _judge(self, route: bytes, caller: Caller, frame: bytes | memoryview, rest: Sequence[bytes]) -> None:
         """Who sent a frame, and may he? Then it is looked at."""

@@ -9,6 +9,7 @@ each, whenever one has something; with two sockets for every other node that is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import socket as sockets
@@ -97,11 +98,19 @@ class Bell:
 
 
 class Ears:
-    """The sockets of one thread, each with what is to be called when something may have come."""
+    """The sockets of one thread, each with what is to be called when something may have come.
+
+    Attributes:
+        sleep: waits so many seconds for something to happen, and returns where: pairs of a descriptor and what. No
+            socket is used: others may use them meanwhile.
+    """
+
+    sleep: Callable[[float], list[tuple[int, int]]]
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._poll = self._epoll or select.poll()
+        self.sleep = self._sleep if self._epoll is None else functools.partial(self._epoll.poll, maxevents=MOST)
         self._deaf: dict[int, None] = {}
         self._process = os.getpid()
         self._of: dict[int, tuple[Any, Ready]] = {}
@@ -141,10 +150,8 @@ class Ears:
                 ready[descriptor] = self._of[descriptor][1]
         return ready
 
-    def sleep(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait so long for something to happen, and return where. No socket is used: others may use them meanwhile."""
-        if self._epoll is not None:
-            return self._epoll.poll(seconds, MOST)
+    def _sleep(self, seconds: float) -> list[tuple[int, int]]:
+        """Where there is no ``epoll``."""
         return self._poll.poll(int(seconds * 1000) + (1 if seconds > 0 else 0))
 
     # -- somebody else listens for a while -----------------------------------------------------------------------------
@@ -172,8 +179,9 @@ class Ears:
 
     def resume_all(self) -> None:
         """Listen to everything: who wanted to listen may have been interrupted."""
-        for descriptor in list(self._deaf):
-            self.resume(descriptor)
+        if self._deaf:
+            for descriptor in list(self._deaf):
+                self.resume(descriptor)
 
     def calls(self, ready: dict[int, Ready], happened: list[tuple[int, int]]) -> list[Ready]:
         """What is to be called, each once."""

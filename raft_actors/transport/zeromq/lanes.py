@@ -78,9 +78,14 @@ class Window:
 
 
 class Lanes:
-    """The letters for one node."""
+    """The letters for one node.
+
+    Attributes:
+        busy: whether anything waits; only to be looked at.
+    """
 
     def __init__(self) -> None:
+        self.busy = False
         self._small: collections.deque[tuple[Letter, int]] = collections.deque()
         self._large: collections.deque[tuple[Letter, int]] = collections.deque()
         self._leaving: Letter | None = None
@@ -88,12 +93,9 @@ class Lanes:
         self._frame, self._at = b"", 0
         self.window = Window()
 
-    def __bool__(self) -> bool:
-        """Whether anything waits."""
-        return bool(self._small or self._large or self._leaving)
-
     def add(self, letter: Letter) -> None:
         """Take a letter."""
+        self.busy = True
         size, carries = _size(letter.message)
         if size <= SMALL and not self._large and self._leaving is None:  # nothing to be passed
             self._take(letter, size)
@@ -148,6 +150,7 @@ class Lanes:
         """So many of them have left."""
         for _ in range(count):
             self._small.popleft()
+        self.busy = bool(self._small or self._large or self._leaving)
 
     @property
     def large(self) -> bool:
@@ -171,13 +174,14 @@ class Lanes:
         self._at += size
         if self._at == len(self._frame):
             self._leaving, self._frame = None, b""
+            self.busy = bool(self._small or self._large)
 
     def clear(self) -> None:
         """The connection is no more: what waits is of no use."""
         self._small.clear()
         self._large.clear()
         self._large_bytes, self._leaving, self._frame = 0, None, b""
-        self.window = Window()
+        self.busy, self.window = False, Window()
 
 
 def cut(frame: bytes) -> list[bytes | memoryview]:

@@ -148,7 +148,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, now or at some time."""
-        if self.requests.unsent or self._lanes or self._news:
+        if self.requests.unsent or self._lanes.busy or self._news:
             return True
         return self.state not in ("ready", "idle")
 
@@ -187,10 +187,10 @@ class Link:
     @property
     def useless(self) -> bool:
         """Whether there is no connection, and nobody wants one."""
-        return self.state == "idle" and not (self.requests.all() or self._lanes)
+        return self.state == "idle" and not (self.requests.all() or self._lanes.busy)
 
     def _turn_idle(self, now: float) -> float:
-        if not (self.requests.unsent or self._lanes):
+        if not (self.requests.unsent or self._lanes.busy):
             return float("inf")
         due = min(self._retry_at, self._hurry_at) if self.requests.unsent else self._retry_at
         if now < due:
@@ -352,23 +352,23 @@ class Link:
 
     def send(self) -> None:
         """Send what there is and what there is room for; the urgent first."""
-        self._blocked = False
+        self._blocked, lanes = False, self._lanes
         while self._news and self._put(self._news[0]):
             self._news.popleft()
-        while not self._blocked and (letters := self._lanes.small()):
+        while lanes.busy and not self._blocked and (letters := lanes.small()):
             meant = [letter for letter in letters if self._server.may_be(letter.to)]
             if len(meant) < len(letters):
                 self._refused["not at that node"] += len(letters) - len(meant)
             if not meant or self._put(pack(Post(self._own, tuple(meant)), self.version)):
-                self._lanes.small_sent(len(letters))
+                lanes.small_sent(len(letters))
         while self.requests.unsent and not self._blocked:
             body = self.requests.batch(self._made_all, self._room)
             if body is None or self._put(pack(body, self.version)):
                 self.requests.batch_left()
-        while self._lanes.large and not self._blocked and (part := self._lanes.part(self._frame_of)) is not None:
+        while lanes.busy and not self._blocked and (part := lanes.part(self._frame_of)) is not None:
             data, at, whole = part
             if self._put(pack(Part(self._own, at, whole, data), self.version)):
-                self._lanes.part_sent(time.monotonic())
+                lanes.part_sent(time.monotonic())
         self._ears.touch(self._socket)
 
     def _frame_of(self, letter: Letter) -> bytes:

@@ -43,7 +43,10 @@ class Links(dict[str, Link]):
 
     def attend(self, now: float) -> float:
         """Let each do what it can; returns when to come again, on the monotonic clock."""
-        return min([link.attend(now) for link in list(self.values())], default=float("inf"))
+        due = float("inf")
+        for link in list(self.values()):
+            due = min(due, link.attend(now))
+        return due
 
     def look_round(self, now: float) -> None:
         """Let go of nodes that are not on our list any more, as soon as it is another list; forget what is useless."""

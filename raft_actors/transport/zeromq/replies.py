@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from raft_actors.transport.frames import MOST_TOGETHER, Answer, Answers, Body, Failed
 from raft_actors.transport.zeromq.lanes import ALONE, TOGETHER
@@ -27,7 +29,7 @@ _ANSWERS = (Answer, Failed)
 """What may leave together."""
 
 
-class Reply(NamedTuple):
+class Reply(Struct, frozen=True):
     """What somebody is answered.
 
     Attributes:

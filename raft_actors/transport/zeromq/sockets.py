@@ -11,7 +11,7 @@ from raft_actors.errors import InvalidConfig
 from raft_actors.keys import Keyring
 from raft_actors.transport.frames import LARGEST
 from raft_actors.transport.zeromq.ears import MORE, NOWAIT, send
-from raft_actors.transport.zeromq.lanes import cut
+from raft_actors.transport.zeromq.lanes import PIECE, cut
 
 __all__ = ["CONNECTING_FOR", "calling", "listening", "put", "show_keys"]
 
@@ -42,6 +42,9 @@ def calling(context: zmq.Context[Any], address: str) -> zmq.Socket[Any]:
 def put(socket: Any, frame: bytes) -> bool:
     """Hand a frame to libzmq; False: it has no room for it now, or nobody to send it to."""
     try:
+        if len(frame) <= PIECE:
+            send(socket, frame, NOWAIT)
+            return True
         *pieces, last = cut(frame)
         for piece in pieces:
             send(socket, piece, NOWAIT | MORE)

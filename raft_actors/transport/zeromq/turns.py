@@ -34,12 +34,17 @@ class Turns:
     def __init__(self) -> None:
         self.asleep = False
         self._lock = threading.RLock()
-        self._holder = 0
+        self._holder = self._owner = 0
+
+    def begin(self) -> None:
+        """In the wire's thread, first: the turn is its own."""
+        self._owner = threading.get_ident()
+        self.take()
 
     def take(self) -> None:
         """In the wire's thread: have the turn, as soon as whoever has borrowed it is done."""
         self._lock.acquire()
-        self._holder = threading.get_ident()
+        self._holder = self._owner
 
     def give(self) -> None:
         """In the wire's thread: let others have it."""

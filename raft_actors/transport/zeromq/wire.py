@@ -24,9 +24,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import zmq
+from msgspec import Struct
 
 from raft_actors.errors import OutcomeUnknown
 from raft_actors.keys import Keyring
@@ -60,7 +61,7 @@ PAUSE = 0.01
 FOREVER = float("inf")
 
 
-class Posted(NamedTuple):
+class Posted(Struct, frozen=True):
     """A letter for the node at an address."""
 
     address: str
@@ -276,7 +277,7 @@ class Wire:
 
     def _run(self) -> None:
         become_lender()
-        self._turns.take()
+        self._turns.begin()
         while not self._closing:
             try:
                 self._turn()
@@ -297,11 +298,11 @@ class Wire:
             self._beat_at = self._beat(now)
         lend_all()
         self._more = False  # before the look into the queue: what comes after it is looked at again
-        self._drain()
-        now = time.monotonic()
-        due = min(self._links.attend(now), self._look_by, now + LONGEST_SLEEP)
+        if self._queue:
+            self._drain()
+        due = self._links.attend(now)
         rouse_all()
-        due = min(due, self._beat_at)  # the peers may have asked for a beat just now
+        due = min(due, self._look_by, self._beat_at, now + LONGEST_SLEEP)
         self._wakes_at = now if has_brought() else due  # a link that fails has news for the peers
         while self._listen(self._wakes_at):
             pass
@@ -312,7 +313,7 @@ class Wire:
         Who was answered wakes up now, and will want the interpreter: nothing is done meanwhile that need not be.
         """
         left = until - time.monotonic()
-        calls = self._wait(max(left, 0.0))
+        calls = self._wait(max(0.0, left))
         quiet = left > 0.0 and bool(calls)  # however much comes, what is due has its turn
         for call in calls:
             quiet = call() is True and quiet
@@ -347,8 +348,8 @@ class Wire:
             item = self._queue.popleft()
             kind = type(item)
             if kind is Posted:
-                links.add(link := self._links[item[0]])
-                link.letter(item[1])
+                links.add(link := self._links[item.address])
+                link.letter(item.letter)
             elif kind is Reply or kind is Returns:
                 reply: Reply = item if kind is Reply else item.take()
                 replies.setdefault((reply.route, reply.version), []).append(reply)
