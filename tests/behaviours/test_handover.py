@@ -148,7 +148,9 @@ def test_a_stopping_leader_turns_from_a_dead_successor_to_the_next() -> None:
     state, effects = take(state, PeerDown("s2"))
     assert receivers(effects) == ["s3"]
     assert not ready(effects)
-    assert ready(take(state, PeerDown("s3")).effects), "nobody is left"
+    state, effects = take(state, PeerDown("s3"))
+    assert ready(effects), "nobody is left"
+    assert leading(state).transfer is None
 
 
 def test_a_successor_that_does_not_stand_is_told_again() -> None:
@@ -158,6 +160,14 @@ def test_a_successor_that_does_not_stand_is_told_again() -> None:
     assert receivers(effects)[0] == "s2"
     assert [one.term for one in sent(effects, TimeoutNow)] == [2]
     assert not ready(effects)
+
+
+def test_a_successor_is_told_to_stand_once() -> None:
+    state, effects = take(bench.leader(), STOP)
+    assert len(sent(effects, TimeoutNow)) == 1
+    for name in ("s2", "s3"):
+        state, effects = take(state, ack(name, 2, 2))
+        assert sent(effects, TimeoutNow) == []
 
 
 def test_a_successor_that_answered_has_an_election_timeout() -> None:
