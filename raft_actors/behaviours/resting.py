@@ -152,12 +152,13 @@ def take_offer(state: PeerState, message: AppendEntries) -> bool:
 
 
 def on_heard(state: PeerState, event: Heard, moment: Moment) -> PeerState:
-    """Count it as if they had spoken then."""
+    """Count it as if they had spoken then. If it was a leader's look that was due, that is all it asks for."""
     role, said = state.role, event.at
     if isinstance(role, Leader):
         known = role.progress.items()
         heard = {name: replace(one, heard_at=max(one.heard_at, said.get(name, LONG_AGO))) for name, one in known}
-        return replace(state, role=replace(role, progress=heard))
+        role = replace(role, progress=heard)
+        return replace(state, role=look(state, role, moment) if role.resting else role)
     at = said.get(state.leader or "", LONG_AGO)
     if not isinstance(role, Follower) or at <= state.heard_at:
         return state

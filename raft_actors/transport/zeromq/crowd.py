@@ -11,7 +11,6 @@ Everything here runs in the thread of the wire.
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import socket as sockets
 import struct
@@ -49,6 +48,13 @@ class _Connection:
     def __init__(self) -> None:
         self.received = self.handed = self.unseen = 0
         self.spoke = False
+
+    def look(self, received: int) -> int:
+        """So many bytes have come by now; returns how many since the last look."""
+        grown, self.received = max(0, received - self.received), received
+        unseen = self.unseen + grown - self.handed - SLACK
+        self.unseen, self.handed = max(0, unseen), 0
+        return grown
 
 
 def most_connections() -> int:
@@ -128,16 +134,18 @@ class Crowd:
             return self._look_at
         quiet = True
         for descriptor, connection in self.open.items():
-            received = _received(descriptor)
-            grown, connection.received = max(0, received - connection.received), received
+            grown = connection.look(_received(descriptor))
             self._waiting += grown
             quiet = quiet and grown < SLACK
-            connection.unseen = max(0, connection.unseen + grown - connection.handed - SLACK)
-            connection.handed = 0
         self._look_at = now + (LOOK_WHERE_QUIET if quiet else LOOK)
         self._waiting = max(0, self._waiting - self._handed - SLACK * len(self.open))
         self._handed = 0
-        waiting = sum(one.unseen for one in self.open.values())
+        if waiting := sum([one.unseen for one in self.open.values()]):
+            self._throw_out_whom_too_much_waits_of(waiting)
+        return self._look_at
+
+    def _throw_out_whom_too_much_waits_of(self, waiting: int) -> None:
+        """Who is over his own bound; of all together, those of whom most waits first."""
         for descriptor, one in sorted(self.open.items(), key=lambda item: -item[1].unseen):
             if one.unseen > (MOST_UNSEEN if one.spoke else MOST_UNSEEN_AT_FIRST) or waiting > MOST_UNSEEN_OF_ALL:
                 self.throw_out(descriptor, "too much that is no frame")
@@ -145,7 +153,6 @@ class Crowd:
                 one.unseen = 0
             elif not one.unseen:
                 break
-        return self._look_at
 
     @property
     def overloaded(self) -> bool:
@@ -177,14 +184,14 @@ class Crowd:
 
 def _received(descriptor: int) -> int:
     """Bytes that have come on a connection, as the kernel counts them."""
-    connection = None
+    try:  # no ``socket.socket``, which takes several times as long: each connection is looked at some times a second
+        connection = sockets.SocketType(sockets.AF_INET, sockets.SOCK_STREAM, 0, descriptor)
+    except OSError:
+        return 0
     try:
-        connection = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM, 0, fileno=descriptor)
         data = connection.getsockopt(sockets.IPPROTO_TCP, _TCP_INFO or 0, 256)
         return int(_BYTES_RECEIVED.unpack_from(data)[0])
     except (OSError, struct.error):
         return 0
     finally:
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.detach()
+        connection.detach()  # it is libzmq's
