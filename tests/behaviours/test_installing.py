@@ -235,6 +235,18 @@ def test_what_follows_the_snapshot_stays_if_the_log_holds_its_last_entry() -> No
     assert only(effects, Persist).snapshot == WHOLE
 
 
+def test_replicated_time_does_not_go_back_behind_what_follows_the_snapshot() -> None:
+    state, _ = installed(replace(follower((1, 1, 1, 1, 1, 2, 2, 2)), time=8.0))
+    assert state.time == 8.0
+    state, _ = installed(replace(follower((1,) * 9), time=9.0))
+    assert state.time == 6.0, "what it replaced was never committed"
+
+
+def test_what_was_handed_to_the_machine_before_a_snapshot_counts_for_the_next_one_no_more() -> None:
+    state, _ = installed(replace(follower(), unsaved_bytes=1000))
+    assert state.unsaved_bytes == 0
+
+
 def test_a_snapshot_is_acknowledged_when_the_store_has_it() -> None:
     _, effects = installed()
     message = persist_then_send(effects, InstallSnapshotReply)
