@@ -271,6 +271,15 @@ def test_the_machine_gets_nothing_until_the_snapshot_is_recorded_and_loaded() ->
     assert take(after, Applied(6)).state.last_applied == 6
 
 
+def test_what_the_disk_had_of_a_log_that_a_snapshot_replaced_does_not_stand_for_the_snapshot() -> None:
+    """BUG-03: the store does not know it yet."""
+    state, _ = installed(follower((1,) * 9))
+    assert state.log.durable == 2
+    state, effects = take(state, SnapshotLoaded(WHOLE.id))
+    assert of_type(effects, Adopt) == []
+    assert only(take(state, Persisted(state.ballot, LAST)).effects, Adopt).snapshot == WHOLE
+
+
 def test_entries_after_the_snapshot_are_applied_after_it() -> None:
     """BUG-46: applying and installing never interleave."""
     state = installed()[0]
