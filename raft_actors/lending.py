@@ -166,12 +166,16 @@ class LendingChannel(Channel):
             if self._has_work():
                 return
             self._asleep, self._armed = True, self._due()
-        left = self._armed - time.monotonic()
-        if self._bell.acquire(timeout=min(left, threading.TIMEOUT_MAX) if left > 0 else 0):
+        while not self._bell.acquire(timeout=min(max(self._armed - time.monotonic(), 0.0), threading.TIMEOUT_MAX)):
+            with self._lock:
+                if not self._asleep:
+                    self._overdue = self._lent  # somebody runs our turn: it rings when it is done
+                    break
+                self._armed = self._due()
+                if self._has_work() or time.monotonic() >= self._armed:
+                    self._asleep = False
+                    return
+                # else the deadline was moved by turns that others ran: that is no reason for one of our own
+        else:
             return
-        with self._lock:
-            if self._asleep:
-                self._asleep = False
-                return
-            self._overdue = self._lent  # somebody runs our turn: it rings when it is done
         self._bell.acquire()

@@ -145,6 +145,34 @@ def test_an_earlier_deadline_set_in_a_lent_turn_rings_the_owner(owner) -> None:
     eventually(lambda: owner.wakes >= before + 2)  # rung to arm the new deadline, then by it
 
 
+def test_a_deadline_that_lent_turns_have_moved_is_slept_through_without_a_turn(owner) -> None:
+    owner.channel.deadline = time.monotonic() + 0.1
+    owner.channel.post("arm")
+    eventually(lambda: owner.seen == ["arm"])
+    asleep(owner)
+    turn, before, soon = owner.channel.turn, owner.wakes, owner.channel._armed
+
+    def later() -> bool:
+        owner.channel.deadline = soon + 60
+        return turn()
+
+    owner.channel.turn = later
+    owner.channel.lend("x")
+    eventually(lambda: owner.channel._armed > soon)
+    assert (owner.wakes, owner.channel._asleep) == (before, True)
+
+
+def test_what_lies_in_the_inbox_is_found_when_a_deadline_passes_that_was_moved(owner) -> None:
+    owner.channel.deadline = time.monotonic() + 0.05
+    owner.channel.post("arm")
+    eventually(lambda: owner.seen == ["arm"])
+    asleep(owner)
+    owner.channel.deadline = float("inf")
+    owner.channel.whisper("lies there", 1)
+    eventually(lambda: owner.seen == ["arm", "lies there"])
+    assert owner.by == ["owner", "owner"]
+
+
 def test_an_owner_that_must_end_is_rung(owner) -> None:
     asleep(owner)
     owner.must_go_on, before = True, owner.wakes
