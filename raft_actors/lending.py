@@ -1,7 +1,8 @@
 """A channel whose sleeping owner is not woken for a trifle: the sender runs the owner's turn in its own thread.
 
 Waking a thread and being woken by its answer costs two thread switches, several times what the handling of a heartbeat
-costs. The owner's turn stays exclusive: the owner runs it, or one sender while the owner sleeps, never two.
+costs. The owner's turn stays exclusive: the owner runs it, or one sender while the owner sleeps, never two. Where such
+turns have moved the deadline on, the owner sleeps on, too.
 
 ::
 
