@@ -169,14 +169,10 @@ class LendingChannel(Channel):
             self._asleep, self._armed = True, self._due()
         while not self._bell.acquire(timeout=min(max(self._armed - time.monotonic(), 0.0), threading.TIMEOUT_MAX)):
             with self._lock:
-                if not self._asleep:
-                    self._overdue = self._lent  # somebody runs our turn: it rings when it is done
-                    break
-                self._armed = self._due()
-                if self._has_work() or time.monotonic() >= self._armed:
+                if not self._asleep:  # the bell rings now; or somebody runs our turn, and rings when it is done
+                    self._overdue, self._armed = self._lent, NEVER
+                elif self._has_work() or time.monotonic() >= self._due():
                     self._asleep = False
                     return
-                # else the deadline was moved by turns that others ran: that is no reason for one of our own
-        else:
-            return
-        self._bell.acquire()
+                else:  # turns that others ran have moved the deadline: that is no reason for one of our own
+                    self._armed = self._due()
