@@ -10,8 +10,10 @@ Who leads is the business of ``client_peers``, tries after a refusal that of ``r
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -88,9 +90,19 @@ class Client:
     ) -> None:
         self._peers = ClientPeers(peers, keys)
         self._timeout = seconds_of(timeout, "timeout")
+        self._closed = False
+        self._begin()
+        _CLIENTS.add(self)
+
+    def _begin(self) -> None:
+        """With no session yet, and nothing that waits."""
         self._line = RetryLine(self._try)
         self._sessions = ClientSessions(start=self._try, opened=self._line.hurry, again=self._resume)
-        self._closed = False
+
+    def _begin_anew(self) -> None:
+        """In a forked child: the session, its numbers, what waits and the connections are the parent's, who goes on."""
+        self._peers.begin_anew()
+        self._begin()
 
     def __repr__(self) -> str:
         return f"<raft_actors.Client of {self._peers}{', closed' if self._closed else ''}>"
@@ -362,3 +374,16 @@ def _soon(request: Request, *, elsewhere: bool) -> float | None:
 
 def _deadline(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
+
+
+_CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    """Parent and child must not number their writes in one session: the replicas would take them for the same ones."""
+    for client in list(_CLIENTS):
+        client._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -73,6 +73,10 @@ class ClientPeers:
     def __str__(self) -> str:
         return ", ".join(self.names)
 
+    def begin_anew(self) -> None:
+        """In a forked child: what leads to the leader is the parent's."""
+        self.leader = self._hint = None
+
     def mailbox(self) -> Mailbox | RemoteMailbox:
         """That of the leader, as far as it is known.
 
