@@ -103,13 +103,18 @@ def prepare(args: argparse.Namespace) -> list[str]:
     return addresses_of(args.connect, "--connect")
 
 
-def at_any(names: list[str], do: Callable[[str], T]) -> T:
+def at_any(names: list[str], do: Callable[[str], T], *, harmless: bool = False) -> T:
     """Do something at the first peer that is there.
+
+    Args:
+        names: the peers.
+        do: what is to be done at one of them.
+        harmless: it changes nothing: who does not answer in time is passed over, too.
 
     Raises:
         RaftError: why the last peer that was there could not; if none was, the error of the last one.
     """
-    answer: NotApplied | None = None
+    answer: NotApplied | raft.Timeout | None = None
     for name in names:
         try:
             return do(name)
@@ -119,6 +124,10 @@ def at_any(names: list[str], do: Callable[[str], T]) -> T:
             nobody = error
         except NotApplied as error:
             answer = error
+        except raft.Timeout as error:
+            if not harmless:
+                raise
+            answer = answer or error
     raise answer or nobody
 
 

@@ -129,7 +129,7 @@ def _lags(status: raft.Status) -> list[tuple[str, raft.Progress]]:
 
 def members(args: argparse.Namespace) -> int:
     """Run ``members``."""
-    _show(args, at_any(prepare(args), raft.configuration))
+    _show(args, at_any(prepare(args), raft.configuration, harmless=True))
     return 0
 
 
@@ -167,7 +167,7 @@ def _full(names: list[str], name: str) -> str:
         return check_full(name, "NAME")
     found = [one for one in names if one.partition("@")[0] == name]
     if not found:
-        known = at_any(names, raft.configuration)
+        known = at_any(names, raft.configuration, harmless=True)
         found = [one for one in (*known.voters, *known.learners) if one.partition("@")[0] == name]
     if not found:
         raise UsageError(f"there is no member {name!r}")
