@@ -5,7 +5,7 @@
 The floor is four bare processes with keys: the caller asks the first node, which passes the entry to both others,
 commits it to an LMDB of its own, and answers as soon as one of them says that it has, too; for a read it asks one of
 them for a word. No terms, no elections, no checks, no queues: one thread each, and nothing that makes it Raft. Who is
-faster than that does without ZeroMQ, without LMDB, or without the disk.
+faster than that does without ZeroMQ, without LMDB, without the disk, or without Python.
 """
 
 from __future__ import annotations
