@@ -1,17 +1,11 @@
 """A client that follows the leader and retries what is safe, so that its user need not.
 
-Rule: a request is sent again after an answer that says it had no effect (``NotApplied``, or the failure of a peer that
-had not appended it), and after an unknown outcome, too: a read, since repeating it changes nothing, and a write, since
-it has a number in a session and is applied once, however often it comes (``client_sessions``).
-
-Who leads is the business of ``client_peers``, tries after a refusal that of ``retries``.
+Who leads is the business of ``client_peers``, what becomes of a request over its tries that of ``tries``.
 """
 
 from __future__ import annotations
 
-import functools
 import os
-import threading
 import time
 import weakref
 from collections.abc import Iterable
@@ -20,22 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from raft_actors.arguments import PeerRef, seconds_of
 from raft_actors.client_peers import ClientPeers
-from raft_actors.client_sessions import ClientSessions, WriteRequest
+from raft_actors.client_sessions import WriteRequest
 from raft_actors.codec import CheckedCodec, is_immutable_reply
 from raft_actors.errors import (
-    Incompatible,
-    NotApplied,
-    OutcomeUnknown,
-    Overloaded,
-    PeerFailed,
     RaftError,
     Refused,
-    SessionExpired,
 )
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.remote import RemoteMailbox
 from raft_actors.requests import check_read
-from raft_actors.retries import Request, RetryLine
+from raft_actors.retries import Request
+from raft_actors.tries import Tries, deadline_in
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,11 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-WITHOUT_EFFECT = (NotApplied, PeerFailed, Incompatible)
-"""What a peer answers to a request that it has not appended. Incompatible: it stopped at an entry it cannot decode."""
-PATIENCE, PATIENCE_ELSEWHERE = 1.0, 0.5
-"""Seconds that the first try of a write may take, here and at a peer elsewhere, which may be frozen or cut off without
-anybody noticing; the next may take twice that."""
 LOOK_AGAIN = 0.01
 """Seconds between two looks for a leader."""
 
@@ -90,22 +74,18 @@ class Client:
     ) -> None:
         self._peers = ClientPeers(peers, keys)
         self._timeout = seconds_of(timeout, "timeout")
-        self._closed = False
-        self._begin()
+        self._tries = Tries(self._peers, self._resume)
         _CLIENTS.add(self)
-
-    def _begin(self) -> None:
-        """With no session yet, and nothing that waits."""
-        self._line = RetryLine(self._try)
-        self._sessions = ClientSessions(start=self._try, opened=self._line.hurry, again=self._resume)
 
     def _begin_anew(self) -> None:
         """In a forked child: the session, its numbers, what waits and the connections are the parent's, who goes on."""
         self._peers.begin_anew()
-        self._begin()
+        closed = self._tries.closed
+        self._tries = Tries(self._peers, self._resume)
+        self._tries.closed = closed
 
     def __repr__(self) -> str:
-        return f"<raft_actors.Client of {self._peers}{', closed' if self._closed else ''}>"
+        return f"<raft_actors.Client of {self._peers}{', closed' if self._tries.closed else ''}>"
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -152,10 +132,10 @@ class Client:
         try:
             codec = self._peers.codec()
             data = codec.encode_checked(command)
-            request = self._sessions.write(codec, data)
+            request = self._tries.sessions.write(codec, data)
         except RaftError as error:
             return self._refuse(error, block=block)
-        return self._start(request, seconds, block=block)
+        return self._tries.start(request, seconds, block=block)
 
     @overload
     def read(
@@ -201,9 +181,8 @@ class Client:
             query = query if is_immutable_reply(query) else _copied(self._peers.codec(), query)
         except RaftError as error:
             return self._refuse(error, block=block)
-        post = functools.partial(_post_read, query, consistency, not block)
-        request = Request(post, harmless=True, anywhere=consistency == "stale")
-        return self._start(request, seconds, block=block)
+        request = _Read(query, consistency, watch=not block)
+        return self._tries.start(request, seconds, block=block)
 
     # -- the cluster ---------------------------------------------------------------------------------------------------
 
@@ -211,21 +190,25 @@ class Client:
         """The full name of the leader; waits up to the client's timeout while there is none.
 
         Returns:
-            Its name, or ``None`` if there was none in time.
+            Its name, or ``None`` if there was none in time; ``status`` tells why a peer did not answer.
 
         Raises:
-            Refused: the client is closed.
+            Refused: the client is closed; or none of the peers may tell: ``Unauthorized``, say.
         """
         self._check_open()
         refuse_if_forbidden()
-        deadline = _deadline(self._timeout)
+        deadline, refused = deadline_in(self._timeout), 0
         while True:
             try:
                 return self._peers.find_leader(None if deadline is None else max(deadline - time.monotonic(), 0.0))
-            except RaftError:
+            except RaftError as error:
+                refused = refused + 1 if isinstance(error, Refused) else 0
+                if refused >= len(self._peers.names):  # by all of them
+                    raise
                 if deadline is not None and time.monotonic() >= deadline:
                     return None
             time.sleep(LOOK_AGAIN)
+            self._check_open()
 
     def status(self) -> dict[str, Status | RaftError]:
         """What each peer last published, by name; for one that cannot be asked, the error that says why.
@@ -238,8 +221,7 @@ class Client:
 
     def close(self) -> None:
         """End the retries: what waits for one gets its last refusal. What a peer has taken is still answered."""
-        self._closed = True
-        self._line.close()
+        self._tries.close()
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
@@ -250,90 +232,10 @@ class Client:
             refuse_if_forbidden()
         return seconds
 
-    def _start(self, request: Request, seconds: float | None, *, block: bool) -> Any:
-        request.deadline = _deadline(seconds)
-        request.fetches = block and threading.current_thread() is not threading.main_thread()
-        try:
-            if self._closed:
-                request.try_fail(self._closed_error())
-            elif not (self._line.busy and self._line.join(request)):
-                self._try(request)
-        except BaseException:  # an interrupt: nothing may wait for a write that nobody has
-            request.try_fail(OutcomeUnknown("interrupted while it was handed over"))
-            raise
-        return request.get() if block else request
-
-    def _try(self, request: Request) -> None:
-        """Make one try, at the leader as far as it is known."""
-        if isinstance(request, WriteRequest) and not self._in_session(request):
-            return
-        attempt: RequestFuture[Any] = RequestFuture()
-        attempt.when_done(functools.partial(self._tried, request))
-        try:
-            mailbox = self._peers.any_mailbox() if request.anywhere else self._peers.mailbox()
-        except RaftError as error:
-            attempt.try_fail(error)
-        else:
-            attempt.deadline = _soon(request, elsewhere=isinstance(mailbox, RemoteMailbox))
-            if request.fetches and isinstance(mailbox, RemoteMailbox):
-                request.fetch = mailbox.fetch
-            request.post(mailbox, attempt)
-
-    def _in_session(self, request: WriteRequest) -> bool:
-        """Give a write its session; else it is answered, or waits until one is open."""
-        try:
-            reason = self._sessions.admit(request)
-        except RaftError as error:
-            request.try_fail(error)
-            return False
-        if reason is not None and not self._line.park(request, reason):
-            request.try_fail(reason)
-        return reason is None
-
     def _resume(self, request: WriteRequest, timeout: float | None) -> Any:
         """Go on with a write whose outcome is unknown."""
         seconds = self._seconds(timeout, block=True)
-        return self._start(self._sessions.resumed(request), seconds, block=True)
-
-    def _tried(self, request: Request, attempt: RequestFuture[Any]) -> None:
-        """A try has its answer: hand it on, or try again. Runs in the thread that answered."""
-        try:
-            value = attempt.get()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-            if not self._again(request, error):
-                request.try_fail(error, attempt.index)
-        else:
-            request.try_set(value, attempt.index)
-
-    def _again(self, request: Request, error: Exception) -> bool:
-        if isinstance(request, WriteRequest):
-            return self._write_again(request, error)
-        if isinstance(error, WITHOUT_EFFECT) or (request.harmless and isinstance(error, OutcomeUnknown)):
-            return self._later(request, error, error)
-        return False
-
-    def _write_again(self, request: WriteRequest, error: Exception) -> bool:
-        match error:
-            case SessionExpired():
-                try:
-                    self._sessions.lost(request)
-                except SessionExpired as final:
-                    request.try_fail(final)
-                    return True
-            case OutcomeUnknown():
-                request.unknown = error
-            case NotApplied() | PeerFailed() | Incompatible():
-                pass
-            case _:
-                return False
-        return self._later(request, error, request.unknown or error)
-
-    def _later(self, request: Request, error: Exception, reason: RaftError) -> bool:
-        if isinstance(error, PeerFailed | Incompatible) and self._peers.all_failed():
-            return False
-        if not isinstance(error, Overloaded):
-            self._peers.forget_leader(error)
-        return self._line.park(request, reason)
+        return self._tries.start(request.once_more(), seconds, block=True)
 
     def _refuse(self, error: RaftError, *, block: bool) -> RequestFuture[Any]:
         if block:
@@ -343,37 +245,25 @@ class Client:
         return future
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise self._closed_error()
-
-    def _closed_error(self) -> Refused:
-        return Refused(f"the Client of {self._peers} is closed", advice="make a new Client")
+        if self._tries.closed:
+            raise self._tries.closed_error()
 
 
-def _post_read(
-    query: Any,
-    consistency: str,
-    watch: bool,  # noqa: FBT001
-    mailbox: Mailbox | RemoteMailbox,
-    attempt: RequestFuture[Any],
-) -> None:
-    mailbox.read(query, consistency, attempt, watch=watch, min_index=None)
+class _Read(Request):
+    """A read, over as many tries as it takes."""
+
+    def __init__(self, query: Any, consistency: str, *, watch: bool) -> None:
+        super().__init__(anywhere=consistency == "stale")
+        self._asked = query, consistency, watch
+
+    def post(self, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
+        """Make one try."""
+        query, consistency, watch = self._asked
+        mailbox.read(query, consistency, attempt, watch=watch, min_index=None)
 
 
 def _copied(codec: CheckedCodec, query: Any) -> Any:
     return codec.decode(codec.encode_checked(query))
-
-
-def _soon(request: Request, *, elsewhere: bool) -> float | None:
-    """When to give up a try: what can be repeated at another peer does not wait long for one."""
-    if not isinstance(request, WriteRequest) and not elsewhere:
-        return request.deadline
-    end = time.monotonic() + (PATIENCE_ELSEWHERE if elsewhere else PATIENCE) * 2.0 ** min(request.tries, 10)
-    return end if request.deadline is None else min(end, request.deadline)
-
-
-def _deadline(seconds: float | None) -> float | None:
-    return None if seconds is None else time.monotonic() + seconds
 
 
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -64,6 +64,8 @@ class ClientPeers:
             raise ValueError("a Client needs the name of at least one peer")
         self.leader: Handle | RemoteMailbox | None = None
         self._keys = keys
+        self._asked: Mailbox | RemoteMailbox | None = None
+        self._anybody: RemoteMailbox | None = None
         self._hint: str | None = None
         self._turn = 0
         self._members: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ class ClientPeers:
 
     def begin_anew(self) -> None:
         """In a forked child: what leads to the leader is the parent's."""
-        self.leader = self._hint = None
+        self.leader = self._hint = self._asked = self._anybody = None
 
     def mailbox(self) -> Mailbox | RemoteMailbox:
         """That of the leader, as far as it is known.
@@ -85,8 +87,10 @@ class ClientPeers:
         """
         found = self.leader
         if found is None or (isinstance(found, Handle) and found.mailbox is None):
+            self._asked = None
             found = self.leader = self._look()
-        return found.open_mailbox() if isinstance(found, Handle) else found
+        self._asked = found.open_mailbox() if isinstance(found, Handle) else found
+        return self._asked
 
     def any_mailbox(self) -> Mailbox | RemoteMailbox:
         """That of any peer that runs.
@@ -100,11 +104,24 @@ class ClientPeers:
         others = self._elsewhere()
         if not others:
             raise self._why_no_leader()
-        return self._remote(others[self._turn % len(others)])
+        if self._anybody is None:
+            self._anybody = self._remote(others[self._turn % len(others)])
+        return self._anybody
 
-    def forget_leader(self, error: Exception) -> None:
-        """Look for another one, among the members that this one knew too: the peers given may be none any more."""
-        leader, self.leader = self.leader, None
+    def pass_over(self, asked: Mailbox | RemoteMailbox | None, error: RaftError) -> None:
+        """Look for another one, among the members that this one knew too: the peers given may be none any more.
+
+        Args:
+            asked: whom ``mailbox`` or ``any_mailbox`` named; ``None``: nobody. One that was passed over already says
+                nothing of the next.
+            error: what he answered.
+        """
+        if asked is not None and asked is self._anybody:
+            self._anybody = None
+            self._turn += 1
+        if asked is not self._asked:
+            return
+        leader, self.leader, self._asked = self.leader, None, None
         self._turn += 1
         named = error.leader if isinstance(error, NotLeader) else None
         self._hint = named if named and "@" in named else None

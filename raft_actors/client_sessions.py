@@ -20,6 +20,7 @@ import copy
 import functools
 import secrets
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raft_actors.errors import (
@@ -83,12 +84,10 @@ class WriteRequest(Request):
 
     Attributes:
         session: the session in which it was sent last.
-        unknown: why it may have been applied by an earlier try; ``None`` while no try has.
         opening: the opening of the session that it has waited for.
     """
 
     session: Session | None = None
-    unknown: OutcomeUnknown | None = None
     opening: Request | None = None
 
     def __init__(
@@ -100,15 +99,16 @@ class WriteRequest(Request):
         previous: WriteRequest | None,
         again: Callable[[WriteRequest, float | None], Any],
     ) -> None:
-        super().__init__(self.send)
+        super().__init__()
         self.codec = codec
         self.command = command
+        self.size = len(command)
         self.place = place
         self.previous = previous
         self.again = again
         self.settled: Callable[[], int] = int
 
-    def send(self, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
+    def post(self, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
         """Make one try."""
         if self.session is None:
             raise ValueError("a write is sent in a session")
@@ -135,9 +135,17 @@ class WriteRequest(Request):
         if not isinstance(error, OutcomeUnknown):
             return super().try_fail(error, index) and self._release()
         self.unknown = error
+        self.previous = None
         error = copy.copy(error)
-        error.__dict__["_again"] = functools.partial(self.again, self)
+        # Of another request, which has no answer: one that holds its own would be let go by a garbage collection only.
+        error.__dict__["_again"] = functools.partial(self.again, self.once_more())
         return super().try_fail(error, index)
+
+    def once_more(self) -> WriteRequest:
+        """The same write, with no answer yet: with the same number, in the same session."""
+        again = WriteRequest(self.codec, self.command, place=self.place, previous=None, again=self.again)
+        again.settled, again.session, again.unknown = self.settled, self.session, self.unknown
+        return again
 
     def _release(self) -> bool:
         """Settle the number, unless its outcome was unknown: whoever holds that error may ask for the reply again."""
@@ -145,6 +153,18 @@ class WriteRequest(Request):
         if self.unknown is None:
             self.place.settle()
         return True
+
+
+class _Opening(Request):
+    """Opens a session."""
+
+    def __init__(self) -> None:
+        super().__init__(first=True)
+        self.nonce = secrets.randbits(64)
+
+    def post(self, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
+        """Make one try."""
+        mailbox.open_session(self.nonce, attempt)
 
 
 class ClientSessions:
@@ -171,8 +191,8 @@ class ClientSessions:
         self._opened_now = opened
         self._again = again
         self._lock = threading.Lock()
-        self._issued = 0
-        self._open: dict[int, None] = {}
+        self._issued = self._done = 0
+        self._open: set[int] = set()
         self._opening: Request | None = None
         self._thread = threading.local()
 
@@ -184,36 +204,31 @@ class ClientSessions:
         """
         with self._lock:
             if len(self._open) >= MOST_OPEN:
-                raise Overloaded(f"{len(self._open)} writes of this Client wait for their answers")
+                raise Overloaded(
+                    f"{len(self._open)} writes of this Client wait for their answers, or may be asked for again",
+                    advice="wait for answers before you write more, and let go of errors that you will not retry",
+                )
             self._issued += 1
             sequence = self._issued
-            self._open[sequence] = None
-        last: WriteRequest | None = getattr(self._thread, "last", None)
+            self._open.add(sequence)
+        last = getattr(self._thread, "last", _nothing)()
         previous = last if last is not None and not last.done() else None
         request = WriteRequest(
             codec, command, place=Place(sequence, self._settle), previous=previous, again=self._again
         )
         request.settled = self._settled
-        self._thread.last = request
+        self._thread.last = weakref.ref(request)  # the thread may end, or rest for ever
         return request
 
-    def resumed(self, request: WriteRequest) -> WriteRequest:
-        """``request``, whose outcome is unknown, once more: with the same number, in the same session."""
-        again = WriteRequest(request.codec, request.command, place=request.place, previous=None, again=self._again)
-        again.settled, again.session, again.unknown = self._settled, request.session, request.unknown
-        return again
-
     def _settle(self, sequence: int) -> None:
-        self._open.pop(sequence, None)  # one atomic step: it may run wherever garbage is collected
+        self._open.discard(sequence)  # one atomic step: it may run wherever garbage is collected
 
     def _settled(self) -> int:
         """Up to where every number is settled."""
         with self._lock:
-            while True:
-                try:
-                    return next(iter(self._open), self._issued + 1) - 1
-                except RuntimeError:  # a number was settled just now
-                    continue
+            while self._done < self._issued and self._done + 1 not in self._open:
+                self._done += 1
+            return self._done
 
     # -- the session ---------------------------------------------------------------------------------------------------
 
@@ -244,10 +259,9 @@ class ClientSessions:
         with self._lock:
             opening = self._opening
             if opening is None:
-                nonce = secrets.randbits(64)
-                opening = self._opening = Request(functools.partial(_post_open, nonce), harmless=True, first=True)
+                opening = self._opening = _Opening()
                 opening.deadline = request.deadline
-                opening.when_done(functools.partial(self._end_opening, nonce))
+                opening.when_done(functools.partial(self._end_opening, opening.nonce))
             else:
                 return opening
         self._start(opening)
@@ -274,11 +288,11 @@ class ClientSessions:
             raise _expired(request)
 
 
+def _nothing() -> None:
+    """As a reference to what is no more."""
+
+
 def _expired(request: WriteRequest) -> SessionExpired:
     error = SessionExpired("the session has expired before this write was repeated: it may have been applied")
     error.__cause__ = request.unknown
     return error
-
-
-def _post_open(nonce: int, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
-    mailbox.open_session(nonce, attempt)

@@ -13,15 +13,15 @@ While the line is busy, new requests join it at its end: writes that were given 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import random
 import threading
 import time
-from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raft_actors.errors import NotApplied, NotLeader, RaftError, Timeout
+from raft_actors.errors import NotApplied, NotLeader, OutcomeUnknown, RaftError, Timeout
 from raft_actors.futures import RequestFuture
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ LONGEST_PAUSE = 0.05
 """Seconds between two tries: doubling from the first to the longest, each half to one and a half times that."""
 REDIRECTS = 3
 """How many times a request follows the name of a leader at once; if the peers still disagree, it pauses."""
+TOGETHER = 256
+"""So many are taken out of the line at a time."""
 IDLE = 1.0
 """Seconds without work after which the thread ends."""
 NEVER = float("inf")
+BEFORE_ALL = -(1 << 62)
 
 _numbers = itertools.count()
 
@@ -46,35 +49,31 @@ class Request(RequestFuture[Any]):
     """What a client's caller waits for, over as many tries as it takes.
 
     Args:
-        post: makes one try: hands the request to a peer's mailbox, for the future given.
-        harmless: repeating it does no harm, whatever became of it.
         anywhere: any peer can answer it, not only one that knows a leader.
         first: it goes before all others.
 
     Attributes:
         number: its place among all requests.
+        size: about how many bytes it takes under way.
+        unknown: why it may have been applied by an earlier try; ``None`` while no try has, and of what changes nothing.
         tries: how many times it was refused.
         refusal: the last one.
         fetches: its caller waits, and may fetch the answer himself. Not the main thread: it may be interrupted, and
             more than one answer hangs on what becomes of a client's.
     """
 
-    tries = 0
+    tries = size = 0
     fetches = False
     refusal: RaftError | None = None
+    unknown: OutcomeUnknown | None = None
 
-    def __init__(
-        self,
-        post: Callable[[Mailbox | RemoteMailbox, RequestFuture[Any]], None],
-        *,
-        harmless: bool = False,
-        anywhere: bool = False,
-        first: bool = False,
-    ) -> None:
-        self.number = -1 if first else next(_numbers)
-        self.post = post
-        self.harmless = harmless
+    def __init__(self, *, anywhere: bool = False, first: bool = False) -> None:
+        self.number = next(_numbers) + (BEFORE_ALL if first else 0)
         self.anywhere = anywhere
+
+    def post(self, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
+        """Make one try: hand it to a peer's mailbox, which answers ``attempt``."""
+        raise NotImplementedError
 
     def try_fail(self, error: BaseException, index: int | None = None) -> bool:
         """Answer with ``error``; while it waits for its next try, a timeout means that nothing has happened.
@@ -114,45 +113,48 @@ class RetryLine:
 
     Attributes:
         busy: requests wait, or are being sent: new ones must join.
+        holds: nothing but others under way keeps those that wait.
     """
 
     def __init__(self, send: Callable[[Request], None]) -> None:
-        self.busy = False
+        self.busy = self.holds = False
         self._send = send
         self._changed = threading.Condition()
-        self._line: list[Request] = []
+        self._line: list[tuple[int, Request]] = []  # a heap: the first one in front
         self._due = NEVER
+        self._late_at = NEVER
         self._last = RaftError()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def park(self, request: Request, refusal: RaftError) -> bool:
         """Try ``request`` again after a pause; False if its time is over or the line is closed."""
-        now = time.monotonic()
         request.tries += 1
-        with self._changed:
-            if self._closed or request.late(now):
-                return False
-            self._due = min(self._due, now + _pause(request.tries, refusal))
-            self._add(request, refusal)
-        return True
+        return self._wait(request, refusal, _pause(request.tries, refusal), holds=False)
+
+    def hold(self, request: Request, refusal: RaftError) -> bool:
+        """Try ``request`` again when others have been answered (``go_on``); False as of ``park``."""
+        return self._wait(request, refusal, LONGEST_PAUSE, holds=True)
 
     def join(self, request: Request) -> bool:
         """Wait behind those that wait; False if nobody does any more."""
         with self._changed:
             if self._closed or not self.busy:
                 return False
-            if self._due == NEVER:  # the others are being sent just now
-                self._due = time.monotonic() + FIRST_PAUSE
-            self._add(request, self._last)
+            due = self._due if self._due < NEVER else time.monotonic() + FIRST_PAUSE  # or they are being sent just now
+            self._add(request, self._last, due)
         return True
+
+    def go_on(self) -> None:
+        """Others have been answered: try those that were held."""
+        if self.holds:
+            self.hurry()
 
     def hurry(self) -> None:
         """What they wait for has come: try those that wait now."""
         with self._changed:
             if self._line:
-                self._due = 0.0
-                self._changed.notify()
+                self._be_due(0.0)
 
     def close(self) -> None:
         """Answer those that wait with their last refusal, and refuse what comes."""
@@ -160,48 +162,82 @@ class RetryLine:
             self._closed = True
             waiting, self._line = self._line, []
             self._changed.notify()
-        for request in waiting:
+        for _, request in sorted(waiting):
             _give_up(request)
 
-    def _add(self, request: Request, refusal: RaftError) -> None:
+    def _wait(self, request: Request, refusal: RaftError, pause: float, *, holds: bool) -> bool:
+        now = time.monotonic()
+        with self._changed:
+            if self._closed or request.late(now):
+                return False
+            self.holds = holds
+            self._add(request, refusal, now + pause)
+        return True
+
+    def _add(self, request: Request, refusal: RaftError, due: float) -> None:
         self.busy = True
         self._last = refusal
         request.park(refusal)
-        insort(self._line, request, key=_number)
+        heapq.heappush(self._line, (request.number, request))
+        if request.deadline is not None:
+            self._late_at = min(self._late_at, request.deadline)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="raft-client-retries", daemon=True)
             self._thread.start()
-        self._changed.notify()
+        self._be_due(due)
+
+    def _be_due(self, due: float) -> None:
+        if due < self._due:
+            self._due = due
+            self._changed.notify()
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (batch := self._next()) is not None:
-            now = time.monotonic()
-            for request in batch:
-                if request.late(now):
-                    _give_up(request)
-            self._send_all(batch)
+        while self._is_due():
+            self._give_up_late()
+            batch, more = self._front()
+            if self._send_all(batch) and more:
+                self.hurry()
 
-    def _next(self) -> Sequence[Request] | None:
-        """Everything that waits, when its time has come; ``None`` when this thread is no longer needed."""
+    def _is_due(self) -> bool:
+        """Wait until those that wait are to be tried; False when this thread is no longer needed."""
         with self._changed:
             while not self._closed:
                 if self._line:
                     left = self._due - time.monotonic()
                     if left <= 0:
-                        batch, self._line, self._due = self._line, [], NEVER
-                        return batch
+                        return True
                     self._changed.wait(left)
                 else:
                     self.busy = False
                     if not self._changed.wait_for(lambda: self._line or self._closed, IDLE):
                         break
             self._thread = None
-            return None
+            return False
 
-    def _send_all(self, batch: Sequence[Request]) -> None:
-        """Send in order; behind one that is refused again at once, nobody is sent."""
+    def _give_up_late(self) -> None:
+        """Those whose time is over, wherever in the line they are."""
+        now = time.monotonic()
+        if now < self._late_at:
+            return
+        with self._changed:
+            waiting = [request for _, request in self._line]
+            self._late_at = min((one.deadline or NEVER for one in waiting if not one.late(now)), default=NEVER)
+        for request in waiting:
+            if request.late(now):
+                _give_up(request)
+
+    def _front(self) -> tuple[list[Request], bool]:
+        """Take the first ones; and whether there are more."""
+        with self._changed:
+            line = self._line
+            batch = [heapq.heappop(line)[1] for _ in range(min(TOGETHER, len(line)))]
+            self._due, self.holds = NEVER, False
+            return batch, bool(line)
+
+    def _send_all(self, batch: Sequence[Request]) -> bool:
+        """Send in order; behind one that is refused again at once, nobody is sent: then it is False."""
         for place, request in enumerate(batch, 1):
             if self._closed:
                 _give_up(request)
@@ -209,12 +245,14 @@ class RetryLine:
                 self._send(request)
                 if request.parked:
                     self._put_back(batch[place:])
-                    return
+                    return False
+        return True
 
     def _put_back(self, rest: Sequence[Request]) -> None:
         with self._changed:
             if not self._closed:
-                self._line = sorted([*self._line, *rest], key=_number)
+                for request in rest:
+                    heapq.heappush(self._line, (request.number, request))
                 return
         for request in rest:
             _give_up(request)
@@ -224,10 +262,6 @@ def _give_up(request: Request) -> None:
     refusal = request.claim()
     if refusal is not None:
         request.try_fail(refusal)
-
-
-def _number(request: Request) -> int:
-    return request.number
 
 
 def _pause(tries: int, refusal: RaftError) -> float:

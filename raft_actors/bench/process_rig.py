@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -86,12 +87,20 @@ class ProcessRig:
 
     def kill(self, name: str) -> None:
         """As ``kill -9``."""
-        self._processes[name].kill()
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process."""
+        self._processes[name].send_signal(number)
+
+    def restart(self, name: str) -> None:
+        """Start a process that was killed."""
+        self._end(self._processes[name])
+        self.start(name)
 
     def revive(self, name: str) -> None:
         """Start a process that was killed, and wait until all agree again."""
-        self._end(self._processes[name])
-        self.start(name)
+        self.restart(name)
         self.settle()
 
     def remove(self) -> None:

@@ -63,7 +63,6 @@ def test_what_waits_in_a_parent_does_not_keep_its_child_waiting(tmp_path: Path) 
             finally:
                 os._exit(0 if fine else 1)
         for name in rig.names:
-            rig._end(rig._processes[name])
-            rig.start(name)
+            rig.restart(name)
         assert waiting.get(timeout=PATIENCE) == b"parent"
         assert ended(child) == 0

@@ -17,10 +17,6 @@ from tests.public_api.client_tools import NAMES, config_with, crash, started
 from tests.threads.tools import wait_until
 
 
-def retry_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "raft-client-retries"]
-
-
 class Gate(KV):
     """A KV whose ``("wait", key)`` waits for a gate that is closed."""
 
@@ -306,46 +302,6 @@ def test_a_stale_read_needs_no_leader(cluster):
         crash(client.leader())
         crash(next(name for name in NAMES if isinstance(client.status()[name], raft.Status)))
         assert client.read("len", consistency="stale") in (0, 1)
-
-
-def test_after_close_everything_is_refused(cluster):
-    client = raft.Client(cluster())
-    client.write(("set", "a", 1))
-    client.close()
-    client.close()
-    for call in (
-        lambda: client.write(("set", "a", 2)),
-        lambda: client.write(("set", "a", 2), block=False).get(),
-        lambda: client.read("len"),
-        client.leader,
-        client.status,
-    ):
-        with pytest.raises(raft.Refused, match="closed"):
-            call()
-    assert raft.read("c1", ("get", "a")) == 1
-
-
-def test_close_answers_what_waits_and_ends_the_thread(config):
-    client = raft.Client(NAMES, timeout=None)
-    futures = [client.write(n, block=False) for n in range(100)]
-    threads = retry_threads()
-    assert threads
-    client.close()
-    for future in futures:
-        with pytest.raises(raft.UnknownPeer):
-            future.get(timeout=5)
-    for thread in threads:
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def test_a_client_that_has_nothing_to_retry_has_no_thread(cluster):
-    with raft.Client(cluster()) as client:
-        client.write(("set", "a", -1))  # opens the session
-        wait_until(lambda: not retry_threads())
-        for number in range(100):
-            client.write(("set", "a", number))
-        assert retry_threads() == []
 
 
 def test_a_machine_may_not_wait_for_its_own_cluster_through_a_client(config):

@@ -37,7 +37,7 @@ def test_an_interrupt_before_a_write_is_sent_keeps_no_later_one_of_its_thread_wa
     with raft.Client(cluster(Counter), timeout=20.0) as client:
         assert client.write(("add", 1)) == 1
         with monkeypatch.context() as patch:
-            patch.setattr(client, "_try", lambda request: signal.raise_signal(signal.SIGINT))
+            patch.setattr(client._tries, "_try", lambda request: signal.raise_signal(signal.SIGINT))
             with pytest.raises(KeyboardInterrupt):
                 client.write(("add", 1))
         assert client.write(("add", 1), timeout=10.0) == 2

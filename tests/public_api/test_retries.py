@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from raft_actors.errors import ElectionInProgress, NotLeader, Overloaded, Timeout
-from raft_actors.retries import LONGEST_PAUSE, REDIRECTS, Request, RetryLine, _pause
+from raft_actors.retries import LONGEST_PAUSE, NEVER, REDIRECTS, TOGETHER, Request, RetryLine, _pause
 
 
 def request() -> Request:
-    return Request(lambda mailbox, attempt: None)
+    return Request()
 
 
 class Line:
@@ -98,6 +99,44 @@ def test_a_new_request_joins_a_busy_line_and_no_other():
         assert line.line.join(second)
     assert line.last.wait(10)
     assert line.sent == [first.number, second.number]
+    line.line.close()
+
+
+def test_what_is_held_is_sent_when_others_were_answered_and_not_when_it_was_refused():
+    line, held, refused = Line(), request(), request()
+    with line.line._changed:  # nothing is sent meanwhile
+        assert line.line.hold(held, Overloaded())
+        line.line.go_on()
+        assert line.line._due == 0.0
+        assert line.line.park(refused, ElectionInProgress())
+        line.line._due = NEVER
+        line.line.go_on()
+        assert line.line._due == NEVER, "who was refused waits for his pause"
+        line.line.hurry()
+    line.until = refused
+    assert line.last.wait(10)
+    assert line.sent == [held.number, refused.number]
+    assert (held.tries, refused.tries) == (0, 1), "who was held was not refused"
+    line.line.close()
+
+
+def test_a_long_line_is_sent_in_its_order_and_who_is_late_in_it_is_answered_though_the_first_is_refused():
+    requests = [request() for _ in range(3 * TOGETHER)]
+    late = requests[2 * TOGETHER]
+    late.deadline = time.monotonic() + 0.1
+    answered = threading.Event()
+    late.when_done(lambda _: answered.set())
+    line = Line(refuse=[requests[0].number] * 10**6)
+    line.until = requests[-1]
+    with line.line._changed:
+        for each in reversed(requests):
+            assert line.line.hold(each, ElectionInProgress())
+    assert answered.wait(10)
+    assert isinstance(late.failure, ElectionInProgress)
+    line.refuse.clear()
+    assert line.last.wait(10)
+    first = line.sent.index(requests[1].number)
+    assert line.sent[first:] == [each.number for each in requests[1:] if each is not late]
     line.line.close()
 
 

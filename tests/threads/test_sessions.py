@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -77,6 +78,37 @@ def test_a_write_whose_answer_did_not_come_in_time_is_gone_on_with_under_its_num
         assert client.write(("add", 1)) == 3
 
 
+@pytest.mark.parametrize("block", [True, False])
+def test_the_number_of_a_write_is_free_once_nobody_holds_its_error(block: bool) -> None:
+    with Cluster(Counter) as cluster, raft.Client(cluster.names, timeout=10.0) as client:
+        client.write(("add", 1))
+        for name in cluster.names:
+            cluster.disk(name).hang()
+        gc.disable()  # what is freed must not need it
+        try:
+            _time_out(client, block=block)
+            for name in cluster.names:
+                cluster.disk(name).heal()
+            cluster.eventually(lambda: not client._tries.sessions._open, 10)
+        finally:
+            gc.enable()
+        assert client.write(("add", 1)) == 5
+
+
+def _time_out(client: raft.Client, *, block: bool) -> None:
+    """Let three writes run out of time, and hold nothing of them but for a while."""
+    if block:
+        for _ in range(3):
+            with pytest.raises(raft.OutcomeUnknown):
+                client.write(("add", 1), timeout=0.1)
+    else:
+        futures = [client.write(("add", 1), timeout=0.1, block=False) for _ in range(3)]
+        for future in futures:
+            with pytest.raises(raft.OutcomeUnknown):
+                future.get()
+        assert len(client._tries.sessions._open) == 3, "as long as somebody holds them"
+
+
 def test_only_the_write_of_a_client_can_be_gone_on_with() -> None:
     with pytest.raises(raft.Refused, match="only a write of a Client"):
         raft.OutcomeUnknown().retry(1.0)
@@ -99,10 +131,10 @@ def test_a_client_whose_session_has_expired_opens_another() -> None:
     config = raft.Config(session_timeout=1.0)
     with Cluster(Counter, config=config) as cluster, raft.Client(cluster.names, timeout=10.0) as client:
         assert client.write(("add", 1)) == 1
-        first = client._sessions.current
+        first = client._tries.sessions.current
         cluster.eventually(lambda: aged(cluster) > 1.5, 5)
         assert client.write(("add", 1)) == 2
-        assert client._sessions.current != first
+        assert client._tries.sessions.current != first
 
 
 def aged(cluster: Cluster) -> float:
