@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from raft_actors.transport.port import Post as Deliver
     from raft_actors.transport.zeromq.wire import Wire
 
-__all__ = ["NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopback", "need_zmq"]
+__all__ = ["LARGEST_COMMAND", "NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopback", "need_zmq"]
 
 
 BELIEVED = 0.5

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from raft_actors.addresses import Place, full_name
 from raft_actors.codec import CheckedCodec, resolve
-from raft_actors.errors import Incompatible, OutcomeUnknown, RaftError
+from raft_actors.errors import Incompatible, InvalidCommand, OutcomeUnknown, RaftError
 from raft_actors.futures import RequestFuture, refuse_if_forbidden
-from raft_actors.network import NETWORK
+from raft_actors.network import LARGEST_COMMAND, NETWORK
 from raft_actors.remote_values import error_from, number_from
 from raft_actors.transport.frames import Answer, Failed, OpenSession, Operation, Query, SessionCommand, Submit
 from raft_actors.transport.zeromq.pending import Pending
@@ -94,7 +94,12 @@ class RemoteMailbox:
     def _ask_encoded(
         self, kind: Callable[[bytes, str], Operation], data: bytes, codec: CheckedCodec, future: RequestFuture[Any]
     ) -> None:
-        self._wire.request(_Encoded(self.place, future, kind, data, codec, trusted=self._wire.has_keys))
+        try:
+            asked = _Encoded(self.place, future, kind, _checked(data), codec, trusted=self._wire.has_keys)
+        except RaftError as error:
+            future.try_fail(error)
+        else:
+            self._wire.request(asked)
 
     def fetch(self, future: RequestFuture[Any], seconds: float) -> None:
         """Wait for the answer where it comes (``Wire.fetch``)."""
@@ -104,6 +109,15 @@ class RemoteMailbox:
 def _deadline(future: RequestFuture[Any]) -> float:
     deadline = future.deadline
     return time.monotonic() + UNTIL_ASKED if deadline is None else deadline
+
+
+def _checked(data: bytes) -> bytes:
+    """Refuse here what would end the connection there."""
+    if len(data) > LARGEST_COMMAND:
+        raise InvalidCommand(
+            f"the request takes {len(data)} bytes, over a network it has at most {LARGEST_COMMAND}", advice="split it"
+        )
+    return data
 
 
 class _Question(Pending):
@@ -171,7 +185,7 @@ class _Encoded(_Question):
     def operation(self, *, pickle: bool) -> Operation:
         """A pickle is made plain where none is taken."""
         if self.codec is PICKLE and not pickle:
-            return self.kind(PLAIN.encode(PICKLE.decode(self.data)), PLAIN.name)
+            return self.kind(_checked(PLAIN.encode(PICKLE.decode(self.data))), PLAIN.name)
         return self.kind(self.data, self.codec.name)
 
     def value(self, answer: Answer) -> Any:

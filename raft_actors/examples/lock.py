@@ -1,23 +1,43 @@
-"""Three workers share one lock; who cannot get it waits for the state to move on instead of asking again and again."""
+"""Three workers share one lock; who cannot get it waits until it is free, or until a lease is over, and asks then."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import raft_actors as raft
 from raft_actors.machines import Lock
 from raft_actors.testing import Cluster
 
+LEASE = 5.0
+
+
+def acquire(client: raft.Client, peer: str, name: str, owner: str) -> int:
+    """Wait for the lock; returns the token."""
+    while True:
+        asked = client.write(("acquire", name, owner, LEASE), block=False)
+        token = asked.get()
+        if token is not None:
+            return int(token)
+        wait_until_free(peer, name, asked.index or 0)
+
+
+def wait_until_free(peer: str, name: str, index: int) -> None:
+    """Look at what is written after ``index``, no longer than for a lease: a holder that died releases nothing."""
+    end = time.monotonic() + LEASE
+    while (left := end - time.monotonic()) > 0:
+        seen = raft.read(peer, ("holder", name), consistency="stale", min_index=index + 1, timeout=left, block=False)
+        try:
+            if seen.get() is None:
+                return
+        except raft.Timeout:
+            return
+        index = seen.index or index
+
 
 def work(client: raft.Client, peer: str, owner: str, done: list[tuple[int, str]]) -> None:
     """Do something that only one may do at a time; the token goes with it, so that a late one can be refused."""
-    while True:
-        asked = client.write(("acquire", "printer", owner, 5.0), block=False)
-        token = asked.get()
-        if token is not None:
-            break
-        later = (asked.index or 0) + 1
-        raft.read(peer, ("holder", "printer"), consistency="stale", min_index=later, timeout=6.0)
+    token = acquire(client, peer, "printer", owner)
     done.append((token, owner))
     client.write(("release", "printer", token))
 

@@ -16,7 +16,7 @@ __all__ = ["Lock"]
 
 KNOWN = '("acquire", name, owner, ttl), ("release", name, token), ("refresh", name, token, ttl)'
 SWEPT = 2
-"""So many of the oldest leases are looked at in each write, so that those that are over do not pile up."""
+"""So many leases are looked at in each write, in turn, so that those that are over do not pile up."""
 
 
 class _Lease(NamedTuple):
@@ -29,7 +29,7 @@ class Lock(StateMachine[tuple[Any, ...], Any]):
     """Named locks.
 
     Writes ``("acquire", name, owner, ttl)`` -> fencing token, or ``None`` while somebody else has it;
-    ``("refresh", name, token, ttl)`` -> bool, False if the lease is over; ``("release", name, token)`` -> bool.
+    ``("refresh", name, token, ttl)`` and ``("release", name, token)`` -> bool, False if the lease is over.
     Reads ``("holder", name)`` -> ``(owner, token)`` or ``None``.
 
     ``ttl`` is in seconds of replicated time, which goes on with what is written. A token is higher than all that were
@@ -62,8 +62,8 @@ class Lock(StateMachine[tuple[Any, ...], Any]):
                     return False, state
                 return self._lease(state, name, lease.owner, token, _checked(ttl)) == token, state
             case ("release", name, token):
-                lease = state["leases"].get(name)
-                if lease is None or lease[1] != token:
+                lease = _held(state, name)
+                if lease is None or lease.token != token:
                     return False, state
                 del state["leases"][name]
                 return True, state
@@ -76,9 +76,7 @@ class Lock(StateMachine[tuple[Any, ...], Any]):
         return self._lease(state, name, owner, lease.token, ttl) if lease.owner == owner else None
 
     def _lease(self, state: dict[str, Any], name: Any, owner: Any, token: int, ttl: float) -> int:
-        leases = state["leases"]
-        leases.pop(name, None)  # to the end of the line
-        leases[name] = (owner, token, state["time"] + ttl)
+        state["leases"][name] = (owner, token, state["time"] + ttl)
         return token
 
     def handle_read(self, query: Any, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -115,8 +113,10 @@ def _held(state: dict[str, Any], name: Any) -> _Lease | None:
 
 def _sweep(state: dict[str, Any]) -> None:
     leases = state["leases"]
-    for name in [name for name in islice(leases, SWEPT) if leases[name][2] <= state["time"]]:
-        del leases[name]
+    for name in list(islice(leases, SWEPT)):
+        lease = leases.pop(name)
+        if state["time"] < lease[2]:
+            leases[name] = lease  # to the end of the line: a long lease keeps nobody from those behind it
 
 
 def _checked(ttl: Any) -> float:

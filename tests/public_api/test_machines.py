@@ -119,8 +119,18 @@ def test_a_lease_is_made_longer_in_time_only() -> None:
     assert lock.write(("refresh", "a", token, 5.0), time=117.9) is False, "nobody took it, but it is over"
 
 
+def test_a_lease_that_is_over_is_not_given_back() -> None:
+    lock = Driver(Lock)
+    token = lock.write(("acquire", "a", "x", 5.0), time=100.0)
+    for other in ("b", "c"):  # longer leases, so that the one which is over is not swept yet
+        lock.write(("acquire", other, "x", 500.0), time=104.0)
+    assert lock.write(("release", "a", token), time=105.0) is False
+
+
 def test_leases_that_are_over_do_not_pile_up() -> None:
     lock = Driver(Lock)
+    for long in "ab":
+        assert lock.write(("acquire", long, "x", 1e6), time=0.0)
     for number in range(1000):
         lock.write(("acquire", number, "x", 1.0), time=float(number))
     assert len(lock.state["leases"]) < 10
