@@ -136,16 +136,21 @@ def remove_peer(peer: PeerRef, old: PeerRef, *, timeout: float | None = 10.0) ->
     return change_members(peer, change, deadline=deadline)
 
 
-def configuration(peer: PeerRef) -> Configuration:
+def configuration(peer: PeerRef, *, timeout: float | None = LOOKING) -> Configuration:
     """The configuration that counts for ``peer``, committed or not; empty, with index 0, while it has none.
+
+    Args:
+        peer: whom to ask.
+        timeout: seconds for the answer of a peer elsewhere; ``None``: for ever.
 
     Raises:
         UnknownPeer: it does not run.
+        Timeout: it did not answer in time.
     """
+    deadline = time.monotonic() + patience_of(timeout, "timeout")
     there = elsewhere(peer)
     if there is not None:
-        deadline = time.monotonic() + LOOKING
-        return call(there, frames.GetStatus(), status_from, deadline=deadline).configuration
+        return call(there, frames.GetStatus(), status_from, deadline=deadline, spare=0.0).configuration
     state = running(peer).state
     return Configuration() if state is None else configuration_of(state)
 

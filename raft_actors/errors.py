@@ -309,14 +309,14 @@ class PeerFailed(RaftError):
     """The peer stopped itself; every call to it fails with this until it is started again."""
 
     summary = "the peer has stopped itself"
-    advice = "look at status(peer).failure, mend the cause and call start_peer again"
+    advice = "look at status(peer).failure, mend the cause and start the peer again"
 
 
 class StorageFailed(PeerFailed):
     """The disk, or what lies between, reported an error."""
 
     summary = "the peer's storage failed"
-    advice = "check the disk (space, permissions, health), then call start_peer again"
+    advice = "check the disk (space, permissions, health), then start the peer again"
 
 
 class CorruptLog(PeerFailed):

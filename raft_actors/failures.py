@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from raft_actors.errors import Incompatible, PeerFailed, RaftError
+from storage_adapters import StorageError
 
-__all__ = ["failure_of"]
+__all__ = ["failure_of", "steps_to"]
 
 
 def failure_of(name: str, error: BaseException) -> RaftError:
@@ -15,3 +16,8 @@ def failure_of(name: str, error: BaseException) -> RaftError:
     failure = PeerFailed(f"peer {name!r} stopped itself: {what}")
     failure.__cause__ = error
     return failure
+
+
+def steps_to(error: BaseException) -> BaseException | None:
+    """What to log the traceback of: of an error of the disk, our own steps tell nothing."""
+    return None if isinstance(error.__cause__, StorageError) else error

@@ -32,7 +32,16 @@ if TYPE_CHECKING:
     from raft_actors.transport.port import Post as Deliver
     from raft_actors.transport.zeromq.wire import Wire
 
-__all__ = ["LARGEST_COMMAND", "NETWORK", "NodeTransport", "check_settings", "elsewhere", "is_loopback", "need_zmq"]
+__all__ = [
+    "LARGEST_COMMAND",
+    "NETWORK",
+    "NodeTransport",
+    "check_settings",
+    "elsewhere",
+    "is_everywhere",
+    "is_loopback",
+    "need_zmq",
+]
 
 
 BELIEVED = 0.5
@@ -49,6 +58,14 @@ def need_zmq() -> None:
         import zmq  # noqa: F401
     except ImportError as error:
         raise MissingExtra("net") from error
+
+
+def is_everywhere(address: str) -> bool:
+    """Whether an address means all of this machine: one can listen there, and nobody else can get there."""
+    try:
+        return ipaddress.ip_address(split_address(address)[0]).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from types import TracebackType
 from typing import Self
@@ -10,10 +11,12 @@ from raft_actors import names, supervisor
 from raft_actors.addresses import check_address, split_address
 from raft_actors.errors import AlreadyStarted, Unauthorized
 from raft_actors.keys import Keyring
-from raft_actors.network import NETWORK, NodeTransport, is_loopback, need_zmq
+from raft_actors.network import NETWORK, NodeTransport, is_everywhere, is_loopback, need_zmq
 from raft_actors.transport.local import LOCAL, LocalTransport
 
 __all__ = ["Node", "open_transport", "start_node"]
+
+logger = logging.getLogger("raft_actors")
 
 STOPPING = 5.0
 """Seconds that each peer has to stop when its node is closed."""
@@ -96,6 +99,10 @@ def start_node(address: str, *, keys: str | os.PathLike[str] | None = None, inse
             advice="give keys (raft-actors keygen makes them), or insecure=True with a loopback address",
         )
     need_zmq()
+    if is_everywhere(address):
+        logger.warning(
+            "%s is an address of no host: others are told that peers are there; give one of this host", address
+        )
     transport = open_transport(address, keys)
     NETWORK.node = transport
     return Node(transport, insecure=keys is None)

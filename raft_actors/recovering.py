@@ -206,11 +206,12 @@ def surveyed(folders: Sequence[Path]) -> Iterator[Recovery]:
     """Open the stores in ``folders``, check and compare them; they stay locked until the end.
 
     Raises:
-        NotAStore: one is none.
+        NotAStore: one is none, or there twice.
         StoreInUse: the peer of one is running.
         CorruptLog: one is damaged.
         Incompatible: they do not belong together.
     """
+    _require_different(folders)
     with ExitStack() as stack:
         stores = [_opened(folder, stack.enter_context(reading(folder))) for folder in folders]
         _require_one_cluster(stores)
@@ -237,6 +238,16 @@ def _opened(folder: Path, adapter: StorageAdapter) -> Store:
         configuration=decode_configuration(changes[-1]) if changes else meta.base.configuration,
         adapter=adapter,
     )
+
+
+def _require_different(folders: Sequence[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        real = folder.resolve()
+        if real in seen:
+            first = seen[real]
+            raise NotAStore(f"{folder} is given twice" if first == folder else f"{folder} is {first} once more")
+        seen[real] = folder
 
 
 def _require_one_cluster(stores: Sequence[Store]) -> None:

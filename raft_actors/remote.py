@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 ANSWERING = 1.0
 """Seconds beyond the deadline for an answer that says why nothing came of it in time, from a peer or two further on."""
+GRACE = 0.5
+"""Seconds beyond it within which the wire says that there was none, and whose."""
 LOOKING = 5.0
 """Seconds for an answer that waits for nothing but the network."""
 UNTIL_ASKED = 1e8
@@ -241,16 +243,17 @@ def ask(
     wire.request(question)
 
 
-def call(place: Place, operation: Operation, decode: Callable[[bytes], T], *, deadline: float) -> T:
-    """Put a request to a peer elsewhere, and wait for the answer.
+def call(
+    place: Place, operation: Operation, decode: Callable[[bytes], T], *, deadline: float, spare: float = ANSWERING
+) -> T:
+    """Put a request to a peer elsewhere, and wait for the answer, ``spare`` seconds longer than that peer may take.
 
     Raises:
         RaftError: the answer, or that there was none by ``deadline``.
     """
     refuse_if_forbidden()
     future: RequestFuture[T] = RequestFuture()
-    future.deadline = deadline + ANSWERING
-    wire = NETWORK.wire_to(place.address)
-    until = deadline + ANSWERING
-    ask(place, wire, operation, future, decode, deadline=until, spare=ANSWERING)
+    until = deadline + spare
+    future.deadline = until + GRACE
+    ask(place, NETWORK.wire_to(place.address), operation, future, decode, deadline=until, spare=spare)
     return future.get()

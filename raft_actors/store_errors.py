@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,9 @@ def ours(error: Exception, where: str, path: str) -> RaftError:
             return CorruptLog(f"{where} is damaged: {error}")
         case interface.MissingExtra():
             return MissingExtra(error.extra)
-    return StorageFailed(f"{where} failed: {error}")
+    full = isinstance(error, storage_adapters.StorageError | OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "make room on its disk, then start the peer again; nothing that was acknowledged is lost" if full else ""
+    return StorageFailed(f"{where} failed: {error}", advice=advice)
 
 
 def refuse_foreign_folder(factory: Callable[[str], object], folder: Path, where: str) -> None:

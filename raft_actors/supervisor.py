@@ -32,7 +32,7 @@ from raft_actors.errors import (
     Restarting,
     UnknownPeer,
 )
-from raft_actors.failures import failure_of
+from raft_actors.failures import failure_of, steps_to
 from raft_actors.intake import Mailbox
 from raft_actors.measures import Measures
 from raft_actors.network import NETWORK, check_settings
@@ -274,7 +274,7 @@ class Handle:
         if ended.error is not None:
             self.failure = failure_of(self.name, ended.error)
             self.measures.failures += 1
-            logger.error("peer %s stopped itself: %s", self.name, self.failure, exc_info=ended.error)
+            logger.error("peer %s stopped itself: %s", self.name, self.failure, exc_info=steps_to(ended.error))
         self._restarting = ended.error is not None and self._may_restart()
         self.mailbox = None
         self._wake()

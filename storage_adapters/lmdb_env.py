@@ -147,7 +147,9 @@ class Environment:
         """An error of the library in our words."""
         if isinstance(error, _DAMAGE):
             return DamagedStore(f"the store at {self._path} is damaged: {error}")
-        return StorageError(f"the store at {self._path} failed: {error}", errno=self._errno(error))
+        number = self._errno(error)
+        why = f"there is no room left on the disk ({error})" if number == errno.ENOSPC else error
+        return StorageError(f"the store at {self._path} failed: {why}", errno=number)
 
     def _errno(self, error: lmdb.Error) -> int | None:
         """Return the system's error number; LMDB's own codes are negative and have none."""

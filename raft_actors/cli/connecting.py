@@ -20,6 +20,8 @@ __all__ = [
     "addresses_of",
     "as_json",
     "at_any",
+    "awake_first",
+    "count",
     "members_as_json",
     "prepare",
     "seconds",
@@ -27,6 +29,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+GLANCE = 1.0
+"""Seconds within which a peer that is awake says how it is."""
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +63,13 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
+
+
+def count(text: str) -> int:
+    """How many times, on the command line."""
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def addresses_of(text: str, option: str) -> list[str]:
@@ -103,18 +115,17 @@ def prepare(args: argparse.Namespace) -> list[str]:
     return addresses_of(args.connect, "--connect")
 
 
-def at_any(names: list[str], do: Callable[[str], T], *, harmless: bool = False) -> T:
+def at_any(names: list[str], do: Callable[[str], T]) -> T:
     """Do something at the first peer that is there.
 
     Args:
         names: the peers.
         do: what is to be done at one of them.
-        harmless: it changes nothing: who does not answer in time is passed over, too.
 
     Raises:
         RaftError: why the last peer that was there could not; if none was, the error of the last one.
     """
-    answer: NotApplied | raft.Timeout | None = None
+    answer: NotApplied | None = None
     for name in names:
         try:
             return do(name)
@@ -124,11 +135,16 @@ def at_any(names: list[str], do: Callable[[str], T], *, harmless: bool = False) 
             nobody = error
         except NotApplied as error:
             answer = error
-        except raft.Timeout as error:
-            if not harmless:
-                raise
-            answer = answer or error
     raise answer or nobody
+
+
+def awake_first(names: list[str]) -> list[str]:
+    """In their order, but first those that answer: others may take the whole time of a request."""
+    if len(names) == 1:
+        return names
+    with raft.Client(names, timeout=GLANCE, keys=NETWORK.keys) as client:
+        found = client.status()
+    return sorted(names, key=lambda name: not isinstance(found[name], raft.Status))
 
 
 def as_json(value: object) -> str:

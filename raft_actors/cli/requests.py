@@ -12,6 +12,7 @@ from raft_actors.cli.connecting import (
     add_connection,
     as_json,
     at_any,
+    awake_first,
     check_full,
     members_as_json,
     prepare,
@@ -24,7 +25,7 @@ from raft_actors.errors import RaftError
 if TYPE_CHECKING:
     from raft_actors.cli.log import Subparsers
 
-__all__ = ["add_parser", "rows_of", "statuses"]
+__all__ = ["add_parser", "print_statuses", "statuses"]
 
 HEADER = ("peer", "role", "term", "leader", "commit", "applied", "last", "snapshot", "lag")
 Run = Callable[[argparse.Namespace], int]
@@ -104,22 +105,30 @@ def status(args: argparse.Namespace) -> int:
     if args.json:
         print(as_json([status_as_json(name, one) for name, one in found.items()]))
     else:
-        print_table(HEADER, rows_of(found))
+        print_statuses(found)
     return 0 if any(isinstance(one, raft.Status) for one in found.values()) else 1
 
 
-def rows_of(found: dict[str, raft.Status | RaftError]) -> list[tuple[str, ...]]:
-    """A row for each peer."""
+def print_statuses(found: dict[str, raft.Status | RaftError]) -> None:
+    """A table, and below it what is the matter with whom."""
+    print_table(HEADER, _rows_of(found))
+    for name, one in found.items():
+        error = one.failure if isinstance(one, raft.Status) else one
+        if error is not None:
+            print(f"{name}: {error}")
+
+
+def _rows_of(found: dict[str, raft.Status | RaftError]) -> list[tuple[str, ...]]:
     lags = {name: one.lag for each in found.values() if isinstance(each, raft.Status) for name, one in _lags(each)}
     rows = []
     for name, one in found.items():
         if isinstance(one, raft.Status):
             numbers = (one.commit_index, one.last_applied, one.last_index, one.snapshot_index)
-            role = one.role if one.failure is None else f"failed: {one.failure}"
+            role = one.role if one.failure is None else "failed"
             lag = str(lags.get(one.name, ""))
             rows.append((one.name, role, str(one.term), one.leader or "-", *map(str, numbers), lag))
         else:
-            rows.append((name, str(one), *[""] * (len(HEADER) - 2)))
+            rows.append((name, "no answer", *["-"] * (len(HEADER) - 2)))
     return rows
 
 
@@ -129,26 +138,27 @@ def _lags(status: raft.Status) -> list[tuple[str, raft.Progress]]:
 
 def members(args: argparse.Namespace) -> int:
     """Run ``members``."""
-    _show(args, at_any(prepare(args), raft.configuration, harmless=True))
+    _show(args, at_any(awake_first(prepare(args)), lambda name: raft.configuration(name, timeout=args.timeout)))
     return 0
 
 
 def add(args: argparse.Namespace) -> int:
     """Run ``add``."""
-    names, new = prepare(args), check_full(args.peer, "ADDRESS")
+    new, names = check_full(args.peer, "ADDRESS"), awake_first(prepare(args))
     _show(args, at_any(names, lambda name: raft.add_peer(name, new, learner=args.learner, timeout=args.timeout)))
     return 0
 
 
 def remove(args: argparse.Namespace) -> int:
     """Run ``remove``."""
-    _show(args, at_any(prepare(args), lambda name: raft.remove_peer(name, args.peer, timeout=args.timeout)))
+    names = awake_first(prepare(args))
+    _show(args, at_any(names, lambda name: raft.remove_peer(name, args.peer, timeout=args.timeout)))
     return 0
 
 
 def transfer(args: argparse.Namespace) -> int:
     """Run ``transfer``."""
-    names = prepare(args)
+    names = awake_first(prepare(args))
     leader = at_any(names, lambda name: raft.transfer_leadership(name, args.peer, timeout=args.timeout))
     print(as_json(leader) if args.json else f"{leader} leads")
     return 0
@@ -167,7 +177,7 @@ def _full(names: list[str], name: str) -> str:
         return check_full(name, "NAME")
     found = [one for one in names if one.partition("@")[0] == name]
     if not found:
-        known = at_any(names, raft.configuration, harmless=True)
+        known = at_any(awake_first(names), raft.configuration)
         found = [one for one in (*known.voters, *known.learners) if one.partition("@")[0] == name]
     if not found:
         raise UsageError(f"there is no member {name!r}")
@@ -178,5 +188,10 @@ def _show(args: argparse.Namespace, configuration: raft.Configuration) -> None:
     if args.json:
         print(as_json(members_as_json(configuration)))
         return
+    if not configuration.index:
+        print("it belongs to no cluster yet")
+        return
     rows = [(name, "voter") for name in configuration.voters] + [(name, "learner") for name in configuration.learners]
     print_table(("member", "as"), rows)
+    if not configuration.committed:
+        print("this change is not committed yet")

@@ -8,9 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 import raft_actors as raft
-from raft_actors.cli.connecting import add_connection, as_json, seconds, status_as_json
-from raft_actors.cli.requests import HEADER, rows_of, statuses
-from raft_actors.cli.tables import print_table
+from raft_actors.cli.connecting import add_connection, as_json, count, seconds, status_as_json
+from raft_actors.cli.requests import print_statuses, statuses
 
 if TYPE_CHECKING:
     from raft_actors.cli.log import Subparsers
@@ -29,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_connection(parser)
     parser.add_argument("--interval", type=seconds, default=1.0, metavar="SECONDS", help="default: 1")
-    parser.add_argument("--count", type=int, metavar="N", help="so many times (default: until Ctrl-C)")
+    parser.add_argument("--count", type=count, metavar="N", help="so many times (default: until Ctrl-C)")
     parser.set_defaults(run=run)
 
 
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             if sys.stdout.isatty():
                 print(CLEAR, end="")
-            print_table(HEADER, rows_of(found))
+            print_statuses(found)
         sys.stdout.flush()
         shown += 1
     return 0 if answered else 1

@@ -190,6 +190,20 @@ def test_a_node_that_cannot_listen_leaves_nothing_behind(tmp_path) -> None:
         assert one.refused == {}
 
 
+def test_an_address_that_this_machine_does_not_have_is_said_to_be_none(tmp_path) -> None:
+    keygen(tmp_path / "keys")
+    for address in ("no-such-host.invalid:7001", "192.0.2.1:7001"):
+        with pytest.raises(raft.InvalidConfig, match="this machine has no such address"):
+            raft.start_node(address, keys=tmp_path / "keys")
+
+
+@pytest.mark.parametrize(("address", "told"), [("0.0.0.0:0", True), ("127.0.0.1:0", False), ("localhost:0", False)])
+def test_who_listens_everywhere_is_told_that_nobody_gets_there(tmp_path, caplog, address: str, told: bool) -> None:
+    keygen(tmp_path / "keys")
+    raft.start_node(address, keys=tmp_path / "keys").close()
+    assert ("an address of no host" in caplog.text) == told
+
+
 # -- roles -------------------------------------------------------------------------------------------------------------
 
 

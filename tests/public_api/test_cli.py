@@ -159,19 +159,6 @@ def test_what_a_peer_says_is_told_before_that_nobody_listens_at_another_address(
         at_any(["s2@h:2", "s3@h:3"], do)
 
 
-def test_who_does_not_answer_is_passed_over_where_that_is_harmless():
-    def do(name):
-        if name == "s1@h:1":
-            raise Timeout("no answer in time")
-        return name
-
-    assert at_any(["s1@h:1", "s2@h:2"], do, harmless=True) == "s2@h:2"
-    with pytest.raises(Timeout):
-        at_any(["s1@h:1"], do, harmless=True)
-    with pytest.raises(Timeout):
-        at_any(["s1@h:1", "s2@h:2"], do)
-
-
 def test_a_table_is_columns_where_nobody_watches(capsys):
     print_table(("peer", "role"), [("s1", "leader"), ("s20", "follower")])
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [

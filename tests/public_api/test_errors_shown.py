@@ -197,7 +197,7 @@ def test_storage_failed_is_shown(tmp_path: Path) -> None:
         cluster.disk(victim).fail(errno.ENOSPC)
         cluster.write("x")
         cluster.eventually(lambda: cluster.status(victim).failure is not None)
-        texts = (f"of peer '{victim}' failed", "No space left on device", "check the disk (space, permissions, health)")
+        texts = (f"of peer '{victim}' failed", "No space left on device", "make room on its disk")
         shows(raft.StorageFailed, lambda: raft.read(victim, "len"), *texts)
         shows(raft.StorageFailed, lambda: raft.leader(victim), *texts)
         assert all(text in str(cluster.status(victim).failure) for text in texts)
@@ -262,7 +262,7 @@ def test_peer_failed_is_shown() -> None:
             raft.PeerFailed,
             lambda: raft.read(victim, "len"),
             f"peer '{victim}' stopped itself: SystemExit: planted",
-            "look at status(peer).failure, mend the cause and call start_peer again",
+            "look at status(peer).failure, mend the cause and start the peer again",
         )
         assert isinstance(outcome(raft.read(victim, "len", block=False)), raft.PeerFailed)
         raft.stop(victim)

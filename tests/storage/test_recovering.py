@@ -13,7 +13,7 @@ import raft_actors as raft
 from raft_actors import recovering
 from raft_actors.cli import main
 from raft_actors.errors import CorruptLog, Incompatible, StoreInUse
-from raft_actors.inspection import verify
+from raft_actors.inspection import NotAStore, verify
 from raft_actors.log_store import LogStore
 from raft_actors.machines import KV
 from raft_actors.protocol.configuration import Configuration, Member
@@ -223,6 +223,17 @@ def test_peers_that_make_no_sense_are_a_wrong_use(peers: str, tmp_path: Path) ->
 
 def test_a_folder_that_is_no_store_is_a_wrong_use(tmp_path: Path) -> None:
     assert recover(tmp_path, ["s1"], "s1") == 2
+
+
+def test_a_folder_that_is_given_twice_is_a_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = store_of(tmp_path, "s1", last=LogPosition(2, 12))
+    with pytest.raises(NotAStore, match="is given twice"), surveyed([folder, folder]):
+        pass
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(NotAStore, match="s1 once more"), surveyed([folder, tmp_path / "link"]):
+        pass
+    assert recover(tmp_path, ["s1", "s1"], "s1") == 2
+    assert "is given twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step", range(1, 7))

@@ -79,7 +79,7 @@ def test_a_leader_whose_disk_fails_stops_with_a_typed_error_and_the_others_go_on
         failure = cluster.status(victim).failure
         assert isinstance(failure, raft.StorageFailed)
         assert f"peer '{victim}'" in str(failure)
-        assert "check the disk" in str(failure)
+        assert ("make room on its disk" if number == errno.ENOSPC else "check the disk") in str(failure)
         assert failure.__cause__.errno == number
         with pytest.raises(raft.StorageFailed):
             raft.write(victim, "x")
@@ -241,10 +241,15 @@ def test_a_stopped_peer_whose_disk_hangs_frees_its_name_in_time() -> None:
         cluster.converged()
 
 
-def test_errors_of_the_disk_are_logged_with_the_peers_name(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("number", "advice"), [(errno.EIO, "check the disk"), (errno.ENOSPC, "make room on its disk")])
+def test_errors_of_the_disk_are_logged_with_the_peers_name_and_what_to_do(
+    number: int, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("ERROR", "raft_actors"), Cluster(Recorder, config=STAY_DOWN) as cluster:
         victim = follower_of(cluster)
-        cluster.disk(victim).fail(errno.EIO)
+        cluster.disk(victim).fail(number)
         cluster.write("x")
         cluster.eventually(lambda: cluster.status(victim).failure is not None)
-    assert f"peer {victim} stopped itself" in caplog.text
+    (told,) = [record for record in caplog.records if f"peer {victim} stopped itself" in record.getMessage()]
+    assert advice in told.getMessage()
+    assert told.exc_info is None, "our own steps tell nothing of a disk"

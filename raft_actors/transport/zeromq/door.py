@@ -53,6 +53,8 @@ SMALL = 64 << 10
 """Bytes of a frame that is always looked at."""
 MOST_CALLERS = 4096
 """Connections that are remembered."""
+NOT_HERE = (errno.ENODEV, errno.EADDRNOTAVAIL)
+"""What libzmq says of a name without an address, and of an address of another machine."""
 MOST_PIECES = LARGEST // PIECE + 2
 """Pieces of a frame that was cut."""
 
@@ -134,10 +136,11 @@ class Door:
         try:
             self._socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
+            why = "this machine has no such address" if error.errno in NOT_HERE else error
             raise InvalidConfig(
-                f"cannot listen at {host}:{port}: {error}",
+                f"cannot listen at {host}:{port}: {why}",
                 fields=("address",),
-                advice="take an address of this machine and a free port",
+                advice="take an address of this machine, or a name that has one here, and a free port",
             ) from error
         endpoint: Any = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         self.port = self._crowd.port = int(endpoint.rsplit(b":", 1)[1].rstrip(b"\0"))

@@ -164,7 +164,7 @@ class Link:
         requests = self.requests
         if now >= requests.due:
             for pending, sent in requests.expired(now):
-                pending.end(reasons.too_late(self.peer, self.address, sent=sent))
+                pending.end(reasons.too_late(pending.to, self.address, sent=sent))
         return min(requests.due, self._turn(now)) if self.busy else requests.due
 
     def _turn(self, now: float) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from raft_actors.addresses import split_address
+from raft_actors.addresses import full_name, split_address
 from raft_actors.errors import RaftError, Timeout, Unauthorized, UnknownPeer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def unheard(peer: str, address: str, keys: Keyring | None) -> UnknownPeer:
 def too_late(peer: str, address: str, *, sent: bool) -> RaftError:
     """The time of a request is over; ``sent``: it has left, and something may have come of it."""
     if sent:
-        return Timeout("no answer before the deadline of the request")
+        return Timeout(f"peer {full_name(peer, address)!r} gave no answer before the deadline of the request")
     return silent(peer, address)
 
 
