@@ -1,6 +1,6 @@
 """A client that follows the leader and retries what is safe, so that its user need not.
 
-Who leads is the business of ``client_peers``, what becomes of a request over its tries that of ``tries``.
+Who leads is the business of ``client_peers``, what becomes of a request over its tries that of ``client_tries``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from raft_actors.arguments import PeerRef, seconds_of
 from raft_actors.client_peers import ClientPeers
 from raft_actors.client_sessions import WriteRequest
+from raft_actors.client_tries import Tries, deadline_in
 from raft_actors.codec import CheckedCodec, is_immutable_reply
 from raft_actors.errors import (
     RaftError,
@@ -24,7 +25,6 @@ from raft_actors.futures import RequestFuture, refuse_if_forbidden
 from raft_actors.remote import RemoteMailbox
 from raft_actors.requests import check_read
 from raft_actors.retries import Request
-from raft_actors.tries import Tries, deadline_in
 
 if TYPE_CHECKING:
     from types import TracebackType

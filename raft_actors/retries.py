@@ -33,6 +33,8 @@ __all__ = ["Request", "RetryLine"]
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.05
 """Seconds between two tries: doubling from the first to the longest, each half to one and a half times that."""
+LONGEST_QUIET = 0.25
+"""Seconds at the most for which nobody is sent, so that writes come back that are out of their order."""
 REDIRECTS = 3
 """How many times a request follows the name of a leader at once; if the peers still disagree, it pauses."""
 TOGETHER = 256
@@ -57,12 +59,14 @@ class Request(RequestFuture[Any]):
         size: about how many bytes it takes under way.
         unknown: why it may have been applied by an earlier try; ``None`` while no try has, and of what changes nothing.
         tries: how many times it was refused.
+        sent: when it was tried last, on the monotonic clock.
         refusal: the last one.
         fetches: its caller waits, and may fetch the answer himself. Not the main thread: it may be interrupted, and
             more than one answer hangs on what becomes of a client's.
     """
 
     tries = size = 0
+    sent = 0.0
     fetches = False
     refusal: RaftError | None = None
     unknown: OutcomeUnknown | None = None
@@ -136,6 +140,16 @@ class RetryLine:
         """Try ``request`` again when others have been answered (``go_on``); False as of ``park``."""
         return self._wait(request, refusal, LONGEST_PAUSE, holds=True)
 
+    def settle(self, request: Request, refusal: RaftError, quiet: float) -> bool:
+        """Try ``request`` again when for ``quiet`` seconds no other has come back like this; False as of ``park``.
+
+        What came out of its order is put in order here. Whatever is sent meanwhile would come too early as well, behind
+        those which are still on their way back, and so on without an end.
+        """
+        request.tries += 1
+        pause = min(max(quiet, _pause(request.tries, refusal)), LONGEST_QUIET)
+        return self._wait(request, refusal, pause, holds=False, settles=True)
+
     def join(self, request: Request) -> bool:
         """Wait behind those that wait; False if nobody does any more."""
         with self._changed:
@@ -165,13 +179,15 @@ class RetryLine:
         for _, request in sorted(waiting):
             _give_up(request)
 
-    def _wait(self, request: Request, refusal: RaftError, pause: float, *, holds: bool) -> bool:
+    def _wait(self, request: Request, refusal: RaftError, pause: float, *, holds: bool, settles: bool = False) -> bool:
         now = time.monotonic()
         with self._changed:
             if self._closed or request.late(now):
                 return False
             self.holds = holds
             self._add(request, refusal, now + pause)
+            if settles:
+                self._due = now + pause  # later than it was, too
         return True
 
     def _add(self, request: Request, refusal: RaftError, due: float) -> None:
@@ -198,7 +214,13 @@ class RetryLine:
             self._give_up_late()
             batch, more = self._front()
             if self._send_all(batch) and more:
-                self.hurry()
+                self._send_on()
+
+    def _send_on(self) -> None:
+        """There are more; unless one was refused meanwhile, it is their turn."""
+        with self._changed:
+            if self._due == NEVER:
+                self._due = 0.0
 
     def _is_due(self) -> bool:
         """Wait until those that wait are to be tried; False when this thread is no longer needed."""

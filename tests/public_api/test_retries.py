@@ -7,8 +7,17 @@ import time
 
 import pytest
 
-from raft_actors.errors import ElectionInProgress, NotLeader, Overloaded, Timeout
-from raft_actors.retries import LONGEST_PAUSE, NEVER, REDIRECTS, TOGETHER, Request, RetryLine, _pause
+from raft_actors.errors import ElectionInProgress, NotApplied, NotLeader, Overloaded, Timeout
+from raft_actors.retries import (
+    LONGEST_PAUSE,
+    LONGEST_QUIET,
+    NEVER,
+    REDIRECTS,
+    TOGETHER,
+    Request,
+    RetryLine,
+    _pause,
+)
 
 
 def request() -> Request:
@@ -117,6 +126,48 @@ def test_what_is_held_is_sent_when_others_were_answered_and_not_when_it_was_refu
     assert line.last.wait(10)
     assert line.sent == [held.number, refused.number]
     assert (held.tries, refused.tries) == (0, 1), "who was held was not refused"
+    line.line.close()
+
+
+def test_nobody_is_sent_before_all_that_came_too_early_are_back():
+    line, first, *early = Line(), request(), request(), request()
+    line.until = early[1]
+    with line.line._changed:  # nothing is sent meanwhile
+        assert line.line.hold(first, Overloaded())
+        assert line.line.settle(early[0], NotApplied(), 0.1)
+        due = line.line._due
+        assert due >= time.monotonic() + 0.09
+        line.line.go_on()
+        assert line.line._due == due, "room is no reason to send"
+        assert line.line.settle(early[1], NotApplied(), 0.2)
+        assert line.line._due > due + 0.05, "one more has come: the others may be on their way"
+        assert line.line.settle(request(), NotApplied(), 1e9)
+        assert line.line._due <= time.monotonic() + LONGEST_QUIET
+    assert line.last.wait(10)
+    assert line.sent[:3] == [first.number, early[0].number, early[1].number]
+    line.line.close()
+
+
+def test_what_comes_too_early_while_a_long_line_is_sent_stops_it():
+    requests = [request() for _ in range(2 * TOGETHER)]
+    early = request()
+    line = Line()
+    line.until = requests[-1]
+    send = line.line._send
+
+    def sent(each: Request) -> None:
+        send(each)
+        if each is requests[0]:  # as if the answer to one that left before came just now
+            early.number = -1
+            line.line.settle(early, NotApplied(), 0.05)
+
+    line.line._send = sent
+    with line.line._changed:
+        for each in requests:
+            line.line.hold(each, Overloaded())
+        line.line.hurry()
+    assert line.last.wait(10)
+    assert line.sent.index(early.number) == TOGETHER, "what was taken out of the line goes on, the rest is behind it"
     line.line.close()
 
 

@@ -55,7 +55,7 @@ LAYERS = (
     (
         "raft_actors.client",
         "raft_actors.client_peers",
-        "raft_actors.tries",
+        "raft_actors.client_tries",
         "raft_actors.on_behalf",
         "raft_actors.serving",
         "raft_actors.node",

@@ -11,7 +11,7 @@ and is applied once, however often it comes (``client_sessions``).
                   | no              | no                                  | refused, or lost
                   +-----------------+---> waiting line <------------------+
 
-Who leads is the business of ``client_peers``, the waiting line that of ``retries``, the room that of ``window``.
+Who leads is the business of ``client_peers``, the waiting line that of ``retries``, the room that of ``client_window``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from raft_actors.client_sessions import ClientSessions, WriteRequest
+from raft_actors.client_window import Window
 from raft_actors.errors import (
     Incompatible,
     NotApplied,
@@ -31,11 +32,11 @@ from raft_actors.errors import (
     RaftError,
     Refused,
     SessionExpired,
+    Timeout,
 )
 from raft_actors.futures import RequestFuture
 from raft_actors.remote import RemoteMailbox
 from raft_actors.retries import Request, RetryLine
-from raft_actors.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +105,7 @@ class Tries:
         if not ticket:
             self._hold(request)
             return
+        request.sent = time.monotonic()
         attempt: RequestFuture[Any] = RequestFuture()
         mailbox: _Asked = None
         try:
@@ -137,7 +139,7 @@ class Tries:
     def _tried(self, request: Request, ticket: int, asked: _Asked, attempt: RequestFuture[Any]) -> None:
         """A try has its answer: hand it on, or try again. Runs in the thread that answered."""
         error = attempt.failure
-        self._window.leave(ticket, request.size, lost=isinstance(error, Overloaded | OutcomeUnknown))
+        self._window.leave(ticket, request.size, lost=isinstance(error, Overloaded | Timeout))
         if error is None:
             request.try_set(attempt.get(), attempt.index)
         elif not self._again(request, error, asked):
@@ -162,21 +164,19 @@ class Tries:
                 pass
             case _:
                 return False
-        if _is_about_the_peer(error):
+        reason = request.unknown or error
+        if type(error) is NotApplied:  # an earlier write has to come first, and so has it for all that left after this
+            return self._line.settle(request, reason, (time.monotonic() - request.sent) / 2)
+        if not isinstance(error, Overloaded | SessionExpired):  # another peer may do better
             self._peers.pass_over(asked, error)
-        return self._line.park(request, request.unknown or error)
-
-
-def _is_about_the_peer(error: RaftError) -> bool:
-    """Whether another peer may do better: not if there is too much to do, or an earlier write has to come first."""
-    return not isinstance(error, Overloaded | SessionExpired) and type(error) is not NotApplied
+        return self._line.park(request, reason)
 
 
 def _soon(request: Request, *, elsewhere: bool) -> float | None:
     """When to give up a try: what can be repeated at another peer does not wait long for one."""
     if not isinstance(request, WriteRequest) and not elsewhere:
         return request.deadline
-    end = time.monotonic() + (PATIENCE_ELSEWHERE if elsewhere else PATIENCE) * 2.0 ** min(request.tries, 10)
+    end = request.sent + (PATIENCE_ELSEWHERE if elsewhere else PATIENCE) * 2.0 ** min(request.tries, 10)
     return end if request.deadline is None else min(end, request.deadline)
 
 

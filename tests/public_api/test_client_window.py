@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft_actors import window
-from raft_actors.window import FEWEST, FIRST, MOST, MOST_BYTES, Window
+from raft_actors import client_window
+from raft_actors.client_window import FEWEST, FIRST, MOST, MOST_BYTES, Window
 
 
 def filled(one: Window, size: int = 0) -> list[int]:
@@ -80,7 +80,7 @@ def test_large_requests_are_bounded_by_their_bytes_and_one_is_always_let_in() ->
 
 
 def test_it_says_when_there_is_room_for_a_good_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "ROOM", 0.5)
+    monkeypatch.setattr(client_window, "ROOM", 0.5)
     one = Window()
     numbers = filled(one)
     answered(one, numbers[: FIRST // 4], lost=True)
