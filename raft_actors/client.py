@@ -182,6 +182,7 @@ class Client:
         except RaftError as error:
             return self._refuse(error, block=block)
         request = _Read(query, consistency, watch=not block)
+        request.alone = self._tries.sessions.last is None
         return self._tries.start(request, seconds, block=block)
 
     # -- the cluster ---------------------------------------------------------------------------------------------------

@@ -211,14 +211,20 @@ class ClientSessions:
             self._issued += 1
             sequence = self._issued
             self._open.add(sequence)
-        last = getattr(self._thread, "last", _nothing)()
-        previous = last if last is not None and not last.done() else None
+        previous = self.last
         request = WriteRequest(
             codec, command, place=Place(sequence, self._settle), previous=previous, again=self._again
         )
         request.settled = self._settled
+        request.alone = previous is None
         self._thread.last = weakref.ref(request)  # the thread may end, or rest for ever
         return request
+
+    @property
+    def last(self) -> WriteRequest | None:
+        """The last write of this thread, unless it has its answer."""
+        found: WriteRequest | None = getattr(self._thread, "last", _nothing)()
+        return None if found is None or found.done() else found
 
     def _settle(self, sequence: int) -> None:
         self._open.discard(sequence)  # one atomic step: it may run wherever garbage is collected

@@ -51,6 +51,7 @@ __all__ = ["Tries", "deadline_in"]
 PATIENCE, PATIENCE_ELSEWHERE = 1.0, 0.5
 """Seconds that the first try of a write may take, here and at a peer elsewhere, which may be frozen or cut off without
 anybody noticing; the next may take twice that."""
+INTERRUPTED = "interrupted while it was handed over"
 
 
 class Tries:
@@ -84,12 +85,16 @@ class Tries:
         try:
             if self.closed:
                 request.try_fail(self.closed_error())
-            elif not (self._line.busy and self._line.join(request)):
+            elif self._goes_past(request) or not self._line.join(request):
                 self._try(request)
         except BaseException:  # an interrupt: nothing may wait for a write that nobody has
-            request.try_fail(OutcomeUnknown("interrupted while it was handed over"))
+            request.try_fail(OutcomeUnknown(INTERRUPTED))
             raise
         return request.get() if block else request
+
+    def _goes_past(self, request: Request) -> bool:
+        """Whether it need not wait behind others: there are none, or they are another thread's that has too many."""
+        return not self._line.busy or (request.alone and self._line.holds)
 
     def closed_error(self) -> Refused:
         """What a closed client says."""
@@ -101,7 +106,7 @@ class Tries:
         """Make one try, at the leader as far as it is known."""
         if isinstance(request, WriteRequest) and not self._in_session(request):
             return
-        ticket = self._window.enter(request.size)
+        ticket = self._window.enter(request.size, alone=request.alone)
         if not ticket:
             self._hold(request)
             return
@@ -117,7 +122,7 @@ class Tries:
             attempt.deadline = _soon(request, elsewhere=isinstance(mailbox, RemoteMailbox))
             if request.fetches and isinstance(mailbox, RemoteMailbox):
                 request.fetch = mailbox.fetch
-            request.post(mailbox, attempt)
+            _post(request, mailbox, attempt)
 
     def _in_session(self, request: WriteRequest) -> bool:
         """Give a write its session; else it is answered, or waits until one is open."""
@@ -170,6 +175,16 @@ class Tries:
         if not isinstance(error, Overloaded | SessionExpired):  # another peer may do better
             self._peers.pass_over(asked, error)
         return self._line.park(request, reason)
+
+
+def _post(request: Request, mailbox: Mailbox | RemoteMailbox, attempt: RequestFuture[Any]) -> None:
+    try:
+        request.post(mailbox, attempt)
+    except BaseException:  # an interrupt: the try may never be answered, and must not be under way for ever
+        unknown = OutcomeUnknown(INTERRUPTED)
+        request.try_fail(unknown)
+        attempt.try_fail(unknown)
+        raise
 
 
 def _soon(request: Request, *, elsewhere: bool) -> float | None:

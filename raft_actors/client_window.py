@@ -24,6 +24,8 @@ FIRST, FEWEST, MOST = 256, 16, 3584
 several clients that share one come to share that, too."""
 MOST_BYTES = 8 << 20
 """Bytes of them, beyond the first one. A key, however many connections it has, is let in with four times that."""
+SPARE = 512
+"""So many more are let in that are all that their thread has under way: they do not wait for those who have much."""
 ROOM = 0.25
 """Room for this part of the window is worth that somebody wakes up to send."""
 
@@ -42,10 +44,14 @@ class Window:
         self._open = self._bytes = 0
         self._last = self._narrowed = 0
 
-    def enter(self, size: int) -> int:
-        """Let a request of so many bytes in; returns its number from 1 on, or 0 if there is no room."""
+    def enter(self, size: int, *, alone: bool = False) -> int:
+        """Let a request of so many bytes in; returns its number from 1 on, or 0 if there is no room.
+
+        ``alone``: it is all that its thread has under way.
+        """
+        width, most_bytes = (self.width + SPARE, 2 * MOST_BYTES) if alone else (self.width, MOST_BYTES)
         with self._lock:
-            if self._open and (self._open >= self.width or self._bytes + size > MOST_BYTES):
+            if self._open and (self._open >= width or self._bytes + size > most_bytes):
                 return 0
             self._open += 1
             self._bytes += size

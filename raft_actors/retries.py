@@ -8,7 +8,7 @@ refusal. So a request is never sent after it was answered, and one that ran out 
 
     caller --try--> peer --refused--> [line, by number] --pause--> thread: all of it, in order --try--> peer
 
-While the line is busy, new requests join it at its end: writes that were given in one order are tried in that order.
+While the line is busy, new requests join it: writes that one thread gave in one order are tried in that order.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TOGETHER = 256
 IDLE = 1.0
 """Seconds without work after which the thread ends."""
 NEVER = float("inf")
-BEFORE_ALL = -(1 << 62)
+BEFORE_ALL, ALONE = -(1 << 62), -(1 << 61)
 
 _numbers = itertools.count()
 
@@ -61,13 +61,14 @@ class Request(RequestFuture[Any]):
         tries: how many times it was refused.
         sent: when it was tried last, on the monotonic clock.
         refusal: the last one.
+        alone: whether its thread has no other write under way.
         fetches: its caller waits, and may fetch the answer himself. Not the main thread: it may be interrupted, and
             more than one answer hangs on what becomes of a client's.
     """
 
     tries = size = 0
     sent = 0.0
-    fetches = False
+    alone = fetches = False
     refusal: RaftError | None = None
     unknown: OutcomeUnknown | None = None
 
@@ -182,7 +183,7 @@ class RetryLine:
     def _wait(self, request: Request, refusal: RaftError, pause: float, *, holds: bool, settles: bool = False) -> bool:
         now = time.monotonic()
         with self._changed:
-            if self._closed or request.late(now):
+            if self._closed or request.late(now) or request.done():
                 return False
             self.holds = holds
             self._add(request, refusal, now + pause)
@@ -194,13 +195,17 @@ class RetryLine:
         self.busy = True
         self._last = refusal
         request.park(refusal)
-        heapq.heappush(self._line, (request.number, request))
+        self._push(request)
         if request.deadline is not None:
             self._late_at = min(self._late_at, request.deadline)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="raft-client-retries", daemon=True)
             self._thread.start()
         self._be_due(due)
+
+    def _push(self, request: Request) -> None:
+        """Those who are alone go past those who have more, and may have very much."""
+        heapq.heappush(self._line, (request.number + (ALONE if request.alone else 0), request))
 
     def _be_due(self, due: float) -> None:
         if due < self._due:
@@ -274,7 +279,7 @@ class RetryLine:
         with self._changed:
             if not self._closed:
                 for request in rest:
-                    heapq.heappush(self._line, (request.number, request))
+                    self._push(request)
                 return
         for request in rest:
             _give_up(request)

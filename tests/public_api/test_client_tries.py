@@ -120,9 +120,25 @@ def test_a_peer_that_does_not_answer_is_sent_so_many_and_no_more(here: Here) -> 
 
 
 def test_without_its_window_a_client_sends_whatever_it_has(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Window, "enter", lambda self, size: 1)  # planted: there is always room
+    monkeypatch.setattr(Window, "enter", lambda self, size, *, alone: 1)  # planted: there is always room
     with pytest.raises(AssertionError):
         test_a_peer_that_does_not_answer_is_sent_so_many_and_no_more(here)
+
+
+def test_who_wants_one_thing_at_a_time_does_not_wait_for_those_who_want_much(here: Here) -> None:
+    given = here.give(10_000)
+    few: list[RequestFuture[Any]] = []
+    for _ in range(20):
+        thread = threading.Thread(target=lambda: few.extend(here.give(1)))
+        thread.start()
+        thread.join()
+    assert len(here.peer.queue) == FIRST + 20
+    while not all(future.done() for future in few):
+        here.peer.answer()
+    assert not given[-1].done()
+    here.finish(given)
+    assert here.peer.applied != sorted(here.peer.applied)
+    assert [one for one in here.peer.applied if one <= len(given)] == list(range(1, len(given) + 1))
 
 
 def test_writes_that_come_too_early_come_again_in_their_order_and_hardly_twice(here: Here) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft_actors import client_window
-from raft_actors.client_window import FEWEST, FIRST, MOST, MOST_BYTES, Window
+from raft_actors.client_window import FEWEST, FIRST, MOST, MOST_BYTES, SPARE, Window
 
 
 def filled(one: Window, size: int = 0) -> list[int]:
@@ -77,6 +77,18 @@ def test_large_requests_are_bounded_by_their_bytes_and_one_is_always_let_in() ->
     answered(one, numbers, size=size)
     assert one.enter(2 * MOST_BYTES)
     assert not one.enter(0)
+
+
+def test_what_is_all_that_a_thread_has_is_let_in_beyond_its_width() -> None:
+    one = Window()
+    filled(one)
+    for _ in range(SPARE):
+        assert one.enter(0, alone=True)
+    assert not one.enter(0, alone=True)
+    one = Window()
+    filled(one, MOST_BYTES // 4)
+    assert one.enter(MOST_BYTES, alone=True)
+    assert not one.enter(1, alone=True)
 
 
 def test_it_says_when_there_is_room_for_a_good_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,20 @@ def test_requests_are_sent_in_the_order_in_which_they_were_given():
     line.line.close()
 
 
+def test_who_is_alone_goes_past_those_who_have_more():
+    first, second, alone = request(), request(), request()
+    alone.alone = True
+    line = Line()
+    line.until = second
+    with line.line._changed:
+        for each in (first, second, alone):
+            line.line.hold(each, Overloaded())
+        line.line.hurry()
+    assert line.last.wait(10)
+    assert line.sent == [alone.number, first.number, second.number]
+    line.line.close()
+
+
 def test_a_new_request_joins_a_busy_line_and_no_other():
     line, first, second = Line(), request(), request()
     assert not line.line.join(second)
